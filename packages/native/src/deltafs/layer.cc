@@ -1,0 +1,74 @@
+#include "deltafs/layer.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sys/files.h"
+
+namespace deltabox {
+
+Result<LayerStore> LayerStore::create(int store_fd) {
+  LayerStore store;
+  TRY(sys::make_dir_at(store_fd, "layers", 0700));
+  TRY(sys::make_dir_at(store_fd, "bases", 0700));
+  store.root_ = TRY(sys::duplicate(store_fd));
+  return store;
+}
+
+Result<LayerStore::Fresh> LayerStore::make_layer(mode_t mode) {
+  Fresh fresh;
+  const std::uint64_t id = next_id_++;
+  const std::string path = "layers/" + std::to_string(id);
+  TRY(sys::make_dir_at(root_.get(), path, 0700));
+  TRY(sys::make_dir_at(root_.get(), path + "/upper", mode & 07777));
+  TRY(sys::make_dir_at(root_.get(), path + "/work", 0700));
+  auto layer = std::make_shared<Layer>();
+  layer->id = id;
+  layer->dir = TRY(sys::open_at(root_.get(), path + "/upper", O_RDONLY | O_DIRECTORY));
+  if (::fchmod(layer->dir.get(), mode & 07777) != 0) return os_error("fchmod", path);
+  fresh.work = TRY(sys::open_at(root_.get(), path + "/work", O_RDONLY | O_DIRECTORY));
+  fresh.layer = std::move(layer);
+  return fresh;
+}
+
+Result<std::shared_ptr<const Layer>> LayerStore::make_base(const std::string& name, mode_t mode,
+                                                           const std::vector<std::string>& dirs) {
+  const std::string path = "bases/" + name;
+  TRY(sys::make_dir_at(root_.get(), path, 0700));
+  for (const std::string& dir : dirs) TRY(sys::make_dir_at(root_.get(), path + "/" + dir, 0755));
+  auto layer = std::make_shared<Layer>();
+  layer->dir = TRY(sys::open_at(root_.get(), path, O_RDONLY | O_DIRECTORY));
+  if (::fchmod(layer->dir.get(), mode) != 0) return os_error("fchmod", path);
+  return std::shared_ptr<const Layer>(std::move(layer));
+}
+
+namespace {
+
+constexpr int kMaxTreeDepth = 2048;  // PATH_MAX / 2: no path inside can be deeper without relative steps
+
+Result<void> measure_dir(int dir_fd, int depth, LayerUsage& usage) {
+  if (depth > kMaxTreeDepth) return make_error(Code::kTooLarge, "a layer is nested deeper than 2,048 directories");
+  const std::vector<std::string> names = TRY(sys::list_dir(dir_fd));
+  for (const std::string& name : names) {
+    struct stat info {};
+    if (::fstatat(dir_fd, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return os_error("fstatat", name);
+    ++usage.files;
+    usage.bytes += static_cast<std::uint64_t>(info.st_blocks) * 512;
+    if (S_ISDIR(info.st_mode)) {
+      UniqueFd child = TRY(sys::open_at(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+      TRY(measure_dir(child.get(), depth + 1, usage));
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<LayerUsage> measure_layer(const Layer& layer) {
+  LayerUsage usage;
+  TRY(measure_dir(layer.dir.get(), 0, usage));
+  return usage;
+}
+
+}  // namespace deltabox

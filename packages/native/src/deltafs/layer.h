@@ -1,0 +1,55 @@
+// A layer is a directory of the store that holds what changed between two seals. While it is a volume's upper directory
+// it is written; once sealed it never changes again (invariant 1 of DeltaFS), so that any number of stacks can share it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+namespace deltabox {
+
+struct Layer {
+  std::uint64_t id = 0;  // unique in the store; 0: a base directory of the host
+  UniqueFd dir;
+};
+
+// Bottom first. A stack is immutable and shared between checkpoints.
+using LayerStack = std::vector<std::shared_ptr<const Layer>>;
+
+struct LayerUsage {
+  std::uint64_t files = 0;  // entries of any kind, whiteouts included
+  std::uint64_t bytes = 0;  // allocated blocks
+};
+
+// overlayfs takes at most 500 lower directories (OVL_MAX_STACK); background merging keeps stacks far below, until then this
+// is the bound of a volume's history.
+inline constexpr std::size_t kMaxStackDepth = 480;
+
+class LayerStore {
+ public:
+  LayerStore() = default;
+  // store_fd: the root of the store, in M0.
+  static Result<LayerStore> create(int store_fd);
+  // A new empty layer and the work directory that overlayfs wants beside it. A volatile mount refuses a work directory
+  // that was used before, so each layer brings its own.
+  struct Fresh {
+    std::shared_ptr<const Layer> layer;
+    UniqueFd work;
+  };
+  Result<Fresh> make_layer(mode_t mode);
+  // An empty base directory for a volume without a host directory.
+  Result<std::shared_ptr<const Layer>> make_base(const std::string& name, mode_t mode,
+                                                 const std::vector<std::string>& dirs);
+
+ private:
+  UniqueFd root_;
+  std::uint64_t next_id_ = 1;
+};
+
+Result<LayerUsage> measure_layer(const Layer& layer);
+
+}  // namespace deltabox

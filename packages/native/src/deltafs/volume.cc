@@ -1,0 +1,130 @@
+#include "deltafs/volume.h"
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sandbox/skeleton.h"
+#include "sys/files.h"
+#include "sys/mounts.h"
+
+namespace deltabox {
+
+namespace {
+
+std::int64_t ctime_ns(int fd) {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) return -1;
+  return static_cast<std::int64_t>(info.st_ctim.tv_sec) * 1'000'000'000 + info.st_ctim.tv_nsec;
+}
+
+Error explain_overlay_error(Error error, const std::string& volume) {
+  error.subject = volume + ": " + error.subject;
+  if (error.code == Code::kInternal || error.code == Code::kUnsupportedKernel) {
+    error.code = Code::kUnsupported;
+    error.next_step =
+        "Keep the state directory on ext4, XFS, btrfs or tmpfs (not on an overlay), outside the workspace, and run "
+        "`deltabox doctor`.";
+  }
+  return error;
+}
+
+Result<UniqueFd> mount_overlay(const LayerStack& stack, int upper_fd, int work_fd) {
+  UniqueFd context = TRY(sys::fs_open("overlay"));
+  // overlayfs wants the top layer first.
+  for (auto layer = stack.rbegin(); layer != stack.rend(); ++layer) {
+    TRY(sys::fs_config_fd(context.get(), "lowerdir+", (*layer)->dir.get()));
+  }
+  TRY(sys::fs_config_fd(context.get(), "upperdir", upper_fd));
+  TRY(sys::fs_config_fd(context.get(), "workdir", work_fd));
+  TRY(sys::fs_config_flag(context.get(), "userxattr"));
+  TRY(sys::fs_config_flag(context.get(), "volatile"));
+  TRY(sys::fs_config_string(context.get(), "index", "off"));
+  TRY(sys::fs_config_create(context.get()));
+  return sys::fs_mount(context.get(), MOUNT_ATTR_NODEV);
+}
+
+}  // namespace
+
+Result<StagedOverlay> Volume::stage(LayerStore& layers, std::shared_ptr<const LayerStack> stack) const {
+  if (stack->size() > kMaxStackDepth) {
+    return make_error(Code::kTooLarge,
+                      "volume " + spec_.name + " has " + std::to_string(stack->size()) +
+                          " layers, the most that one overlay can stack",
+                      "Roll back to an earlier checkpoint, or create a new sandbox.");
+  }
+  struct stat base {};
+  if (::fstat(stack->front()->dir.get(), &base) != 0) return os_error("fstat", spec_.name);
+  // The root directory's own mode is the topmost layer's.
+  struct stat top {};
+  if (::fstat(stack->back()->dir.get(), &top) != 0) return os_error("fstat", spec_.name);
+  LayerStore::Fresh fresh = TRY(layers.make_layer(top.st_mode));
+  Result<UniqueFd> mount = mount_overlay(*stack, fresh.layer->dir.get(), fresh.work.get());
+  if (!mount.ok()) return explain_overlay_error(mount.release_error(), spec_.name);
+  StagedOverlay staged;
+  staged.mount = mount.release_value();
+  staged.upper = std::move(fresh.layer);
+  staged.stack = std::move(stack);
+  staged.upper_ctime_ns = ctime_ns(staged.upper->dir.get());
+  return staged;
+}
+
+Result<StagedOverlay> Volume::stage_seal(LayerStore& layers) const {
+  auto sealed = std::make_shared<LayerStack>(*live_.stack);
+  sealed->push_back(live_.upper);
+  return stage(layers, std::move(sealed));
+}
+
+Result<Volume> Volume::create(VolumeSpec spec, LayerStore& layers, int workspace_base_fd) {
+  Volume volume;
+  volume.spec_ = std::move(spec);
+  auto stack = std::make_shared<LayerStack>();
+  if (volume.spec_.from_workspace) {
+    auto base = std::make_shared<Layer>();
+    base->dir = TRY(sys::duplicate(workspace_base_fd));
+    stack->push_back(std::move(base));
+  } else {
+    stack->push_back(TRY(layers.make_base(volume.spec_.name, volume.spec_.mode, volume.spec_.base_dirs)));
+  }
+  volume.live_ = TRY(volume.stage(layers, std::move(stack)));
+  return volume;
+}
+
+Result<void> Volume::attach(int m1_root_fd) {
+  TRY(sys::move_mount_to(live_.mount.get(), m1_root_fd, spec_.path.substr(1)));
+  const struct statx info = TRY(sys::statx_at(live_.mount.get(), "", AT_EMPTY_PATH, STATX_MNT_ID));
+  mount_id_ = info.stx_mnt_id;
+  return {};
+}
+
+bool Volume::changed() const {
+  // A change below copies up its parents, so the upper root gets an entry; a change of the root itself moves its ctime.
+  return ctime_ns(live_.upper->dir.get()) != live_.upper_ctime_ns || !sys::is_dir_empty(live_.upper->dir.get());
+}
+
+Result<UniqueFd> Volume::switch_to(StagedOverlay staged, int m1_root_fd) {
+  TRY(sys::move_mount_beneath(staged.mount.get(), m1_root_fd, spec_.path.substr(1)));
+  const Result<void> parked = sys::move_mount_beneath(live_.mount.get(), m1_root_fd, kParkingPoint + 1);
+  if (!parked.ok()) {
+    // The old overlay is still on top and the new one beneath it is unreachable; the next switch would find it, so this
+    // must not go unnoticed.
+    return parked.error();
+  }
+  UniqueFd old = std::move(live_.mount);
+  live_ = std::move(staged);
+  const struct statx info = TRY(sys::statx_at(live_.mount.get(), "", AT_EMPTY_PATH, STATX_MNT_ID));
+  mount_id_ = info.stx_mnt_id;
+  return old;
+}
+
+Result<void> release_parked(UniqueFd parked, int self_fd_dir) {
+  // umount2 takes only paths; the magic link of our own descriptor names exactly this mount, whatever lies on top.
+  if (::fchdir(self_fd_dir) != 0) return os_error("fchdir", "/proc/self/fd");
+  const std::string name = std::to_string(parked.get());
+  if (::umount2(name.c_str(), MNT_DETACH) != 0) return os_error("umount2", "parked overlay");
+  if (::chdir("/") != 0) return os_error("chdir", "/");
+  return {};
+}
+
+}  // namespace deltabox

@@ -1,0 +1,75 @@
+// A volume: one mount point inside the sandbox, an overlay of sealed layers under one writable layer.
+//
+//   stage (in M0, tasks running)             switch (in M1, tasks frozen)          release (tasks running)
+//   next overlay is mounted, detached   →    new one BENEATH the top, top parked →  parked overlay detached
+//
+// A staged overlay may be mounted before the writes that it will show: overlayfs looks names up when asked, and nothing
+// asks a detached mount. So a checkpoint's pause holds two mount moves per changed volume, whatever was written.
+//
+// Invariants:
+//  1. A sealed layer never changes. The caller re-opens every descriptor and moves every working directory of tasks off
+//     the parked overlay before it thaws them, and refuses to seal under writable shared mappings.
+//  2. live_stack() + the writable layer is what tasks see.
+//  3. A parked overlay lies beneath a cover, so that no path leads to it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "deltafs/layer.h"
+
+namespace deltabox {
+
+struct VolumeSpec {
+  std::string name;
+  std::string path;                    // absolute, inside
+  mode_t mode = 0755;                  // of its root directory
+  bool from_workspace = false;         // the base is the workspace's host directory, else an empty one
+  std::vector<std::string> base_dirs;  // made in an empty base
+};
+
+// A mounted overlay that is nowhere in the tree yet.
+struct StagedOverlay {
+  UniqueFd mount;
+  std::shared_ptr<const Layer> upper;
+  std::shared_ptr<const LayerStack> stack;  // the lower layers
+  std::int64_t upper_ctime_ns = 0;
+};
+
+class Volume {
+ public:
+  // Mounts the volume for the first time. Called in M0; `attach` follows in M1.
+  static Result<Volume> create(VolumeSpec spec, LayerStore& layers, int workspace_base_fd);
+  Result<void> attach(int m1_root_fd);
+
+  const VolumeSpec& spec() const { return spec_; }
+  const std::shared_ptr<const LayerStack>& live_stack() const { return live_.stack; }
+  const std::shared_ptr<const Layer>& writable_layer() const { return live_.upper; }
+  // Identifies descriptors that lie on the live overlay (statx(2), STATX_MNT_ID).
+  std::uint64_t mount_id() const { return mount_id_; }
+  int mount_fd() const { return live_.mount.get(); }
+
+  // True when anything in the volume changed since the last switch.
+  bool changed() const;
+
+  // The overlay that a seal switches to: all live layers sealed, a fresh one on top. In M0.
+  Result<StagedOverlay> stage_seal(LayerStore& layers) const;
+  // The overlay that a rollback switches to. In M0.
+  Result<StagedOverlay> stage(LayerStore& layers, std::shared_ptr<const LayerStack> stack) const;
+  // Puts the staged overlay in place and returns the old one, parked. In M1, with all tasks frozen.
+  Result<UniqueFd> switch_to(StagedOverlay staged, int m1_root_fd);
+
+ private:
+  VolumeSpec spec_;
+  StagedOverlay live_;
+  std::uint64_t mount_id_ = 0;
+};
+
+// Detaches a parked overlay. In M1, tasks running.
+Result<void> release_parked(UniqueFd parked, int self_fd_dir);
+
+}  // namespace deltabox

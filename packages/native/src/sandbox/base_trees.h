@@ -1,0 +1,42 @@
+// Detached copies of the host directories a sandbox is built from, made before the engine leaves the host's tree.
+//
+// The workspace needs an idmapped mount when the sandbox has a range of ids (its files belong to host ids that are not in
+// the range); only a process with the host's privileges can make one, so a short-lived host helper does it and passes the
+// mounts. System directories are never idmapped: what their modes forbid to others then stays unreadable inside, whoever
+// owns it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "sandbox/id_map.h"
+
+namespace deltabox {
+
+struct BaseTree {
+  std::string path;        // on the host
+  bool idmapped = false;   // map host ids 0.. to the sandbox's range
+  bool recursive = false;  // with the mounts beneath it
+};
+
+// Paths of mount points strictly below `path`; a workspace must have none.
+Result<std::vector<std::string>> mounts_below(const std::string& path);
+
+// The host helper: forked before the engine enters its user namespace.
+class HostHelper {
+ public:
+  // With an unranged map there is nothing that the engine can't do itself, and no helper is started.
+  static Result<HostHelper> start(const IdMap& map, std::vector<BaseTree> trees);
+  // Called by the engine right after unshare(CLONE_NEWUSER): writes its id maps and returns the detached trees, in order.
+  Result<std::vector<UniqueFd>> map_and_clone(int proc_fd);
+
+ private:
+  IdMap map_;
+  std::vector<BaseTree> trees_;
+  UniqueFd socket_;
+  pid_t pid_ = -1;
+};
+
+}  // namespace deltabox

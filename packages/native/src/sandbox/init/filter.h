@@ -1,0 +1,104 @@
+// The seccomp filter of all tasks of a sandbox, as constant data: pid 1 installs it on itself and all tasks inherit it.
+//
+// Why each group is refused:
+//  - views of the file tree that a volume switch does not reach (mount namespaces, chroot, mounts of their own) would
+//    keep writing sealed layers;
+//  - asynchronous kernel work (io_uring) would write while all tasks are frozen;
+//  - separate file tables or working directories inside one thread group (unshare, clone without CLONE_FS|CLONE_FILES)
+//    are not described by an image;
+//  - kernel-wide interfaces that no namespace confines (keyrings, bpf, perf, kexec, modules).
+// clone3 and userfaultfd answer RET_TRACE: ENOSYS for tasks (glibc then uses clone), allowed while the engine, which sets
+// PTRACE_O_TRACESECCOMP, runs them through the parasite.
+#pragma once
+
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/sched.h>
+#include <linux/seccomp.h>
+#include <sys/syscall.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+
+namespace deltabox::filter {
+
+inline constexpr std::uint32_t kNumberOffset = 0;
+inline constexpr std::uint32_t kArchOffset = 4;
+inline constexpr std::uint32_t kArgument0Offset = 16;
+inline constexpr std::uint32_t kArgument1Offset = 24;
+
+inline constexpr int kNoSuchCall[] = {
+    SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_add_key, SYS_request_key, SYS_keyctl,
+};
+
+inline constexpr int kNotPermitted[] = {
+    SYS_mount,         SYS_umount2,          SYS_pivot_root,    SYS_move_mount,    SYS_open_tree,
+    SYS_fsopen,        SYS_fsconfig,         SYS_fsmount,       SYS_fspick,        SYS_mount_setattr,
+    SYS_setns,         SYS_unshare,          SYS_chroot,        SYS_bpf,           SYS_perf_event_open,
+    SYS_kexec_load,    SYS_kexec_file_load,  SYS_init_module,   SYS_finit_module,  SYS_delete_module,
+    SYS_reboot,        SYS_swapon,           SYS_swapoff,       SYS_acct,          SYS_quotactl,
+    SYS_syslog,        SYS_fanotify_init,    SYS_open_by_handle_at, SYS_name_to_handle_at, SYS_vhangup,
+    SYS_iopl,          SYS_ioperm,           SYS_settimeofday,  SYS_clock_settime, SYS_adjtimex,
+    SYS_clock_adjtime,
+};
+
+inline constexpr int kTracerOnly[] = {SYS_clone3, SYS_userfaultfd};
+
+inline constexpr std::uint32_t kNewNamespaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET |
+                                                CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+inline constexpr std::uint32_t kTiocsti = 0x5412;     // types into a terminal
+inline constexpr std::uint32_t kTioclinux = 0x541C;  // pastes into one
+
+template <std::size_t kCapacity>
+struct Program {
+  sock_filter code[kCapacity] = {};
+  std::size_t size = 0;
+
+  constexpr void add(std::uint16_t op, std::uint32_t k, std::uint8_t if_true = 0, std::uint8_t if_false = 0) {
+    code[size++] = sock_filter{op, if_true, if_false, k};
+  }
+  constexpr void load(std::uint32_t offset) { add(BPF_LD | BPF_W | BPF_ABS, offset); }
+  constexpr void give(std::uint32_t action) { add(BPF_RET | BPF_K, action); }
+  // Returns `action` when the loaded word equals `value`.
+  constexpr void when_equal(std::uint32_t value, std::uint32_t action) {
+    add(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1);
+    give(action);
+  }
+};
+
+constexpr auto build() {
+  constexpr std::uint32_t kEnosys = SECCOMP_RET_ERRNO | ENOSYS;
+  constexpr std::uint32_t kEperm = SECCOMP_RET_ERRNO | EPERM;
+  Program<160> program;
+  program.load(kArchOffset);
+  program.add(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
+  program.give(kEnosys);  // 32-bit calls have other numbers
+  program.load(kNumberOffset);
+  program.add(BPF_JMP | BPF_JGE | BPF_K, 0x40000000u, 0, 1);
+  program.give(kEnosys);  // x32
+  for (const int number : kNoSuchCall) program.when_equal(static_cast<std::uint32_t>(number), kEnosys);
+  for (const int number : kNotPermitted) program.when_equal(static_cast<std::uint32_t>(number), kEperm);
+  for (const int number : kTracerOnly) program.when_equal(static_cast<std::uint32_t>(number), SECCOMP_RET_TRACE);
+  // clone: no new namespaces; a thread shares files and working directory with its group.
+  program.add(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 8);
+  program.load(kArgument0Offset);
+  program.add(BPF_JMP | BPF_JSET | BPF_K, kNewNamespaces, 0, 1);
+  program.give(kEperm);
+  program.add(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 0, 3);
+  program.add(BPF_ALU | BPF_AND | BPF_K, CLONE_FS | CLONE_FILES);
+  program.add(BPF_JMP | BPF_JEQ | BPF_K, CLONE_FS | CLONE_FILES, 1, 0);
+  program.give(kEperm);
+  program.give(SECCOMP_RET_ALLOW);
+  program.add(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 5);
+  program.load(kArgument1Offset);
+  program.when_equal(kTiocsti, kEperm);
+  program.when_equal(kTioclinux, kEperm);
+  program.give(SECCOMP_RET_ALLOW);
+  return program;
+}
+
+inline constexpr auto kProgram = build();
+static_assert(kProgram.size <= 160);
+
+}  // namespace deltabox::filter

@@ -1,0 +1,41 @@
+// What the engine and the sandbox's pid 1 say to each other, over a SOCK_SEQPACKET pair. One packet is one message. Both
+// sides are built together, so there is no version; init is trusted by nobody: the engine checks all it says, since a
+// task inside that managed to take over init could say anything.
+#pragma once
+
+#include <cstdint>
+
+namespace deltabox::init_abi {
+
+inline constexpr int kControlFd = 3;
+inline constexpr std::uint32_t kMaxMessageBytes = 192 * 1024;  // fits the default SO_SNDBUF of 208 KiB
+inline constexpr std::uint32_t kMaxStrings = 8192;             // argv and env entries together
+
+enum class Type : std::uint32_t {
+  kSetUp = 1,    // engine → init: namespaces and mounts are ready; enable the rest
+  kReady = 2,    // init → engine
+  kSpawn = 3,    // engine → init: SpawnHeader, then cwd, argv…, env… as NUL-terminated strings; three descriptors
+  kSpawned = 4,  // init → engine: with SCM_CREDENTIALS naming the child
+  kExited = 5,   // init → engine: a child was reaped
+  kFailed = 6,   // init → engine: kSetUp or kSpawn failed
+};
+
+enum class Stage : std::uint32_t { kNone, kHostname, kLoopback, kSysctl, kFilter, kParse, kFork, kChdir, kExec };
+
+struct SpawnHeader {
+  Type type;
+  std::uint32_t argument_count;
+  std::uint32_t environment_count;
+  std::uint32_t no_new_privileges;
+};
+static_assert(sizeof(SpawnHeader) == 16);
+
+struct Reply {
+  Type type;
+  std::int32_t pid;     // inside
+  std::int32_t status;  // kExited: as of wait4; kFailed: errno
+  Stage stage;
+};
+static_assert(sizeof(Reply) == 16);
+
+}  // namespace deltabox::init_abi

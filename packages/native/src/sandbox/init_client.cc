@@ -1,0 +1,122 @@
+#include "sandbox/init_client.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "sandbox/init/init_abi.h"
+#include "sys/sockets.h"
+
+namespace deltabox {
+
+namespace {
+
+using init_abi::Reply;
+using init_abi::Stage;
+using init_abi::Type;
+
+constexpr int kAnswerTimeoutMs = 30'000;  // a stuck file system can delay an exec; beyond this init is taken for dead
+
+struct Message {
+  Reply reply;
+  pid_t host_pid = 0;
+};
+
+Result<std::optional<Message>> receive(int socket_fd, int timeout_ms) {
+  pollfd waiting{socket_fd, POLLIN, 0};
+  int ready;
+  do {
+    ready = ::poll(&waiting, 1, timeout_ms);
+  } while (ready < 0 && errno == EINTR);
+  if (ready == 0) return std::optional<Message>();
+  Message message;
+  sys::Received received = TRY(sys::receive_with_fds(socket_fd, &message.reply, sizeof message.reply));
+  if (received.size_bytes != sizeof message.reply) return make_error(Code::kInternal, "the sandbox's init is gone");
+  message.host_pid = received.sender_pid;
+  return std::optional<Message>(message);
+}
+
+Error spawn_error(const Reply& reply, const SpawnRequest& request) {
+  Error error;
+  switch (reply.stage) {
+    case Stage::kChdir:
+      error = os_error_from(reply.status, "chdir", request.cwd);
+      error.next_step = "Give a working directory that exists inside the sandbox.";
+      break;
+    case Stage::kExec:
+      error = os_error_from(reply.status, "exec", request.arguments[0]);
+      error.next_step = "Check that the program exists inside the sandbox and is executable.";
+      break;
+    default: error = os_error_from(reply.status, "spawn", request.arguments[0]); break;
+  }
+  return error;
+}
+
+}  // namespace
+
+Result<void> InitClient::set_up() {
+  const int enabled = 1;
+  if (::setsockopt(socket_.get(), SOL_SOCKET, SO_PASSCRED, &enabled, sizeof enabled) != 0) {
+    return os_error("setsockopt", "SO_PASSCRED");
+  }
+  const Type type = Type::kSetUp;
+  TRY(sys::send_with_fds(socket_.get(), &type, sizeof type));
+  std::optional<Message> message = TRY(receive(socket_.get(), kAnswerTimeoutMs));
+  if (!message) return make_error(Code::kInternal, "the sandbox's init does not answer");
+  if (message->reply.type == Type::kReady) return {};
+  static constexpr const char* kStages[] = {"", "sethostname", "loopback up", "namespace limits", "seccomp filter"};
+  const auto stage = static_cast<std::size_t>(message->reply.stage);
+  return os_error_from(message->reply.status, "init set-up", stage < std::size(kStages) ? kStages[stage] : "?");
+}
+
+Result<Spawned> InitClient::spawn(const SpawnRequest& request) {
+  if (request.arguments.empty()) return make_error(Code::kInvalidArgument, "a command needs at least one argument");
+  const init_abi::SpawnHeader header{Type::kSpawn, static_cast<std::uint32_t>(request.arguments.size()),
+                                     static_cast<std::uint32_t>(request.environment.size()), 1};
+  std::string packet(reinterpret_cast<const char*>(&header), sizeof header);
+  const auto append = [&](const std::string& text) { packet.append(text.c_str(), text.size() + 1); };
+  append(request.cwd);
+  for (const auto* list : {&request.arguments, &request.environment}) {
+    for (const std::string& text : *list) {
+      if (text.find('\0') != std::string::npos) {
+        return make_error(Code::kInvalidArgument, "arguments and environment must not contain NUL bytes");
+      }
+      append(text);
+    }
+  }
+  if (packet.size() > init_abi::kMaxMessageBytes ||
+      request.arguments.size() + request.environment.size() > init_abi::kMaxStrings) {
+    return make_error(Code::kTooLarge, "arguments and environment together exceed 192 KiB or 8,192 entries",
+                      "Write long input to a file or to standard input.");
+  }
+  TRY(sys::send_with_fds(socket_.get(), packet.data(), packet.size(),
+                         {request.stdin_fd, request.stdout_fd, request.stderr_fd}));
+  for (;;) {
+    std::optional<Message> message = TRY(receive(socket_.get(), kAnswerTimeoutMs));
+    if (!message) return make_error(Code::kInternal, "the sandbox's init does not answer");
+    switch (message->reply.type) {
+      case Type::kSpawned: return Spawned{InsidePid{message->reply.pid}, HostTid{message->host_pid}};
+      case Type::kExited: kept_exits_.push_back({InsidePid{message->reply.pid}, message->reply.status}); break;
+      case Type::kFailed: return spawn_error(message->reply, request);
+      default: return make_error(Code::kInternal, "unexpected message from the sandbox's init");
+    }
+  }
+}
+
+Result<std::optional<ChildExit>> InitClient::next_exit() {
+  if (!kept_exits_.empty()) {
+    const ChildExit exit = kept_exits_.front();
+    kept_exits_.erase(kept_exits_.begin());
+    return std::optional<ChildExit>(exit);
+  }
+  std::optional<Message> message = TRY(receive(socket_.get(), 0));
+  if (!message) return std::optional<ChildExit>();
+  if (message->reply.type != Type::kExited) {
+    return make_error(Code::kInternal, "unexpected message from the sandbox's init");
+  }
+  return std::optional<ChildExit>(ChildExit{InsidePid{message->reply.pid}, message->reply.status});
+}
+
+}  // namespace deltabox

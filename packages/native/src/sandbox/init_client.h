@@ -1,0 +1,51 @@
+// The engine's side of pid 1's control socket. Everything that comes back is checked: init runs inside.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+namespace deltabox {
+
+struct SpawnRequest {
+  std::vector<std::string> arguments;
+  std::vector<std::string> environment;
+  std::string cwd;
+  int stdin_fd = -1;
+  int stdout_fd = -1;
+  int stderr_fd = -1;
+};
+
+struct Spawned {
+  InsidePid pid;
+  HostTid host_tid;
+};
+
+struct ChildExit {
+  InsidePid pid;
+  int status = 0;  // as of waitpid(2)
+};
+
+class InitClient {
+ public:
+  InitClient() = default;
+  explicit InitClient(UniqueFd socket) : socket_(std::move(socket)) {}
+
+  int fd() const { return socket_.get(); }
+  // Asks init to enable loopback, namespace limits and the filter, and waits for it.
+  Result<void> set_up();
+  // Waits for the answer, which comes within the time of a fork and an exec. Exits seen meanwhile are kept.
+  Result<Spawned> spawn(const SpawnRequest& request);
+  // One pending exit, kept or read without blocking; nullopt when there is none.
+  Result<std::optional<ChildExit>> next_exit();
+
+ private:
+  UniqueFd socket_;
+  std::vector<ChildExit> kept_exits_;
+};
+
+}  // namespace deltabox

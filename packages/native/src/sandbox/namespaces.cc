@@ -1,0 +1,200 @@
+#include "sandbox/namespaces.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "sandbox/base_trees.h"
+#include "sandbox/init/init_abi.h"
+#include "sandbox/skeleton.h"
+#include "sys/files.h"
+#include "sys/mounts.h"
+#include "sys/sockets.h"
+
+namespace deltabox {
+
+namespace {
+
+// The child of clone3: waits until its ids are mapped (an exec before that would lose all capabilities, since an unmapped
+// user is not root), then becomes init.
+[[noreturn]] void become_init(int gate_fd, int control_fd, int binary_fd) {
+  char ignored;
+  if (::read(gate_fd, &ignored, 1) != 1) ::_exit(1);
+  if (::dup2(control_fd, init_abi::kControlFd) < 0) ::_exit(1);
+  // The binary's descriptor is close-on-exec and above the control socket's slot.
+  for (int slot = 0; slot < 3; ++slot) {
+    const int null_fd = ::open("/dev/null", O_RDWR);
+    if (null_fd >= 0 && null_fd != slot) {
+      ::dup2(null_fd, slot);
+      ::close(null_fd);
+    }
+  }
+  char name[] = "init";
+  char* const arguments[] = {name, nullptr};
+  char* const environment[] = {nullptr};
+  ::syscall(SYS_execveat, binary_fd, "", arguments, environment, AT_EMPTY_PATH);
+  ::_exit(127);
+}
+
+Result<HostTid> start_init(UniqueFd control, int binary_fd, int proc_fd, const IdMap& map) {
+  auto [gate_read, gate_write] = TRY(sys::make_pipe(0));
+  clone_args arguments{};
+  arguments.flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWTIME;
+  arguments.exit_signal = SIGCHLD;
+  const long pid = ::syscall(SYS_clone3, &arguments, sizeof arguments);
+  if (pid < 0) {
+    Error error = os_error("clone3", "user, pid, ipc, uts, net and time namespaces");
+    error.next_step = "Run `deltabox doctor`: it tries each namespace and says what to change.";
+    return error;
+  }
+  if (pid == 0) {
+    gate_write.reset();
+    become_init(gate_read.get(), control.get(), binary_fd);
+  }
+  const HostTid init{static_cast<pid_t>(pid)};
+  TRY(write_identity_maps(proc_fd, init.value, map));
+  if (::write(gate_write.get(), "g", 1) != 1) return os_error("write", "init's gate");
+  return init;
+}
+
+// A proc mount shows the pid namespace of the task that makes it, so a grandchild inside that namespace does. It must
+// happen while the host's own /proc is still in reach of this mount namespace: the kernel compares the two
+// (mount_too_revealing).
+Result<UniqueFd> mount_proc_of(HostTid init, int proc_fd) {
+  auto [ours, theirs] = TRY(sys::make_socket_pair(SOCK_SEQPACKET));
+  UniqueFd pid_namespace = TRY(sys::open_at(proc_fd, std::to_string(init.value) + "/ns/pid", O_RDONLY));
+  const pid_t child = ::fork();
+  if (child < 0) return os_error("fork", "proc mount");
+  if (child == 0) {
+    if (::setns(pid_namespace.get(), CLONE_NEWPID) != 0) ::_exit(errno);
+    const pid_t inside = ::fork();
+    if (inside < 0) ::_exit(errno);
+    if (inside > 0) {
+      int status = 0;
+      ::waitpid(inside, &status, 0);
+      ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : EIO);
+    }
+    const auto mount = [&]() -> Result<UniqueFd> {
+      UniqueFd context = TRY(sys::fs_open("proc"));
+      TRY(sys::fs_config_create(context.get()));
+      return sys::fs_mount(context.get(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+    };
+    const Result<UniqueFd> made = mount();
+    if (!made.ok()) ::_exit(made.error().os_errno);
+    const Result<void> sent = sys::send_with_fds(theirs.get(), "p", 1, {made.value().get()});
+    ::_exit(sent.ok() ? 0 : EIO);
+  }
+  theirs.reset();
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  const int reason = WIFEXITED(status) ? WEXITSTATUS(status) : EIO;
+  if (reason != 0) {
+    Error error = os_error_from(reason, "mount", "proc");
+    error.next_step = "The surrounding container masks parts of /proc; run `deltabox doctor` for the option it needs.";
+    return error;
+  }
+  char byte;
+  sys::Received received = TRY(sys::receive_with_fds(ours.get(), &byte, 1));
+  if (received.fds.size() != 1) return make_error(Code::kInternal, "the proc mount was not handed over");
+  return std::move(received.fds[0]);
+}
+
+// Makes a tmpfs the root of this mount namespace and fills it. The tmpfs is stacked on "/", so that the host's tree stays
+// in reach by absolute paths until the pivot.
+Result<void> build_root(const std::vector<std::string>& volume_paths, int proc_mount_fd) {
+  UniqueFd context = TRY(sys::fs_open("tmpfs"));
+  TRY(sys::fs_config_string(context.get(), "mode", "0755"));
+  TRY(sys::fs_config_string(context.get(), "size", "8m"));
+  TRY(sys::fs_config_create(context.get()));
+  UniqueFd root = TRY(sys::fs_mount(context.get(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
+  TRY(sys::move_mount_to(root.get(), AT_FDCWD, "/"));
+  TRY(apply_skeleton(root.get(), plan_host_skeleton(volume_paths), proc_mount_fd));
+  // What hides parked volume tops from tasks (deltafs/volume.h).
+  UniqueFd cover_context = TRY(sys::fs_open("tmpfs"));
+  TRY(sys::fs_config_string(cover_context.get(), "mode", "0000"));
+  TRY(sys::fs_config_string(cover_context.get(), "size", "4k"));
+  TRY(sys::fs_config_create(cover_context.get()));
+  UniqueFd cover = TRY(sys::fs_mount(cover_context.get(), MOUNT_ATTR_RDONLY));
+  TRY(sys::move_mount_to(cover.get(), root.get(), kParkingPoint + 1));
+  if (::fchdir(root.get()) != 0) return os_error("fchdir", "new root");
+  if (::syscall(SYS_pivot_root, ".", ".") != 0) return os_error("pivot_root");
+  if (::umount2(".", MNT_DETACH) != 0) return os_error("umount2", "old root");
+  if (::chdir("/") != 0) return os_error("chdir", "/");
+  UniqueFd new_root = TRY(sys::open_at(AT_FDCWD, "/", O_PATH | O_DIRECTORY));
+  return sys::set_mount_attributes(new_root.get(), MOUNT_ATTR_RDONLY, false);
+}
+
+Result<void> become_namespace_root(const IdMap& map) {
+  if (map.ranged && ::setgroups(0, nullptr) != 0) return os_error("setgroups");
+  if (::setresgid(0, 0, 0) != 0) return os_error("setresgid");
+  if (::setresuid(0, 0, 0) != 0) return os_error("setresuid");
+  // setresuid made the engine non-dumpable, which gives init's /proc files to an id that is not mapped here.
+  if (::prctl(PR_SET_DUMPABLE, 1) != 0) return os_error("prctl", "PR_SET_DUMPABLE");
+  return {};
+}
+
+Result<void> enter(int namespace_fd, const char* name) {
+  if (::setns(namespace_fd, CLONE_NEWNS) != 0) return os_error("setns", name);
+  return {};
+}
+
+}  // namespace
+
+Result<void> SandboxNamespaces::enter_m0() {
+  if (!in_m1_) return {};
+  TRY(enter(m0.get(), "M0"));
+  in_m1_ = false;
+  return {};
+}
+
+Result<void> SandboxNamespaces::enter_m1() {
+  if (in_m1_) return {};
+  TRY(enter(m1.get(), "M1"));
+  in_m1_ = true;
+  return {};
+}
+
+Result<SandboxNamespaces> build_namespaces(const NamespaceConfig& config) {
+  SandboxNamespaces built;
+  const std::vector<std::string> inner_mounts = TRY(mounts_below(config.workspace));
+  if (!inner_mounts.empty()) {
+    return make_error(Code::kInvalidArgument, "the workspace contains a mount point: " + inner_mounts.front(),
+                      "Choose a workspace without mounts below it, or unmount it first.");
+  }
+  built.host_proc = TRY(sys::open_at(AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY));
+  built.self_fd_dir = TRY(sys::open_at(built.host_proc.get(), "self/fd", O_RDONLY | O_DIRECTORY));
+  UniqueFd binary = TRY(sys::open_at(AT_FDCWD, config.init_binary, O_PATH));
+  // "/" is what clone3's child and pivot_root expect as working directory.
+  if (::chdir("/") != 0) return os_error("chdir", "/");
+  HostHelper helper = TRY(HostHelper::start(
+      config.id_map, {BaseTree{config.store, false, false}, BaseTree{config.workspace, config.id_map.ranged, false}}));
+  if (::unshare(CLONE_NEWUSER) != 0) {
+    Error error = os_error("unshare", "CLONE_NEWUSER");
+    error.next_step = "This kernel or its policy refuses user namespaces; run `deltabox doctor`.";
+    return error;
+  }
+  std::vector<UniqueFd> trees = TRY(helper.map_and_clone(built.host_proc.get()));
+  TRY(become_namespace_root(config.id_map));
+  auto [control, init_control] = TRY(sys::make_socket_pair(SOCK_SEQPACKET));
+  built.init = TRY(start_init(std::move(init_control), binary.get(), built.host_proc.get(), config.id_map));
+  built.init_client = InitClient(std::move(control));
+  UniqueFd proc_mount = TRY(mount_proc_of(built.init, built.host_proc.get()));
+  TRY(build_root(config.volume_paths, proc_mount.get()));
+  built.m1 = TRY(sys::open_at(built.host_proc.get(), "self/ns/mnt", O_RDONLY));
+  built.m1_root = TRY(sys::open_at(AT_FDCWD, "/", O_PATH | O_DIRECTORY));
+  if (::unshare(CLONE_NEWNS) != 0) return os_error("unshare", "M0");
+  built.m0 = TRY(sys::open_at(built.host_proc.get(), "self/ns/mnt", O_RDONLY));
+  TRY(sys::move_mount_to(trees[0].get(), AT_FDCWD, kStorePoint));
+  TRY(sys::move_mount_to(trees[1].get(), AT_FDCWD, kBasePoint));
+  built.store = TRY(sys::open_at(AT_FDCWD, kStorePoint, O_RDONLY | O_DIRECTORY));
+  built.workspace_base = TRY(sys::open_at(AT_FDCWD, kBasePoint, O_RDONLY | O_DIRECTORY));
+  return built;
+}
+
+}  // namespace deltabox

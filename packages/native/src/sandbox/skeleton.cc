@@ -1,0 +1,176 @@
+#include "sandbox/skeleton.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <set>
+#include <sstream>
+
+#include "sys/files.h"
+#include "sys/mounts.h"
+
+namespace deltabox {
+
+namespace {
+
+// What programs need of /etc: name service, certificates, loader, shells, time, language runtimes. Nothing here is
+// private to the host; files with other modes than world-readable stay unreadable inside (base_trees.h says why).
+constexpr const char* kEtcAllowed[] = {
+    "alternatives", "bash.bashrc", "ca-certificates", "ca-certificates.conf", "debian_version", "fonts", "gai.conf",
+    "host.conf", "inputrc", "java-11-openjdk", "java-17-openjdk", "java-21-openjdk", "ld.so.cache", "ld.so.conf",
+    "ld.so.conf.d", "localtime", "locale.alias", "lsb-release", "magic", "magic.mime", "mime.types", "nsswitch.conf",
+    "os-release", "perl", "pki", "profile", "protocols", "python3", "python3.10", "python3.11", "python3.12",
+    "python3.13", "services", "shells", "ssl", "terminfo", "timezone", "vim",
+};
+
+constexpr const char* kTopLinks[] = {"bin", "sbin", "lib", "lib32", "lib64", "libx32"};
+constexpr const char* kDevices[] = {"null", "zero", "full", "random", "urandom", "tty"};
+
+bool stat_path(const std::string& path, struct stat& info, bool follow = true) {
+  return ::fstatat(AT_FDCWD, path.c_str(), &info, follow ? 0 : AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+// The system accounts of the host's passwd or group file (ids below 1000 and nobody): programs look their users up, and
+// the people of the host are nobody's business inside.
+std::string system_accounts(const std::string& file, std::size_t id_field) {
+  const Result<std::string> text = sys::read_file_at(AT_FDCWD, file, 1u << 20);
+  if (!text.ok()) return id_field == 2 ? "root:x:0:0:root:/root:/bin/bash\n" : "root:x:0:\n";
+  std::string kept;
+  std::istringstream lines(text.value());
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream fields(line);
+    std::string field;
+    for (std::size_t index = 0; index <= id_field; ++index) std::getline(fields, field, ':');
+    const long id = std::strtol(field.c_str(), nullptr, 10);
+    if (id >= 1000 && id != 65534) continue;
+    // A group's members are people too.
+    if (file == "/etc/group") line = line.substr(0, line.rfind(':') + 1);
+    kept += line + "\n";
+  }
+  return kept;
+}
+
+std::string parent_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
+
+// Adds MakeDir for every missing ancestor of `path` and for itself.
+void add_dirs(const std::string& path, std::set<std::string>& made, std::vector<SkeletonOperation>& plan) {
+  if (path.empty() || made.contains(path)) return;
+  add_dirs(parent_of(path), made, plan);
+  plan.push_back(MakeDir{path});
+  made.insert(path);
+}
+
+}  // namespace
+
+std::vector<SkeletonOperation> plan_host_skeleton(const std::vector<std::string>& volume_paths) {
+  std::vector<SkeletonOperation> plan;
+  std::set<std::string> made;
+  struct stat info {};
+  for (const char* path : {"/usr", "/etc", "/dev", "/proc", "/sys", "/mnt", "/.deltabox"}) add_dirs(path, made, plan);
+  for (const char* path : {kStorePoint, kBasePoint, kParkingPoint}) {
+    plan.push_back(MakeDir{path, 0700});
+    made.insert(path);
+  }
+  plan.push_back(Bind{"/usr", "/usr", true});
+  for (const char* name : kTopLinks) {
+    const std::string path = std::string("/") + name;
+    if (!stat_path(path, info, false)) continue;
+    if (S_ISLNK(info.st_mode)) {
+      const Result<std::string> target = sys::read_link_at(AT_FDCWD, path);
+      if (target.ok()) plan.push_back(MakeSymlink{path, target.value()});
+    } else if (S_ISDIR(info.st_mode)) {
+      add_dirs(path, made, plan);
+      plan.push_back(Bind{path, path, true});
+    }
+  }
+  if (stat_path("/opt", info) && S_ISDIR(info.st_mode)) {
+    add_dirs("/opt", made, plan);
+    plan.push_back(Bind{"/opt", "/opt", true});
+  }
+  for (const char* name : kEtcAllowed) {
+    const std::string path = std::string("/etc/") + name;
+    if (!stat_path(path, info)) continue;
+    if (S_ISDIR(info.st_mode)) {
+      add_dirs(path, made, plan);
+      plan.push_back(Bind{path, path, true});
+    } else if (S_ISREG(info.st_mode)) {
+      plan.push_back(MakeFile{path, ""});
+      plan.push_back(Bind{path, path, false});
+    }
+  }
+  plan.push_back(MakeFile{"/etc/passwd", system_accounts("/etc/passwd", 2)});
+  plan.push_back(MakeFile{"/etc/group", system_accounts("/etc/group", 2)});
+  plan.push_back(MakeFile{"/etc/hostname", "deltabox\n"});
+  plan.push_back(MakeFile{"/etc/hosts", "127.0.0.1 localhost deltabox\n::1 localhost\n"});
+  plan.push_back(MakeFile{"/etc/resolv.conf", ""});
+  for (const char* name : kDevices) {
+    const std::string path = std::string("/dev/") + name;
+    if (!stat_path(path, info)) continue;
+    plan.push_back(MakeFile{path, ""});
+    plan.push_back(Bind{path, path, false, true});
+  }
+  add_dirs("/dev/pts", made, plan);
+  plan.push_back(MountDevpts{"/dev/pts"});
+  plan.push_back(MakeSymlink{"/dev/ptmx", "pts/ptmx"});
+  plan.push_back(MakeSymlink{"/dev/fd", "/proc/self/fd"});
+  plan.push_back(MakeSymlink{"/dev/stdin", "/proc/self/fd/0"});
+  plan.push_back(MakeSymlink{"/dev/stdout", "/proc/self/fd/1"});
+  plan.push_back(MakeSymlink{"/dev/stderr", "/proc/self/fd/2"});
+  plan.push_back(MountProc{"/proc"});
+  for (const std::string& path : volume_paths) add_dirs(path, made, plan);
+  return plan;
+}
+
+namespace {
+
+// Paths of the plan are absolute; below root_fd they are relative.
+const char* relative(const std::string& path) { return path.c_str() + 1; }
+
+struct Executor {
+  int root_fd;
+  int proc_mount_fd;
+
+  Result<void> operator()(const MakeDir& step) const { return sys::make_dir_at(root_fd, relative(step.path), step.mode); }
+  Result<void> operator()(const MakeSymlink& step) const {
+    if (::symlinkat(step.target.c_str(), root_fd, relative(step.path)) != 0) return os_error("symlinkat", step.path);
+    return {};
+  }
+  Result<void> operator()(const MakeFile& step) const {
+    UniqueFd fd = TRY(sys::open_at(root_fd, relative(step.path), O_WRONLY | O_CREAT | O_EXCL, 0644));
+    return sys::write_all(fd.get(), step.contents.data(), step.contents.size());
+  }
+  Result<void> operator()(const Bind& step) const {
+    UniqueFd mount = TRY(sys::open_tree_clone(AT_FDCWD, step.host_path, step.is_dir));
+    if (!step.writable) {
+      TRY(sys::set_mount_attributes(mount.get(), MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV, step.is_dir));
+    }
+    return sys::move_mount_to(mount.get(), root_fd, relative(step.path));
+  }
+  Result<void> operator()(const MountDevpts& step) const {
+    UniqueFd context = TRY(sys::fs_open("devpts"));
+    TRY(sys::fs_config_string(context.get(), "ptmxmode", "0666"));
+    TRY(sys::fs_config_string(context.get(), "mode", "0620"));
+    TRY(sys::fs_config_create(context.get()));
+    UniqueFd mount = TRY(sys::fs_mount(context.get(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC));
+    return sys::move_mount_to(mount.get(), root_fd, relative(step.path));
+  }
+  Result<void> operator()(const MountProc& step) const {
+    return sys::move_mount_to(proc_mount_fd, root_fd, relative(step.path));
+  }
+};
+
+}  // namespace
+
+Result<void> apply_skeleton(int root_fd, const std::vector<SkeletonOperation>& operations, int proc_mount_fd) {
+  const mode_t previous = ::umask(0);
+  Result<void> result;
+  for (const SkeletonOperation& operation : operations) {
+    result = std::visit(Executor{root_fd, proc_mount_fd}, operation);
+    if (!result.ok()) break;
+  }
+  ::umask(previous);
+  return result;
+}
+
+}  // namespace deltabox

@@ -1,0 +1,31 @@
+// Process and memory calls on other tasks, one Result-returning function per call, without policy.
+#pragma once
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "sys/kernel_abi.h"
+
+namespace deltabox::sys {
+
+Result<UniqueFd> pidfd_open(HostTid tid);
+Result<UniqueFd> pidfd_get_fd(int pidfd, int remote_fd);
+// True when the two descriptors (or resources) are one kernel object (kcmp(2)).
+Result<bool> same_object(HostTid first, HostTid second, int type, std::uint64_t first_id, std::uint64_t second_id);
+Result<std::uint64_t> robust_list_head(HostTid tid);
+
+// Both move all bytes or fail; short transfers are errors.
+Result<void> read_remote(HostTid tid, RemoteAddress address, void* buffer, std::size_t size_bytes);
+Result<void> write_remote(HostTid tid, RemoteAddress address, const void* data, std::size_t size_bytes);
+// Gathers remote ranges into local buffers, at most IOV_MAX entries per system call.
+Result<void> read_remote_ranges(HostTid tid, std::span<const iovec> local, std::span<const iovec> remote);
+Result<void> write_remote_ranges(HostTid tid, std::span<const iovec> local, std::span<const iovec> remote);
+
+}  // namespace deltabox::sys

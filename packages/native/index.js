@@ -30,14 +30,19 @@ export function loadNative() {
   const nativeDir = process.env.DELTABOX_NATIVE_DIR || join(packageDir, 'build', 'release')
   const enginePath = join(nativeDir, 'deltabox-engine')
   const addonPath = join(nativeDir, 'deltabox_addon.node')
-  const nextStep = 'run `npm run build` in the repository, or point DELTABOX_NATIVE_DIR at a directory that holds the built files'
+  const nextStep =
+    'run `npm run build` in the repository, or point DELTABOX_NATIVE_DIR at a directory that holds the built files'
   let addon
   try {
     accessSync(addonPath, constants.R_OK)
     accessSync(enginePath, constants.X_OK)
     addon = require(addonPath)
   } catch (cause) {
-    throw new UnsupportedPlatformError(`the native part of DeltaBox is missing or unusable: ${cause.message}`, nextStep, cause)
+    throw new UnsupportedPlatformError(
+      `the native part of DeltaBox is missing or unusable: ${cause.message}`,
+      nextStep,
+      cause,
+    )
   }
   loaded = { addon, enginePath }
   return loaded

@@ -1,4 +1,15 @@
-import { mkdtempSync, readFileSync, rmSync, statSync, mkdirSync, openSync, closeSync, readdirSync, copyFileSync, chmodSync } from 'node:fs'
+import {
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  mkdirSync,
+  openSync,
+  closeSync,
+  readdirSync,
+  copyFileSync,
+  chmodSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -43,7 +54,8 @@ function channelOn(fd) {
     (error) => onClosed(error ?? null),
   )
   open.push(channel)
-  const next = () => (frames.length > 0 ? Promise.resolve(frames.shift()) : new Promise((resolve) => waiting.push(resolve)))
+  const next = () =>
+    frames.length > 0 ? Promise.resolve(frames.shift()) : new Promise((resolve) => waiting.push(resolve))
   return { channel, next, closed }
 }
 
@@ -88,7 +100,9 @@ describe('connectEngine', () => {
   })
 
   test('names what is missing: directory, socket, listener', async () => {
-    expect(() => addon.connectEngine(join(dir, 'none'))).toThrow(expect.objectContaining({ code: 'ENOENT', syscall: 'open' }))
+    expect(() => addon.connectEngine(join(dir, 'none'))).toThrow(
+      expect.objectContaining({ code: 'ENOENT', syscall: 'open' }),
+    )
     expect(() => addon.connectEngine(dir)).toThrow(expect.objectContaining({ code: 'ENOENT', syscall: 'connect' }))
     spawnSync('python3', ['-c', 'import socket,sys; socket.socket(socket.AF_UNIX).bind("engine.sock")'], { cwd: dir })
     expect(() => addon.connectEngine(dir)).toThrow(expect.objectContaining({ code: 'ECONNREFUSED' }))
@@ -124,7 +138,9 @@ describe('Channel', () => {
     const { channel, next } = spawnPeer()
     const fd = openSync('/dev/null', 'r')
     expect(() => channel.send(Buffer.alloc((16 << 20) + 1))).toThrow(expect.objectContaining({ code: 'EMSGSIZE' }))
-    expect(() => channel.send(Buffer.from('x'), Array(17).fill(fd))).toThrow(expect.objectContaining({ code: 'EMSGSIZE' }))
+    expect(() => channel.send(Buffer.from('x'), Array(17).fill(fd))).toThrow(
+      expect.objectContaining({ code: 'EMSGSIZE' }),
+    )
     expect(() => channel.send(Buffer.from('x'), [99999])).toThrow(expect.objectContaining({ code: 'EBADF' }))
     expect(() => channel.send('text')).toThrow(TypeError)
     closeSync(fd)

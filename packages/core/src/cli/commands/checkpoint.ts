@@ -1,0 +1,35 @@
+import type { Command } from 'commander'
+import { Sandbox } from '../../sandbox/sandbox.js'
+import { action, jsonOption, print, type CliContext, type JsonOption } from '../context.js'
+
+interface CheckpointFlags extends JsonOption {
+  readonly name?: string
+  readonly strict?: boolean
+}
+
+export function registerCheckpoint(program: Command, context: CliContext): void {
+  program
+    .command('checkpoint')
+    .description('keep the state of the files and processes of a sandbox, and print the checkpoint’s id')
+    .argument('<id>', 'sandbox id')
+    .option('--name <name>', 'a name to roll back to')
+    .option('--strict', 'fail if something cannot be captured')
+    .addOption(jsonOption())
+    .action(
+      action(context, async (id: string, flags: CheckpointFlags) => {
+        const sandbox = await Sandbox.connect(id, { signal: context.interrupted })
+        try {
+          const checkpoint = await sandbox.checkpoint({
+            ...(flags.name === undefined ? {} : { name: flags.name }),
+            ...(flags.strict === undefined ? {} : { strict: flags.strict }),
+          })
+          for (const { pid, kind, reason } of checkpoint.warnings) {
+            context.stderr(`warning: not captured: pid ${pid}: ${kind}: ${reason}\n`)
+          }
+          print(context, flags, checkpoint, checkpoint.id)
+        } finally {
+          sandbox.disconnect()
+        }
+      }),
+    )
+}

@@ -1,0 +1,33 @@
+import type { Command } from 'commander'
+import { Sandbox } from '../../sandbox/sandbox.js'
+import { action, jsonOption, print, type CliContext, type JsonOption } from '../context.js'
+
+interface CreateFlags extends JsonOption {
+  readonly workspace: string
+  readonly name?: string
+  readonly idleTimeoutMs?: string
+}
+
+export function registerCreate(program: Command, context: CliContext): void {
+  program
+    .command('create')
+    .description('make a sandbox and print its id; it runs until `deltabox rm`')
+    .option('--workspace <dir>', 'directory that the sandbox sees as its workspace', '.')
+    .option('--name <name>', 'shown by `deltabox ls`')
+    .option('--idle-timeout-ms <ms>', 'end the sandbox after this long without use (default: never)')
+    .addOption(jsonOption())
+    .action(
+      action(context, async (flags: CreateFlags) => {
+        const sandbox = await Sandbox.create({
+          workspace: flags.workspace,
+          ...(flags.name === undefined ? {} : { metadata: { name: flags.name } }),
+          ...(flags.idleTimeoutMs === undefined ? {} : { idleTimeoutMs: Number(flags.idleTimeoutMs) }),
+          signal: context.interrupted,
+        })
+        const { warnings } = await sandbox.getInfo()
+        sandbox.disconnect()
+        for (const warning of warnings) context.stderr(`warning: ${warning}\n`)
+        print(context, flags, { id: sandbox.id, warnings }, sandbox.id)
+      }),
+    )
+}

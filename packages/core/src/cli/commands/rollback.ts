@@ -1,0 +1,38 @@
+import type { Command } from 'commander'
+import { Sandbox } from '../../sandbox/sandbox.js'
+import { action, jsonOption, print, type CliContext, type JsonOption } from '../context.js'
+
+interface RollbackFlags extends JsonOption {
+  readonly redo: boolean
+  readonly strict?: boolean
+}
+
+export function registerRollback(program: Command, context: CliContext): void {
+  program
+    .command('rollback')
+    .description('return the files and processes of a sandbox to a checkpoint')
+    .argument('<id>', 'sandbox id')
+    .argument('<target>', 'id or name of a checkpoint')
+    .option('--no-redo', 'take no safety checkpoint first: the rollback cannot be undone')
+    .option('--strict', 'fail if something cannot be restored')
+    .addOption(jsonOption())
+    .action(
+      action(context, async (id: string, target: string, flags: RollbackFlags) => {
+        const sandbox = await Sandbox.connect(id, { signal: context.interrupted })
+        try {
+          const done = await sandbox.rollback(target, {
+            redo: flags.redo,
+            ...(flags.strict === undefined ? {} : { strict: flags.strict }),
+          })
+          for (const { pid, kind, reason } of done.notRestored) {
+            context.stderr(`warning: not restored: pid ${pid}: ${kind}: ${reason}\n`)
+          }
+          const undo =
+            done.safetyCheckpoint === null ? '' : `; to undo: deltabox rollback ${id} ${done.safetyCheckpoint}`
+          print(context, flags, done, `at ${done.checkpoint}${undo}`)
+        } finally {
+          sandbox.disconnect()
+        }
+      }),
+    )
+}

@@ -1,0 +1,57 @@
+import { Option, type Command } from 'commander'
+import { DeltaboxError } from '../errors/deltabox-error.js'
+
+/** Where a command writes to; tests give their own. */
+export interface CliContext {
+  readonly stdout: (text: string) => void
+  readonly stderr: (text: string) => void
+  /** What the process will exit with. */
+  setExitCode(code: number): void
+  /** Fires at Ctrl-C. */
+  readonly interrupted: AbortSignal
+}
+
+/** Options that every command has. */
+export interface JsonOption {
+  readonly json?: boolean
+}
+
+/** The option that every command has. */
+export function jsonOption(): Option {
+  return new Option('--json', 'print one JSON value instead of text')
+}
+
+/** Prints a result: as JSON, or as text with a newline after it. */
+export function print(context: CliContext, { json }: JsonOption, data: unknown, text: string): void {
+  context.stdout(json === true ? `${JSON.stringify(data)}\n` : text === '' ? '' : `${text}\n`)
+}
+
+/** Reports a failure and sets the exit code. */
+export function reportFailure(context: CliContext, { json }: JsonOption, error: unknown): void {
+  const failure =
+    error instanceof DeltaboxError
+      ? error
+      : new DeltaboxError('INTERNAL', {
+          message: error instanceof Error ? error.message : String(error),
+          nextStep: 'report this as a defect',
+          cause: error,
+        })
+  if (json === true) context.stdout(`${JSON.stringify({ error: failure })}\n`)
+  context.stderr(`error ${failure.code}: ${failure.message}\nnext: ${failure.nextStep}\n`)
+  context.setExitCode(1)
+}
+
+/** Wraps a command's action: failures are reported, never thrown. */
+export function action<Args extends unknown[]>(
+  context: CliContext,
+  run: (...args: Args) => Promise<void>,
+): (...args: [...Args, Command]) => Promise<void> {
+  return async (...args) => {
+    const command = args.at(-1) as Command
+    try {
+      await run(...(args.slice(0, -1) as Args))
+    } catch (error) {
+      reportFailure(context, command.opts<JsonOption>(), error)
+    }
+  }
+}

@@ -1,0 +1,184 @@
+import { constants } from 'node:os'
+import { abortedError } from '../errors/abort.js'
+import { DeltaboxError } from '../errors/deltabox-error.js'
+import type { EngineClient } from '../protocol/engine-client.js'
+import type { CommandExited, CommandOutput } from '../protocol/gen/deltabox_pb.js'
+import { BoundedText } from './bounded-text.js'
+import type { CommandResult } from './options.js'
+import { rolledBackError, toResult, type CommandOutputs } from './result.js'
+
+/** Stdin is sent in pieces well below the bound of a frame, so that other requests pass between them. */
+const STDIN_CHUNK_BYTES = 256 << 10
+const STDERR_STREAM = 2
+
+/** What a handle is made of. */
+export interface CommandHandleInit {
+  readonly commandId: bigint
+  readonly pid: number
+  readonly maxOutputBytes: number
+  readonly onStdout?: ((text: string) => void) | undefined
+  readonly onStderr?: ((text: string) => void) | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+/**
+ * A background command. Its output since its start (as far as the engine kept it) is collected here. A handle holds
+ * no resource of the command: letting go of it leaves the command running.
+ */
+export class CommandHandle {
+  /** Names the command in all calls of `commands`; never used twice in a sandbox. */
+  readonly commandId: number
+  /** Inside the sandbox. */
+  readonly pid: number
+  readonly #client: EngineClient
+  readonly #outputs: CommandOutputs
+  readonly #ended: Promise<CommandExited>
+  #exit: CommandExited | undefined
+  #droppedBytes = 0
+
+  private constructor(client: EngineClient, init: CommandHandleInit) {
+    this.#client = client
+    this.commandId = Number(init.commandId)
+    this.pid = init.pid
+    this.#outputs = {
+      stdout: new BoundedText(init.maxOutputBytes, init.onStdout),
+      stderr: new BoundedText(init.maxOutputBytes, init.onStderr),
+    }
+    this.#ended = new Promise((resolve, reject) => {
+      const unsubscribe = client.subscribe(init.commandId, {
+        onOutput: (output) => this.#collect(output),
+        onExit: (exit) => {
+          unsubscribe()
+          this.#exit = exit
+          this.#outputs.stdout.end()
+          this.#outputs.stderr.end()
+          resolve(exit)
+        },
+        onLost: reject,
+      })
+    })
+    // Awaited only by wait().
+    this.#ended.catch(() => undefined)
+  }
+
+  /** @internal Subscribes first, then asks for the spool: no output is missed. */
+  static async attach(client: EngineClient, init: CommandHandleInit): Promise<CommandHandle> {
+    const handle = new CommandHandle(client, init)
+    await client.request(
+      { case: 'attachCommand', value: { commandId: init.commandId } },
+      { expect: 'empty', accept: () => undefined, signal: init.signal },
+    )
+    return handle
+  }
+
+  /** What it printed so far, up to `maxOutputBytes`. */
+  get stdout(): string {
+    return this.#outputs.stdout.text
+  }
+
+  get stderr(): string {
+    return this.#outputs.stderr.text
+  }
+
+  /** Output that the engine no longer had when this handle asked for it. */
+  get droppedBytes(): number {
+    return this.#droppedBytes
+  }
+
+  /** Whether no end of it was seen yet. */
+  get isRunning(): boolean {
+    return this.#exit === undefined
+  }
+
+  /**
+   * Waits for its end.
+   * @throws ROLLED_BACK when a rollback ended it; ENGINE_LOST; ABORTED (only the waiting ends)
+   */
+  async wait(options: { readonly signal?: AbortSignal } = {}): Promise<CommandResult> {
+    const release = this.#client.hold()
+    try {
+      const result = toResult(this.#outputs, await abortable(this.#ended, options.signal), false)
+      if (result.rolledBack) throw rolledBackError(result)
+      return result
+    } finally {
+      release()
+    }
+  }
+
+  /** Sends a signal to its process group. @default SIGKILL @throws COMMAND_NOT_FOUND, INVALID_ARGUMENT */
+  async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    await killCommand(this.#client, this.commandId, signal)
+  }
+
+  /** Writes to its stdin. @throws COMMAND_NOT_FOUND, INVALID_ARGUMENT (stdin is not open) */
+  async sendStdin(data: string | Uint8Array): Promise<void> {
+    await sendStdin(this.#client, this.commandId, data)
+  }
+
+  /** Ends its stdin. @throws COMMAND_NOT_FOUND */
+  async closeStdin(): Promise<void> {
+    await closeStdin(this.#client, this.commandId)
+  }
+
+  #collect({ stream, data, droppedBytes }: CommandOutput): void {
+    const output = stream === STDERR_STREAM ? this.#outputs.stderr : this.#outputs.stdout
+    if (droppedBytes > 0n) {
+      this.#droppedBytes += Number(droppedBytes)
+      output.markTruncated()
+    }
+    output.write(data)
+  }
+}
+
+/** @throws COMMAND_NOT_FOUND, INVALID_ARGUMENT */
+export async function killCommand(client: EngineClient, commandId: number, signal: NodeJS.Signals): Promise<void> {
+  const number = constants.signals[signal]
+  if (number === undefined) {
+    throw new DeltaboxError('INVALID_ARGUMENT', {
+      message: `${String(signal)} is not a signal`,
+      nextStep: 'name a signal like SIGTERM',
+    })
+  }
+  await client.request(
+    { case: 'killCommand', value: { commandId: BigInt(commandId), signal: number } },
+    { expect: 'empty', accept: () => undefined },
+  )
+}
+
+/** @throws COMMAND_NOT_FOUND, INVALID_ARGUMENT */
+export async function sendStdin(client: EngineClient, commandId: number, data: string | Uint8Array): Promise<void> {
+  const bytes = typeof data === 'string' ? Buffer.from(data, 'utf8') : data
+  for (let start = 0; start < bytes.length; start += STDIN_CHUNK_BYTES) {
+    const piece = bytes.subarray(start, start + STDIN_CHUNK_BYTES)
+    await client.request(
+      { case: 'stdin', value: { commandId: BigInt(commandId), data: piece } },
+      { expect: 'empty', accept: () => undefined },
+    )
+  }
+}
+
+/** @throws COMMAND_NOT_FOUND */
+export async function closeStdin(client: EngineClient, commandId: number): Promise<void> {
+  await client.request(
+    { case: 'stdin', value: { commandId: BigInt(commandId), close: true } },
+    { expect: 'empty', accept: () => undefined },
+  )
+}
+
+/** The promise's value, unless the signal fires first. */
+async function abortable<Value>(promise: Promise<Value>, signal: AbortSignal | undefined): Promise<Value> {
+  if (signal === undefined) return promise
+  let onAbort: (() => void) | undefined
+  try {
+    return await Promise.race([
+      promise,
+      new Promise<never>((_, reject) => {
+        onAbort = () => reject(abortedError(signal, 'waiting for the command'))
+        if (signal.aborted) onAbort()
+        signal.addEventListener('abort', onAbort, { once: true })
+      }),
+    ])
+  } finally {
+    if (onAbort !== undefined) signal.removeEventListener('abort', onAbort)
+  }
+}

@@ -1,0 +1,31 @@
+export { Sandbox } from './sandbox/sandbox.js'
+export type {
+  CheckpointOptions,
+  CreateSandboxOptions,
+  RollbackOptions,
+  SandboxInfo,
+  SandboxListEntry,
+} from './sandbox/options.js'
+export { Commands } from './commands/commands.js'
+export { CommandHandle } from './commands/command-handle.js'
+export type {
+  BackgroundRunOptions,
+  CommandInfo,
+  CommandResult,
+  CommonRunOptions,
+  ForegroundRunOptions,
+} from './commands/options.js'
+export { Files, type ReadFileOptions, type WriteFileOptions } from './files/files.js'
+export type { Checkpoint, CheckpointResult, PauseParts, RollbackResult } from './checkpoints/checkpoint.js'
+export { buildCheckpointTree, type CheckpointList, type CheckpointNode } from './checkpoints/tree.js'
+export { renderCheckpointTree } from './checkpoints/render.js'
+export { ERROR_CODES, isErrorCode, type ErrorCode } from './errors/codes.js'
+export {
+  DeltaboxError,
+  isDeltaboxError,
+  type DeltaboxErrorInit,
+  type EngineFailureData,
+  type ErrorData,
+  type InterruptedCommandData,
+  type Notice,
+} from './errors/deltabox-error.js'

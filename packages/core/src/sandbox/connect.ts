@@ -1,0 +1,45 @@
+import { errnoName, fromSystemError } from '../errors/convert.js'
+import { DeltaboxError } from '../errors/deltabox-error.js'
+import { EngineClient } from '../protocol/engine-client.js'
+import { native } from '../protocol/native.js'
+import { sandboxDirExists, sandboxDirPath } from '../state/sandbox-dir.js'
+import { assertSandboxId } from '../state/ids.js'
+import type { ConnectedSandbox } from './create.js'
+import { requestInfo } from './info.js'
+
+/**
+ * Connects to the engine of a sandbox.
+ * @throws INVALID_ARGUMENT, SANDBOX_NOT_FOUND, SANDBOX_DEAD
+ */
+export async function openEngine(id: string): Promise<EngineClient> {
+  assertSandboxId(id)
+  const { addon } = native()
+  if (!(await sandboxDirExists(id))) {
+    throw new DeltaboxError('SANDBOX_NOT_FOUND', {
+      message: `there is no sandbox ${id}`,
+      nextStep: 'run `deltabox ls` to see the sandboxes',
+    })
+  }
+  try {
+    return new EngineClient(addon.connectEngine(sandboxDirPath(id)), addon)
+  } catch (error) {
+    const osError = errnoName(error)
+    if (osError !== 'ENOENT' && osError !== 'ECONNREFUSED') throw fromSystemError(error, `connecting to ${id}`)
+    throw new DeltaboxError('SANDBOX_DEAD', {
+      message: `the engine of sandbox ${id} does not run any more`,
+      nextStep: `run \`deltabox rm ${id}\` to remove what it left`,
+      cause: error,
+    })
+  }
+}
+
+/** Connects and asks the engine who it is. */
+export async function connectSandbox(id: string, signal: AbortSignal | undefined): Promise<ConnectedSandbox> {
+  const client = await openEngine(id)
+  try {
+    return { client, info: await requestInfo(client, signal) }
+  } catch (error) {
+    client.close()
+    throw error
+  }
+}

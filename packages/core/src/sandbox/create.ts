@@ -1,0 +1,116 @@
+import { realpath, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { DEFAULT_ENVIRONMENT, toEnvironmentStrings } from '../commands/environment.js'
+import { abortedError, throwIfAborted } from '../errors/abort.js'
+import { fromSystemError } from '../errors/convert.js'
+import { DeltaboxError } from '../errors/deltabox-error.js'
+import { validate } from '../errors/validate.js'
+import { EngineClient } from '../protocol/engine-client.js'
+import { native } from '../protocol/native.js'
+import { newSandboxId } from '../state/ids.js'
+import { makeSandboxDir, readLogTail, removeSandboxDir, writeSandboxRecord } from '../state/sandbox-dir.js'
+import { isInside, prepareStateDir } from '../state/state-dir.js'
+import { requestKill } from './kill.js'
+import { toSandboxInfo } from './info.js'
+import { createOptionsSchema, type CreateSandboxOptions, type SandboxInfo } from './options.js'
+
+/** An engine takes milliseconds to come up; on a machine that needs longer something hangs. */
+const CREATE_TIMEOUT_MS = 60_000
+
+/** A connection to a sandbox and what its engine said of it. */
+export interface ConnectedSandbox {
+  readonly client: EngineClient
+  readonly info: SandboxInfo
+}
+
+/** Starts an engine and has it make a sandbox; whatever fails, nothing is left behind. */
+export async function createSandbox(options: CreateSandboxOptions): Promise<ConnectedSandbox> {
+  const { signal, ...checked } = validate(createOptionsSchema, options, 'options')
+  if (checked.network !== 'none') {
+    throw new DeltaboxError('UNSUPPORTED', {
+      message: `network ${JSON.stringify(checked.network)} is not offered; sandboxes have loopback only`,
+      nextStep: 'leave `network` out, or set it to "none"',
+    })
+  }
+  throwIfAborted(signal, 'create')
+  const { addon, enginePath } = native()
+  const workspace = await resolveWorkspace(checked.workspace)
+  const stateDir = await prepareStateDir()
+  assertApart(workspace, stateDir)
+
+  const id = newSandboxId()
+  const createdAtMs = Date.now()
+  const dir = await makeSandboxDir(id)
+  const limit = AbortSignal.timeout(CREATE_TIMEOUT_MS)
+  let client: EngineClient | undefined
+  try {
+    client = new EngineClient(addon.spawnEngine(enginePath, ['serve'], join(dir, 'engine.log')), addon)
+    // Not abortable in itself: what was begun is first completed, then undone.
+    const info = await client.request(
+      {
+        case: 'create',
+        value: {
+          id,
+          stateDir: dir,
+          workspace,
+          workspaceMount: checked.workspaceMount,
+          env: toEnvironmentStrings(DEFAULT_ENVIRONMENT),
+          idleTimeoutMs: BigInt(checked.idleTimeoutMs),
+          metadata: checked.metadata,
+          createdAtMs: BigInt(createdAtMs),
+        },
+      },
+      {
+        expect: 'info',
+        accept: ({ value }) => toSandboxInfo(value),
+        signal: limit,
+      },
+    )
+    if (signal?.aborted === true) throw abortedError(signal, 'create')
+    const { workspaceMount, metadata } = checked
+    await writeSandboxRecord(dir, { version: 1, id, workspace, workspaceMount, createdAtMs, metadata })
+    return { client, info }
+  } catch (error) {
+    const reason = limit.aborted ? createTimeout(error) : fromSystemError(error, 'starting the engine')
+    const failure = withLog(reason, await readLogTail(dir))
+    if (client !== undefined) await requestKill(client).catch(() => undefined)
+    await removeSandboxDir(id)
+    throw failure
+  }
+}
+
+async function resolveWorkspace(path: string): Promise<string> {
+  try {
+    const workspace = await realpath(path)
+    if ((await stat(workspace)).isDirectory()) return workspace
+  } catch (error) {
+    throw fromSystemError(error, `workspace ${path}`)
+  }
+  throw new DeltaboxError('NOT_A_DIRECTORY', {
+    message: `the workspace ${path} is not a directory`,
+    nextStep: 'name the directory of a project',
+  })
+}
+
+/** A sandbox that saw its own store could damage it; a store inside the workspace would grow into itself. */
+function assertApart(workspace: string, stateDir: string): void {
+  if (!isInside(stateDir, workspace) && !isInside(workspace, stateDir)) return
+  throw new DeltaboxError('INVALID_ARGUMENT', {
+    message: `the workspace ${workspace} and the state directory ${stateDir} lie one inside the other`,
+    nextStep: 'set DELTABOX_STATE_DIR to a directory outside the workspace',
+  })
+}
+
+function createTimeout(cause: unknown): DeltaboxError<'TIMEOUT'> {
+  return new DeltaboxError('TIMEOUT', {
+    message: `the engine did not make the sandbox within ${CREATE_TIMEOUT_MS} ms`,
+    nextStep: 'run `deltabox doctor`',
+    cause,
+  })
+}
+
+function withLog(error: DeltaboxError, engineLog: string): DeltaboxError {
+  if (engineLog === '') return error
+  const { code, message, nextStep, data, cause } = error
+  return new DeltaboxError(code, { message, nextStep, cause, data: { ...data, engineLog } })
+}

@@ -1,0 +1,30 @@
+import type { EngineClient } from '../protocol/engine-client.js'
+import type { SandboxInfo as WireInfo } from '../protocol/gen/deltabox_pb.js'
+import type { SandboxInfo } from './options.js'
+
+/** Plain data from a message of the engine. */
+export function toSandboxInfo(wire: WireInfo): SandboxInfo {
+  return {
+    id: wire.id,
+    workspace: wire.workspace,
+    workspaceMount: wire.workspaceMount,
+    createdAtMs: Number(wire.createdAtMs),
+    enginePid: wire.enginePid,
+    initPid: wire.initPid,
+    head: wire.head === '' ? null : wire.head,
+    checkpoints: Number(wire.checkpoints),
+    tasks: Number(wire.tasks),
+    pageStoreBytes: Number(wire.pageStoreBytes),
+    warnings: [...wire.warnings],
+    metadata: { ...wire.metadata },
+    idleTimeoutMs: Number(wire.idleTimeoutMs),
+  }
+}
+
+/** Asks the engine. */
+export function requestInfo(client: EngineClient, signal?: AbortSignal): Promise<SandboxInfo> {
+  return client.request(
+    { case: 'info', value: {} },
+    { expect: 'info', accept: ({ value }) => toSandboxInfo(value), signal },
+  )
+}

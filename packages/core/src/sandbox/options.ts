@@ -1,0 +1,115 @@
+import { z } from 'zod'
+
+/** Options of {@link Sandbox.create}; the one source of their checks and defaults. */
+export const createOptionsSchema = z.strictObject({
+  workspace: z
+    .string()
+    .min(1, 'is empty')
+    .refine((path) => !path.includes('\0'), 'contains a NUL byte')
+    .default('.'),
+  workspaceMount: z
+    .string()
+    .regex(/^\/[A-Za-z0-9._-]+(\/[A-Za-z0-9._-]+)*$/, 'must be an absolute path of plain names')
+    .refine((path) => !path.split('/').some((part) => part === '.' || part === '..'), 'must not contain . or ..')
+    .default('/workspace'),
+  network: z.string().default('none'),
+  idleTimeoutMs: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
+  metadata: z.record(z.string().min(1).max(200), z.string().max(4096)).default({}),
+  signal: z.instanceof(AbortSignal).optional(),
+})
+
+/** How to make a sandbox. */
+export interface CreateSandboxOptions {
+  /** Directory of the host that the sandbox sees as its workspace; the host's files never change. @default "." */
+  readonly workspace?: string
+  /** Where it appears inside. @default "/workspace" */
+  readonly workspaceMount?: string
+  /** Nothing but loopback inside. @default "none" */
+  readonly network?: 'none'
+  /** The engine ends the sandbox after this long without a client or a running command; 0: never. @default 0 */
+  readonly idleTimeoutMs?: number
+  /** Your own labels; listed, never interpreted, but `name` is shown by `deltabox ls`. */
+  readonly metadata?: Readonly<Record<string, string>>
+  readonly signal?: AbortSignal
+}
+
+const checkpointName = z
+  .string()
+  .min(1, 'is empty')
+  .max(100, 'is longer than 100 characters')
+  .regex(
+    /^[\p{L}\p{N}][\p{L}\p{N}._ -]*$/u,
+    'must begin with a letter or digit and hold only letters, digits, . _ - and spaces',
+  )
+
+/** Options of {@link Sandbox.checkpoint}. */
+export const checkpointOptionsSchema = z.strictObject({
+  name: checkpointName.optional(),
+  metadata: z.record(z.string().min(1).max(200), z.string().max(4096)).optional(),
+  strict: z.boolean().optional(),
+  signal: z.instanceof(AbortSignal).optional(),
+})
+
+/** How to take a checkpoint. */
+export interface CheckpointOptions {
+  /** A name to roll back to, unique in the sandbox. */
+  readonly name?: string
+  readonly metadata?: Readonly<Record<string, string>>
+  /** Throw STRICT, and take no checkpoint, if something cannot be captured. @default false */
+  readonly strict?: boolean
+  /** Ends the waiting; the engine may still complete the checkpoint. */
+  readonly signal?: AbortSignal
+}
+
+/** Options of {@link Sandbox.rollback}. */
+export const rollbackOptionsSchema = z.strictObject({
+  redo: z.boolean().optional(),
+  strict: z.boolean().optional(),
+  signal: z.instanceof(AbortSignal).optional(),
+})
+
+/** How to roll back. */
+export interface RollbackOptions {
+  /** Take a safety checkpoint first, so that the rollback can be undone. @default true */
+  readonly redo?: boolean
+  /** Throw STRICT, and change nothing, if something cannot be restored. @default false */
+  readonly strict?: boolean
+  /** Ends the waiting; the engine still completes the rollback. */
+  readonly signal?: AbortSignal
+}
+
+/** A sandbox as its engine describes it. */
+export interface SandboxInfo {
+  readonly id: string
+  /** Directory of the host. */
+  readonly workspace: string
+  readonly workspaceMount: string
+  /** Unix time in milliseconds. */
+  readonly createdAtMs: number
+  /** On the host. */
+  readonly enginePid: number
+  /** Host pid of the sandbox's pid 1. */
+  readonly initPid: number
+  /** The checkpoint from which the live state derives; null before the first. */
+  readonly head: string | null
+  readonly checkpoints: number
+  /** Live processes inside, pid 1 not counted. */
+  readonly tasks: number
+  readonly pageStoreBytes: number
+  /** What this machine could not offer at creation. */
+  readonly warnings: readonly string[]
+  readonly metadata: Readonly<Record<string, string>>
+  /** 0: none. */
+  readonly idleTimeoutMs: number
+}
+
+/** A sandbox as {@link Sandbox.list} finds it on disk. */
+export interface SandboxListEntry {
+  readonly id: string
+  /** "dead": its files exist, its engine does not run; `Sandbox.kill(id)` removes it. */
+  readonly state: 'running' | 'dead'
+  /** Null when the record of a dead sandbox is damaged. */
+  readonly workspace: string | null
+  readonly createdAtMs: number | null
+  readonly metadata: Readonly<Record<string, string>>
+}

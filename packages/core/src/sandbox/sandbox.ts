@@ -1,0 +1,186 @@
+import { z } from 'zod'
+import type { Checkpoint, CheckpointResult, RollbackResult } from '../checkpoints/checkpoint.js'
+import { toCheckpoint, toRollbackResult } from '../checkpoints/from-wire.js'
+import type { CheckpointList } from '../checkpoints/tree.js'
+import { Commands } from '../commands/commands.js'
+import { validate } from '../errors/validate.js'
+import { Files } from '../files/files.js'
+import type { EngineClient } from '../protocol/engine-client.js'
+import { removeSandboxDir } from '../state/sandbox-dir.js'
+import { connectSandbox } from './connect.js'
+import { createSandbox, type ConnectedSandbox } from './create.js'
+import { requestInfo } from './info.js'
+import { killSandbox, requestKill } from './kill.js'
+import { listSandboxes } from './list.js'
+import {
+  checkpointOptionsSchema,
+  rollbackOptionsSchema,
+  type CheckpointOptions,
+  type CreateSandboxOptions,
+  type RollbackOptions,
+  type SandboxInfo,
+  type SandboxListEntry,
+} from './options.js'
+
+const targetSchema = z.union([z.string().min(1, 'is empty').max(200), z.object({ id: z.string().min(1) })])
+
+interface Cancellable {
+  readonly signal?: AbortSignal
+}
+
+/**
+ * A sandbox: files and live processes that are checkpointed and rolled back as one pair.
+ *
+ * @example
+ * await using sandbox = await Sandbox.create({ workspace: '.' })
+ * const before = await sandbox.checkpoint({ name: 'before' })
+ * await sandbox.commands.run('rm -rf src')
+ * await sandbox.rollback(before)
+ */
+export class Sandbox implements AsyncDisposable {
+  /** `sbx_` and 12 characters; the same through all rollbacks. */
+  readonly id: string
+  readonly workspaceMount: string
+  readonly commands: Commands
+  readonly files: Files
+  readonly #client: EngineClient
+  #killed: Promise<void> | undefined
+
+  private constructor({ client, info }: ConnectedSandbox) {
+    this.#client = client
+    this.id = info.id
+    this.workspaceMount = info.workspaceMount
+    this.commands = new Commands(client, info.workspaceMount)
+    this.files = new Files(client, info.workspaceMount)
+  }
+
+  /**
+   * Makes a sandbox. It lives until `kill()`, its idle time-out, or `await using` ends.
+   * @throws INVALID_ARGUMENT; NOT_FOUND or NOT_A_DIRECTORY (the workspace); PERMISSION_DENIED; UNSUPPORTED;
+   * UNSUPPORTED_KERNEL; UNSUPPORTED_PLATFORM; NO_SPACE; ABORTED. Nothing is left behind.
+   */
+  static async create(options: CreateSandboxOptions = {}): Promise<Sandbox> {
+    return new Sandbox(await createSandbox(options))
+  }
+
+  /** Connects to a sandbox that this or another process made. @throws SANDBOX_NOT_FOUND, SANDBOX_DEAD */
+  static async connect(id: string, options: Cancellable = {}): Promise<Sandbox> {
+    return new Sandbox(await connectSandbox(id, options.signal))
+  }
+
+  /** All sandboxes in the state directory, oldest first. */
+  static list(): Promise<SandboxListEntry[]> {
+    return listSandboxes()
+  }
+
+  /**
+   * Ends a sandbox, running or dead, and removes all of it.
+   * @returns false when there was none.
+   * @throws INVALID_ARGUMENT, TIMEOUT
+   */
+  static kill(id: string): Promise<boolean> {
+    return killSandbox(id)
+  }
+
+  /**
+   * Keeps the state of the files and of all processes, as one pair.
+   * @throws BUSY (a task could not be stopped in time); UNSUPPORTED; STRICT; ALREADY_EXISTS (the name); NO_SPACE.
+   * Then there is no checkpoint.
+   */
+  async checkpoint(options: CheckpointOptions = {}): Promise<CheckpointResult> {
+    const { name = '', metadata = {}, strict = false, signal } = validate(checkpointOptionsSchema, options, 'options')
+    const startMs = performance.now()
+    return this.#client.request(
+      { case: 'checkpoint', value: { name, metadata, strict } },
+      {
+        expect: 'checkpoint',
+        accept: ({ value }) => ({ ...toCheckpoint(value), callMs: performance.now() - startMs }),
+        signal,
+      },
+    )
+  }
+
+  /**
+   * Returns files and processes, in place, to a checkpoint: by object, id or name.
+   * @throws CHECKPOINT_NOT_FOUND; DEAD_PROCESS (a process of the checkpoint has ended since); BUSY; STRICT;
+   * UNSUPPORTED. Then nothing changed.
+   */
+  async rollback(target: string | Pick<Checkpoint, 'id'>, options: RollbackOptions = {}): Promise<RollbackResult> {
+    const checkedTarget = validate(targetSchema, target, 'target')
+    const { redo = true, strict = false, signal } = validate(rollbackOptionsSchema, options, 'options')
+    const startMs = performance.now()
+    return this.#client.request(
+      {
+        case: 'rollback',
+        value: { target: typeof checkedTarget === 'string' ? checkedTarget : checkedTarget.id, noRedo: !redo, strict },
+      },
+      { expect: 'rollback', accept: ({ value }) => toRollbackResult(value, performance.now() - startMs), signal },
+    )
+  }
+
+  /** All checkpoints and the head. */
+  async listCheckpoints(options: Cancellable = {}): Promise<CheckpointList> {
+    return this.#client.request(
+      { case: 'listCheckpoints', value: {} },
+      {
+        expect: 'checkpoints',
+        accept: ({ value }) => ({
+          checkpoints: value.checkpoints.map(toCheckpoint),
+          head: value.head === '' ? null : value.head,
+        }),
+        signal: options.signal,
+      },
+    )
+  }
+
+  /** What the engine says of the sandbox. */
+  async getInfo(options: Cancellable = {}): Promise<SandboxInfo> {
+    return requestInfo(this.#client, options.signal)
+  }
+
+  /** Whether its engine answers. Never throws. */
+  async isRunning(): Promise<boolean> {
+    try {
+      await this.getInfo()
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  /** Calls back after each rollback, whoever asked for it, until the returned function is called. */
+  onRolledBack(listener: (event: { checkpoint: string; safetyCheckpoint: string | null }) => void): () => void {
+    return this.#client.onRolledBack(({ checkpointId, safetyCheckpointId }) =>
+      listener({
+        checkpoint: checkpointId,
+        safetyCheckpoint: safetyCheckpointId === '' ? null : safetyCheckpointId,
+      }),
+    )
+  }
+
+  /** Ends the connection and leaves the sandbox running; foreground commands of this connection end. Idempotent. */
+  disconnect(): void {
+    this.#client.close()
+  }
+
+  /** Ends the sandbox and removes all of it. Idempotent, and fine when the engine is gone already. @throws TIMEOUT */
+  kill(): Promise<void> {
+    this.#killed ??= this.#kill().catch((error: unknown) => {
+      // A kill that failed can be tried again.
+      this.#killed = undefined
+      throw error
+    })
+    return this.#killed
+  }
+
+  async #kill(): Promise<void> {
+    // After a disconnect only a new connection reaches the engine.
+    if (this.#client.isOpen) await requestKill(this.#client)
+    else await killSandbox(this.id)
+    await removeSandboxDir(this.id)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill()
+  }
+}

@@ -1,0 +1,161 @@
+import { z } from 'zod'
+import { DeltaboxError } from '../errors/deltabox-error.js'
+import { defineTool, type ToolCall, type ToolOutcome } from './define-tool.js'
+import type { HeldCommand } from './background-commands.js'
+import type { ToolSession } from './session.js'
+import { renderStreams, shorten } from './text.js'
+
+const DEFAULT_TIMEOUT_MS = 120_000
+const DEFAULT_WAIT_MS = 2_000
+/** Long enough for builds and test suites; nobody waits longer for one answer. */
+const MAX_TIMEOUT_MS = 3_600_000
+const MAX_WAIT_MS = 600_000
+
+const inputSchema = z.object({
+  command: z.string().min(1).optional().describe('Shell line for bash. Give either this or commandId.'),
+  commandId: z
+    .int()
+    .min(1)
+    .optional()
+    .describe('A background command: sends it stdin (if given) and returns what it printed since the last look.'),
+  stdin: z
+    .string()
+    .optional()
+    .describe('Text for the standard input. A session that reads lines needs the final newline.'),
+  background: z
+    .boolean()
+    .optional()
+    .describe('Start the command and leave it running, with stdin open; returns its commandId. Default: false.'),
+  cwd: z.string().optional().describe('Absolute directory inside the sandbox. Default: the workspace.'),
+  timeoutMs: z
+    .int()
+    .min(1)
+    .max(MAX_TIMEOUT_MS)
+    .optional()
+    .describe(`Foreground: the command is killed after this many milliseconds. Default: ${DEFAULT_TIMEOUT_MS}.`),
+  waitMs: z
+    .int()
+    .min(0)
+    .max(MAX_WAIT_MS)
+    .optional()
+    .describe(`Background: longest wait for output, in milliseconds. Default: ${DEFAULT_WAIT_MS}.`),
+})
+
+const outputSchema = z.object({
+  commandId: z.int().nullable().describe('Of a background command.'),
+  pid: z.int().nullable().describe('Of a background command, inside the sandbox.'),
+  running: z.boolean(),
+  exitCode: z.int().nullable().describe('Null while it runs and when a signal ended it.'),
+  signal: z.string().nullable(),
+  stdout: z.string(),
+  stderr: z.string(),
+  truncated: z.boolean().describe('Whether output was left out.'),
+})
+
+type Input = z.output<typeof inputSchema>
+type Output = z.output<typeof outputSchema>
+
+/** Runs commands; holds live sessions in the background. */
+export const execTool = defineTool({
+  name: 'exec',
+  title: 'Run a command in the sandbox',
+  description:
+    'Runs a shell command in the sandbox and returns its exit code and output. With background: true the command ' +
+    'keeps running with its stdin open (a server, a Python session with `python3 -i -q`); call exec again with its ' +
+    'commandId to send it stdin and to read what it printed. Background commands are part of every checkpoint: ' +
+    'their memory returns with a rollback.',
+  inputSchema,
+  outputSchema,
+  isReadOnly: false,
+  isDestructive: true,
+  run: async (session, input, call) => {
+    assertOneKind(input)
+    if (input.commandId !== undefined) return talkToBackground(session, input.commandId, input, call)
+    const command = input.command ?? ''
+    return input.background === true
+      ? startBackground(session, command, input, call)
+      : runForeground(session, command, input, call)
+  },
+})
+
+function assertOneKind({ command, commandId, background, cwd, timeoutMs, waitMs }: Input): void {
+  const wrong = (message: string, nextStep: string) => new DeltaboxError('INVALID_ARGUMENT', { message, nextStep })
+  if ((command === undefined) === (commandId === undefined)) {
+    throw wrong('exec needs exactly one of command and commandId', 'give one of them')
+  }
+  if (commandId !== undefined && (background !== undefined || cwd !== undefined || timeoutMs !== undefined)) {
+    throw wrong('background, cwd and timeoutMs belong to a new command', 'leave them out beside commandId')
+  }
+  if (background === true && timeoutMs !== undefined) {
+    throw wrong('a background command has no timeoutMs', 'use waitMs for how long to wait for its first output')
+  }
+  if (background !== true && commandId === undefined && waitMs !== undefined) {
+    throw wrong('a foreground command has no waitMs', 'use timeoutMs for how long it may run')
+  }
+}
+
+async function runForeground(
+  session: ToolSession,
+  command: string,
+  { cwd, stdin, timeoutMs = DEFAULT_TIMEOUT_MS }: Input,
+  { signal }: ToolCall,
+): Promise<ToolOutcome<Output>> {
+  const { commands } = await session.sandbox()
+  const result = await commands.run(command, {
+    timeoutMs,
+    ...(cwd === undefined ? {} : { cwd }),
+    ...(stdin === undefined ? {} : { stdin }),
+    ...(signal === undefined ? {} : { signal }),
+  })
+  return toOutcome({ ...result, commandId: null, pid: null, running: false })
+}
+
+async function startBackground(
+  session: ToolSession,
+  command: string,
+  { cwd, stdin, waitMs = DEFAULT_WAIT_MS }: Input,
+  { signal }: ToolCall,
+): Promise<ToolOutcome<Output>> {
+  const background = await session.background()
+  const held = await background.start(command, {
+    label: command.slice(0, 200),
+    ...(cwd === undefined ? {} : { cwd }),
+    ...(signal === undefined ? {} : { signal }),
+  })
+  if (stdin !== undefined) await held.handle.sendStdin(stdin)
+  return describe(held, await background.read(held, waitMs, signal))
+}
+
+async function talkToBackground(
+  session: ToolSession,
+  commandId: number,
+  { stdin, waitMs = DEFAULT_WAIT_MS }: Input,
+  { signal }: ToolCall,
+): Promise<ToolOutcome<Output>> {
+  const background = await session.background()
+  const held = await background.get(commandId)
+  if (stdin !== undefined) await held.handle.sendStdin(stdin)
+  return describe(held, await background.read(held, waitMs, signal))
+}
+
+async function describe(
+  { handle }: HeldCommand,
+  output: { stdout: string; stderr: string; truncated: boolean },
+): Promise<ToolOutcome<Output>> {
+  const { commandId, pid } = handle
+  const running = handle.isRunning
+  const end = running ? { exitCode: null, signal: null } : await handle.wait()
+  return toOutcome({ ...output, commandId, pid, running, exitCode: end.exitCode, signal: end.signal })
+}
+
+function toOutcome(full: Output): ToolOutcome<Output> {
+  const stdout = shorten(full.stdout)
+  const stderr = shorten(full.stderr)
+  const truncated = full.truncated || stdout !== full.stdout || stderr !== full.stderr
+  const { commandId, pid, running, exitCode, signal } = full
+  const data = { commandId, pid, running, exitCode, signal, stdout, stderr, truncated }
+  const state = running ? 'running' : signal !== null ? `ended by ${signal}` : `exit code ${exitCode}`
+  const head = commandId === null ? state : `command ${commandId} (pid ${pid}): ${state}`
+  const note = truncated ? '\n(output was left out)' : ''
+  return { text: head + note + renderStreams(data), data }
+}

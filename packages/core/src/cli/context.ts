@@ -1,5 +1,5 @@
 import { Option, type Command } from 'commander'
-import { DeltaboxError } from '../errors/deltabox-error.js'
+import { DeltaboxError, isDeltaboxError } from '../errors/deltabox-error.js'
 
 /** Where a command writes to; tests give their own. */
 export interface CliContext {
@@ -28,14 +28,13 @@ export function print(context: CliContext, { json }: JsonOption, data: unknown, 
 
 /** Reports a failure and sets the exit code. */
 export function reportFailure(context: CliContext, { json }: JsonOption, error: unknown): void {
-  const failure =
-    error instanceof DeltaboxError
-      ? error
-      : new DeltaboxError('INTERNAL', {
-          message: error instanceof Error ? error.message : String(error),
-          nextStep: 'report this as a defect',
-          cause: error,
-        })
+  const failure = isDeltaboxError(error)
+    ? error
+    : new DeltaboxError('INTERNAL', {
+        message: error instanceof Error ? error.message : String(error),
+        nextStep: 'report this as a defect',
+        cause: error,
+      })
   if (json === true) context.stdout(`${JSON.stringify({ error: failure })}\n`)
   context.stderr(`error ${failure.code}: ${failure.message}\nnext: ${failure.nextStep}\n`)
   context.setExitCode(1)

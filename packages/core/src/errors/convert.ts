@@ -1,5 +1,5 @@
 import type { ErrorCode } from './codes.js'
-import { DeltaboxError } from './deltabox-error.js'
+import { DeltaboxError, isDeltaboxError } from './deltabox-error.js'
 
 const BY_ERRNO: Readonly<Record<string, ErrorCode>> = {
   ENOENT: 'NOT_FOUND',
@@ -32,7 +32,7 @@ export function errnoName(error: unknown): string | undefined {
 
 /** Wraps an error of a system call, keeping its errno; a DeltaboxError passes unchanged. */
 export function fromSystemError(error: unknown, operation: string): DeltaboxError {
-  if (error instanceof DeltaboxError) return error
+  if (isDeltaboxError(error)) return error
   const osError = errnoName(error)
   const code = (osError === undefined ? undefined : BY_ERRNO[osError]) ?? 'INTERNAL'
   return new DeltaboxError(code, {

@@ -60,7 +60,7 @@ export class DeltaboxError<Code extends ErrorCode = ErrorCode> extends Error {
     super(init.message, init.cause === undefined ? undefined : { cause: init.cause })
     this.name = 'DeltaboxError'
     this.code = code
-    this.data = init.data ?? ({} as ErrorData<Code>)
+    this.data = init.data ?? {}
     this.nextStep = init.nextStep
   }
 

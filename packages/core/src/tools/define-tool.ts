@@ -38,7 +38,7 @@ export interface ToolDefinition<Input extends z.ZodObject, Output extends z.ZodO
   AgentTool<Input, Output>,
   'call'
 > {
-  run(session: ToolSession, input: z.output<Input>, call: ToolCall): Promise<ToolOutcome<z.output<Output>>>
+  readonly run: (session: ToolSession, input: z.output<Input>, call: ToolCall) => Promise<ToolOutcome<z.output<Output>>>
 }
 
 /** Makes a tool of its definition: adds the check of the input. */

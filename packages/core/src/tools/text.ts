@@ -1,5 +1,5 @@
 import type { Notice } from '../errors/deltabox-error.js'
-import { DeltaboxError } from '../errors/deltabox-error.js'
+import { isDeltaboxError } from '../errors/deltabox-error.js'
 
 /** What of a stream a model gets to see; the end says more than the beginning (a test's summary, a traceback). */
 const MAX_HEAD_CHARS = 8_000
@@ -27,7 +27,7 @@ export function renderNotices(heading: string, notices: readonly Notice[]): stri
 
 /** A failure as text and data: the same for all adapters, with the next step in the text. */
 export function renderFailure(error: unknown): { text: string; data: Record<string, unknown> } {
-  if (!(error instanceof DeltaboxError)) {
+  if (!isDeltaboxError(error)) {
     const message = error instanceof Error ? error.message : String(error)
     return { text: `INTERNAL: ${message}`, data: { error: { code: 'INTERNAL', message } } }
   }

@@ -1,0 +1,127 @@
+import { expect, test } from 'vitest'
+import { isDeltaboxError, Sandbox } from '../../src/index.js'
+import { until, useTestState } from '../support/state.js'
+
+const state = useTestState()
+const create = () => Sandbox.create({ workspace: state.workspace })
+
+test('results are truthful: exit codes, signals, both streams, arguments, environment, cwd, stdin', async () => {
+  await using sandbox = await create()
+  const { commands } = sandbox
+  expect(await commands.run('echo out; echo err >&2; exit 3')).toEqual({
+    ...{ exitCode: 3, signal: null, stdout: 'out\n', stderr: 'err\n' },
+    ...{ truncated: false, timedOut: false, rolledBack: false },
+  })
+  expect(await commands.run('kill -TERM $$')).toMatchObject({ exitCode: null, signal: 'SIGTERM' })
+  expect((await commands.run(['printf', '%s|', 'a b', '$HOME', ''])).stdout).toBe('a b|$HOME||')
+  expect(
+    (await commands.run('echo $HOME $USER $EXTRA; pwd', { envs: { EXTRA: 'x' }, cwd: '/workspace/src' })).stdout,
+  ).toBe('/root root x\n/workspace/src\n')
+  process.env['DELTABOX_SECRET'] = 'of the client'
+  expect((await commands.run('env')).stdout).not.toContain('DELTABOX_')
+  delete process.env['DELTABOX_SECRET']
+  const text = 'line €\n'.repeat(50_000)
+  expect((await commands.run('cat', { stdin: text })).stdout).toBe(text)
+  expect((await commands.run('head -c 1', { stdin: text })).stdout).toBe('l')
+  expect((await commands.run('cat; echo ended')).stdout).toBe('ended\n')
+})
+
+test('output streams while the command runs, and memory is bounded', async () => {
+  await using sandbox = await create()
+  const pieces: string[] = []
+  const running = sandbox.commands.run('printf "€"; sleep 0.3; echo second', {
+    onStdout: (piece) => pieces.push(piece),
+  })
+  await until('the first piece', () => pieces.length > 0, 5000)
+  expect(pieces).toEqual(['€'])
+  expect((await running).stdout).toBe('€second\n')
+
+  let seenBytes = 0
+  const big = await sandbox.commands.run('head -c 3000000 /dev/zero | tr "\\0" x', {
+    maxOutputBytes: 1000,
+    onStdout: (piece) => (seenBytes += piece.length),
+  })
+  expect([big.stdout.length, big.truncated, seenBytes]).toEqual([1000, true, 3_000_000])
+})
+
+test('a left-behind child that holds the pipes does not hold the result', async () => {
+  await using sandbox = await create()
+  const startMs = performance.now()
+  const { exitCode, stdout } = await sandbox.commands.run('sleep 30 & echo done')
+  expect([exitCode, stdout]).toEqual([0, 'done\n'])
+  expect(performance.now() - startMs).toBeLessThan(10_000)
+})
+
+test('a time-out and an abort kill the whole group and keep what was printed', async () => {
+  await using sandbox = await create()
+  const late = await sandbox.commands
+    .run('echo before; (sleep 61; echo never) & sleep 62', { timeoutMs: 500 })
+    .catch((error: unknown) => error)
+  if (!isDeltaboxError(late, 'TIMEOUT')) throw late
+  expect(late.data).toMatchObject({ stdout: 'before\n', timedOut: true })
+
+  const abort = new AbortController()
+  const aborted = sandbox.commands.run('echo here; sleep 63', { signal: abort.signal, onStdout: () => abort.abort() })
+  await expect(aborted).rejects.toMatchObject({ code: 'ABORTED', data: { stdout: 'here\n' } })
+  await expect(sandbox.commands.run('true', { signal: abort.signal })).rejects.toMatchObject({ code: 'ABORTED' })
+
+  await until('no sleeper is left', async () => {
+    const { stdout } = await sandbox.commands.run('cat /proc/[0-9]*/cmdline 2>/dev/null | tr "\\0" " "; true')
+    return !/sleep 6\d/.test(stdout)
+  })
+})
+
+test('background commands: handle, stdin, list, kill, and output that waits in the engine', async () => {
+  await using sandbox = await create()
+  const { commands } = sandbox
+  const cat = await commands.run('cat; echo closed', { background: true, label: 'a cat' })
+  await cat.sendStdin('one\n')
+  await until('the echo', () => cat.stdout === 'one\n')
+  expect(await commands.list()).toMatchObject([
+    { commandId: cat.commandId, pid: cat.pid, background: true, label: 'a cat', running: true, exitCode: null },
+  ])
+  const later = await commands.connect(cat.commandId)
+  await until('the spool is replayed', () => later.stdout === 'one\n')
+  await commands.sendStdin(cat.commandId, 'two\n')
+  await commands.closeStdin(cat.commandId)
+  expect(await cat.wait()).toMatchObject({ exitCode: 0, stdout: 'one\ntwo\nclosed\n' })
+  expect(await later.wait()).toMatchObject({ stdout: 'one\ntwo\nclosed\n' })
+  expect(cat.isRunning).toBe(false)
+
+  const sleeper = await commands.run('sleep 60', { background: true })
+  await sleeper.kill('SIGTERM')
+  expect(await sleeper.wait()).toMatchObject({ exitCode: null, signal: 'SIGTERM' })
+  const ended = await commands.connect(sleeper.commandId)
+  expect(await ended.wait()).toMatchObject({ signal: 'SIGTERM' })
+})
+
+test('a client that disconnects takes its foreground commands with it and leaves the background ones', async () => {
+  await using sandbox = await create()
+  const other = await Sandbox.connect(sandbox.id)
+  const foreground = other.commands.run('sleep 60').catch((error: unknown) => error)
+  const background = await other.commands.run('sleep 60', { background: true })
+  await until('both run', async () => (await sandbox.commands.list()).filter(({ running }) => running).length === 2)
+  other.disconnect()
+  expect(await foreground).toMatchObject({ code: 'ENGINE_LOST' })
+  await until('only the background command runs', async () => {
+    const running = (await sandbox.commands.list()).filter((command) => command.running)
+    return running.length === 1 && running[0]?.commandId === background.commandId
+  })
+})
+
+test('wrong calls are refused with their code', async () => {
+  await using sandbox = await create()
+  const { commands } = sandbox
+  for (const wrong of ['', [], ['a\0b']]) {
+    await expect(commands.run(wrong)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+  }
+  await expect(commands.run('true', { timeoutMs: 0 })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+  await expect(commands.run('true', { cwd: 'relative' })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+  await expect(commands.run('true', { envs: { 'A=B': 'x' } })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+  await expect(commands.run('true', { cwd: '/nowhere' })).rejects.toMatchObject({ code: 'NOT_FOUND' })
+  await expect(commands.run(['no-such-program'])).rejects.toMatchObject({ code: 'COMMAND_NOT_FOUND' })
+  await expect(commands.kill(999)).rejects.toMatchObject({ code: 'COMMAND_NOT_FOUND' })
+  await expect(commands.sendStdin(999, 'x')).rejects.toMatchObject({ code: 'COMMAND_NOT_FOUND' })
+  await expect(commands.connect(999)).rejects.toMatchObject({ code: 'COMMAND_NOT_FOUND' })
+  expect((await commands.run('no-such-program')).exitCode).toBe(127)
+})

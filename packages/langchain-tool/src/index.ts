@@ -1,0 +1,1 @@
+export { createDeltaboxTools, type DeltaboxTools } from './tools.js'

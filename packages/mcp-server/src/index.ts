@@ -1,0 +1,2 @@
+export { createMcpServer } from './server.js'
+export { openSession, type ServerOptions } from './session.js'

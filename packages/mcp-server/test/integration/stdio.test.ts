@@ -1,0 +1,91 @@
+// The built server as a process, driven by the SDK's own client.
+import { fileURLToPath } from 'node:url'
+import { Client } from '@modelcontextprotocol/sdk/client/index.js'
+import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js'
+import { Sandbox } from '@deltabox/core'
+import { afterEach, expect, test } from 'vitest'
+import { sandboxDirs, until, useTestState } from '../../../core/test/support/state.js'
+
+const serverPath = fileURLToPath(new URL('../../bin/deltabox-mcp.js', import.meta.url))
+const state = useTestState()
+const open: Client[] = []
+afterEach(async () => {
+  for (const client of open.splice(0)) await client.close()
+})
+
+async function connect(...args: string[]): Promise<Client> {
+  const client = new Client({ name: 'test', version: '1' })
+  open.push(client)
+  const env = { ...(process.env as Record<string, string>), DELTABOX_STATE_DIR: state.stateDir }
+  await client.connect(new StdioClientTransport({ command: process.execPath, args: [serverPath, ...args], env }))
+  return client
+}
+
+async function call(client: Client, name: string, args: Record<string, unknown> = {}) {
+  const result = await client.callTool({ name, arguments: args })
+  const [content] = result.content as { type: string; text: string }[]
+  const data = result.structuredContent as Record<string, unknown>
+  return { text: content?.text ?? '', data, isError: result.isError === true }
+}
+
+test('an agent’s day: a live session, a checkpoint, damage, a rollback', async () => {
+  const client = await connect('--workspace', state.workspace)
+  await client.listTools()
+  expect(sandboxDirs(state.stateDir)).toEqual([])
+
+  expect(await call(client, 'exec', { command: 'cat src/main.txt; exit 4' })).toMatchObject({
+    text: 'exit code 4\n[stdout]\noriginal',
+    data: { exitCode: 4, stdout: 'original\n', running: false, commandId: null },
+    isError: false,
+  })
+  const python = await call(client, 'exec', { command: 'exec python3 -i -q -u', background: true, stdin: 'x = 41\n' })
+  const { commandId } = python.data
+  expect(python.data).toMatchObject({ running: true, commandId: expect.any(Number) as number })
+  const taken = await call(client, 'checkpoint', { name: 'good' })
+  expect(taken.text).toContain('(good)')
+
+  await call(client, 'exec', { command: 'rm -rf src' })
+  expect((await call(client, 'exec', { commandId, stdin: 'x = 0; print(x)\n' })).data).toMatchObject({ stdout: '0\n' })
+  const back = await call(client, 'rollback', { target: 'good' })
+  expect(back.data).toMatchObject({ checkpoint: taken.data['id'], notRestored: [] })
+  expect((await call(client, 'exec', { command: 'cat src/main.txt' })).data).toMatchObject({ stdout: 'original\n' })
+  expect((await call(client, 'exec', { commandId, stdin: 'print(x + 1)\n' })).data).toMatchObject({ stdout: '42\n' })
+  expect((await call(client, 'list_checkpoints')).data).toMatchObject({ head: taken.data['id'] })
+  const ended = await call(client, 'exec', { commandId, stdin: 'exit(5)\n' })
+  expect(ended.data).toMatchObject({ running: false, exitCode: 5 })
+
+  await client.close()
+  await until('the server’s own sandbox is gone', () => sandboxDirs(state.stateDir).length === 0)
+})
+
+test('failures tell the model what to do next', async () => {
+  const client = await connect('--workspace', state.workspace)
+  expect(await call(client, 'rollback', { target: 'nowhere' })).toMatchObject({
+    isError: true,
+    text: expect.stringMatching(/^CHECKPOINT_NOT_FOUND: .+\nNext: .+/) as string,
+  })
+  expect(await call(client, 'exec', { command: 'echo so far; sleep 60', timeoutMs: 300 })).toMatchObject({
+    isError: true,
+    text: expect.stringMatching(/^TIMEOUT: .+\nNext: .+\n\[stdout\]\nso far$/s) as string,
+  })
+  expect(await call(client, 'exec', { commandId: 999 })).toMatchObject({
+    isError: true,
+    data: { error: { code: 'COMMAND_NOT_FOUND' } },
+  })
+})
+
+test('a sandbox that it was attached to outlives the server', async () => {
+  await using sandbox = await Sandbox.create({ workspace: state.workspace })
+  const client = await connect('--sandbox', sandbox.id)
+  await call(client, 'exec', { command: 'echo hello > from-server' })
+  await client.close()
+  expect(await sandbox.files.read('from-server')).toBe('hello\n')
+})
+
+test('a missing workspace is a failure of the first call, not of the server', async () => {
+  const client = await connect('--workspace', `${state.workspace}/missing`)
+  expect(await call(client, 'exec', { command: 'true' })).toMatchObject({
+    isError: true,
+    data: { error: { code: 'NOT_FOUND' } },
+  })
+})

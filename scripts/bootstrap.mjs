@@ -1,0 +1,66 @@
+// From a fresh clone to a complete build: checks the platform, installs what is missing, builds. Running it again on a
+// complete checkout only checks.
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { capture, giveUp, rootDir, run } from './run.mjs'
+
+const DEBIAN_PACKAGES = [
+  ...['cmake', 'g++', 'make', 'protobuf-compiler', 'libprotobuf-dev', 'doctest-dev'],
+  ...['python3', 'util-linux', 'git'],
+]
+const MIN_NODE_MAJOR = 20
+
+function checkPlatform() {
+  const major = Number(process.versions.node.split('.')[0])
+  if (major < MIN_NODE_MAJOR) {
+    giveUp(`Node ${process.versions.node} is too old`, `install Node ${MIN_NODE_MAJOR} or newer`)
+  }
+  if (process.platform !== 'linux' || process.arch !== 'x64') {
+    giveUp(
+      `DeltaBox is built on linux x64; this is ${process.platform} ${process.arch}`,
+      'use a Linux x86-64 machine, or a Linux x86-64 virtual machine',
+    )
+  }
+}
+
+async function installDebianPackages() {
+  const isInstalled = (name) => capture('dpkg-query', ['-W', '-f=${db:Status-Abbrev}', name])?.startsWith('ii') === true
+  const missing = DEBIAN_PACKAGES.filter((name) => !isInstalled(name))
+  if (missing.length === 0) return
+  const aptLine = `apt-get install -y --no-install-recommends ${missing.join(' ')}`
+  if (process.getuid() !== 0)
+    giveUp(`these Debian packages are missing: ${missing.join(', ')}`, `run as root: ${aptLine}`)
+  console.log(`installing Debian packages: ${missing.join(' ')}`)
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+  const [program, ...args] = aptLine.split(' ')
+  if ((await run('apt-get', ['update', '-q'], { env })) !== 0 || (await run(program, args, { env })) !== 0) {
+    giveUp('apt-get failed', `run as root: apt-get update && ${aptLine}`)
+  }
+}
+
+/** The pinned pnpm as a command line: by corepack where that works, else by npx. */
+function pnpmCommand() {
+  const { packageManager } = JSON.parse(readFileSync(join(rootDir, 'package.json'), 'utf8'))
+  const version = packageManager.split('@')[1]
+  const env = { ...process.env, COREPACK_ENABLE_DOWNLOAD_PROMPT: '0' }
+  if (capture('corepack', ['pnpm', '--version'], { env, timeout: 60_000 }) === version) return ['corepack', 'pnpm']
+  return ['npx', '--yes', `pnpm@${version}`]
+}
+
+checkPlatform()
+await installDebianPackages()
+const [program, ...pnpm] = pnpmCommand()
+const env = {
+  ...process.env,
+  COREPACK_ENABLE_DOWNLOAD_PROMPT: '0',
+  TURBO_TELEMETRY_DISABLED: '1',
+  TURBO_NO_UPDATE_NOTIFIER: '1',
+  // pnpm asks before it replaces node_modules unless it knows that nobody answers.
+  CI: process.env.CI ?? 'true',
+}
+if ((await run(program, [...pnpm, 'install', '--frozen-lockfile'], { env })) !== 0) {
+  giveUp('installing the npm packages failed', 'check that the npm registry can be reached, and run it again')
+}
+if ((await run(program, [...pnpm, 'exec', 'turbo', 'run', 'build', '--output-logs=errors-only'], { env })) !== 0) {
+  giveUp('the build failed', 'see the messages above')
+}

@@ -35,6 +35,7 @@ export class CommandHandle {
   readonly #ended: Promise<CommandExited>
   #exit: CommandExited | undefined
   #droppedBytes = 0
+  readonly #seenBytes = { stdout: 0, stderr: 0 }
 
   private constructor(client: EngineClient, init: CommandHandleInit) {
     this.#client = client
@@ -120,13 +121,18 @@ export class CommandHandle {
     await closeStdin(this.#client, this.commandId)
   }
 
-  #collect({ stream, data, droppedBytes }: CommandOutput): void {
-    const output = stream === STDERR_STREAM ? this.#outputs.stderr : this.#outputs.stdout
-    if (droppedBytes > 0n) {
+  #collect({ stream, data, droppedBytes, endOffset }: CommandOutput): void {
+    const name = stream === STDERR_STREAM ? 'stderr' : 'stdout'
+    // Another handle of this connection may have asked for the spool again: only what is new counts.
+    const newBytes = endOffset === 0n ? data.length : Math.min(data.length, Number(endOffset) - this.#seenBytes[name])
+    if (newBytes <= 0) return
+    this.#seenBytes[name] = Number(endOffset)
+    const output = this.#outputs[name]
+    if (droppedBytes > 0n && newBytes === data.length) {
       this.#droppedBytes += Number(droppedBytes)
       output.markTruncated()
     }
-    output.write(data)
+    output.write(data.subarray(data.length - newBytes))
   }
 }
 

@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process'
 import { mkdtempSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach } from 'vitest'
@@ -48,21 +47,23 @@ export function sandboxDirs(stateDir: string): string[] {
   }
 }
 
-/** Host pids of engines whose command line or open files name a state directory. */
-export function enginesOf(stateDir: string): number[] {
+/** Host pids of all engines; those of other runs on the machine included, so compare before and after. */
+export function enginePids(): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
     .filter((pid) => {
       try {
-        if (!readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('deltabox')) return false
-        return execFileSync('ls', ['-l', `/proc/${pid}/fd`], { stdio: ['ignore', 'pipe', 'ignore'] })
-          .toString()
-          .includes(stateDir)
+        return readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('deltabox-engin')
       } catch {
         return false
       }
     })
+}
+
+/** Waits until no engine runs that did not run before. */
+export async function untilEnginesAre(before: readonly number[]): Promise<void> {
+  await until('no engine is left', () => enginePids().every((pid) => before.includes(pid)))
 }
 
 /** Polls until a condition holds. */

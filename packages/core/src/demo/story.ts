@@ -1,5 +1,6 @@
 import type { CheckpointResult, RollbackResult } from '../checkpoints/checkpoint.js'
 import type { CheckpointList } from '../checkpoints/tree.js'
+import { DeltaboxError } from '../errors/deltabox-error.js'
 import { Sandbox } from '../sandbox/sandbox.js'
 import { Claims, type Claim } from './claims.js'
 import { hashTree, installProject, type DemoProject } from './project.js'
@@ -8,7 +9,7 @@ import { startPython, type PythonSession } from './python-session.js'
 const TESTS = "node node_modules/tape/bin/tape 'test/**/*.js'"
 const TESTS_TIMEOUT_MS = 120_000
 /** Wrong in a way that the project's own tests notice. */
-const BAD_PATCH = "sed -i 's/parameterLimit: 1000/parameterLimit: 1/; s/depth: 5/depth: 0/' lib/parse.js"
+const BAD_PATCH = "sed -i 's/comma: false/comma: true/' lib/parse.js"
 
 /** What the session computes: the size of every file of the project, and all primes below two million. */
 const COMPUTE = [
@@ -87,7 +88,14 @@ async function playIn(sandbox: Sandbox, project: DemoProject, say: (line: string
   )
 
   say('Undoing the rollback, and rolling back once more:')
-  const redo = await sandbox.rollback(rollback.safetyCheckpoint ?? '')
+  const { safetyCheckpoint } = rollback
+  if (safetyCheckpoint === null) {
+    throw new DeltaboxError('INTERNAL', {
+      message: 'the rollback kept no safety checkpoint',
+      nextStep: 'report this as a defect',
+    })
+  }
+  const redo = await sandbox.rollback(safetyCheckpoint)
   const redone = await look(sandbox, python)
   claims.check('the undone rollback shows the broken state again', redone.files === broken.files, redone.digest)
   const again = await sandbox.rollback('good')

@@ -1,0 +1,53 @@
+#include "checkpoint/checkpoint_tree.h"
+
+#include <algorithm>
+
+namespace deltabox {
+
+namespace {
+
+constexpr std::size_t kMaxNameBytes = 64;
+constexpr const char* kIdPrefix = "cp-";
+
+bool looks_like_id(const std::string& name) {
+  return name.starts_with(kIdPrefix) && name.size() > 3 &&
+         std::all_of(name.begin() + 3, name.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+bool allowed(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+}
+
+}  // namespace
+
+Result<void> CheckpointTree::check_name(const std::string& name) const {
+  if (name.empty()) return {};
+  if (name.size() > kMaxNameBytes || !std::all_of(name.begin(), name.end(), allowed) || looks_like_id(name)) {
+    return make_error(Code::kInvalidArgument, "not a checkpoint name: " + name.substr(0, 80),
+                      "Use 1 to 64 letters, digits, dots, dashes or underscores; cp-<number> is reserved for ids.");
+  }
+  if (find(name).ok()) {
+    return make_error(Code::kAlreadyExists, "a checkpoint is already named " + name, "Choose another name.");
+  }
+  return {};
+}
+
+const Checkpoint& CheckpointTree::commit(Checkpoint checkpoint) {
+  checkpoint.id = kIdPrefix + std::to_string(next_++);
+  checkpoint.parent = head_;
+  head_ = checkpoint.id;
+  checkpoints_.push_back(std::make_unique<Checkpoint>(std::move(checkpoint)));
+  return *checkpoints_.back();
+}
+
+Result<const Checkpoint*> CheckpointTree::find(const std::string& id_or_name) const {
+  for (const auto& checkpoint : checkpoints_) {
+    if (checkpoint->id == id_or_name || (!id_or_name.empty() && checkpoint->name == id_or_name)) {
+      return static_cast<const Checkpoint*>(checkpoint.get());
+    }
+  }
+  return make_error(Code::kCheckpointNotFound, "no checkpoint is called " + id_or_name.substr(0, 80),
+                    "List the checkpoints to see their ids and names.");
+}
+
+}  // namespace deltabox

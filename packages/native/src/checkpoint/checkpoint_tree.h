@@ -1,0 +1,68 @@
+// The checkpoints of one sandbox: immutable nodes, each the pair of file state and process state. Pure bookkeeping.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "deltacr/image.h"
+#include "deltafs/layer.h"
+
+namespace deltabox {
+
+struct PauseParts {
+  double freeze_us = 0;
+  double describe_us = 0;
+  double scan_us = 0;
+  double copy_us = 0;
+  double switch_us = 0;
+  double reopen_us = 0;
+  double apply_us = 0;
+  double thaw_us = 0;
+};
+
+struct Checkpoint {
+  std::string id;
+  std::string parent;  // empty for a root
+  std::string name;
+  std::map<std::string, std::string> metadata;
+  std::uint64_t created_at_ms = 0;
+  bool is_safety = false;
+  // The pair.
+  std::vector<std::shared_ptr<const LayerStack>> stacks;  // by volume
+  std::shared_ptr<const TreeImage> image;
+  // What it cost and covers.
+  double pause_us = 0;
+  double engine_us = 0;
+  PauseParts parts;
+  std::uint64_t dirty_pages = 0;
+  std::uint64_t stored_pages = 0;
+  std::uint64_t total_pages = 0;
+  std::uint64_t threads = 0;
+  std::uint64_t changed_volumes = 0;
+  LayerUsage layer_usage;
+  int freeze_attempts = 0;
+  std::vector<Notice> warnings;
+};
+
+class CheckpointTree {
+ public:
+  // Fails when the name is taken or malformed. Checked before a checkpoint is taken.
+  Result<void> check_name(const std::string& name) const;
+  // Gives the checkpoint its id and makes it the head.
+  const Checkpoint& commit(Checkpoint checkpoint);
+  Result<const Checkpoint*> find(const std::string& id_or_name) const;
+  void set_head(const std::string& id) { head_ = id; }
+  const std::string& head() const { return head_; }
+  const std::vector<std::unique_ptr<Checkpoint>>& all() const { return checkpoints_; }
+
+ private:
+  std::vector<std::unique_ptr<Checkpoint>> checkpoints_;  // in order of creation
+  std::string head_;
+  std::uint64_t next_ = 1;
+};
+
+}  // namespace deltabox

@@ -1,0 +1,300 @@
+#include "checkpoint/transaction.h"
+
+#include <sys/stat.h>
+
+#include <csignal>
+#include <set>
+
+#include "base/clock.h"
+#include "reconcile/apply.h"
+#include "reconcile/descriptor_io.h"
+#include "reconcile/plan.h"
+#include "reconcile/preview.h"
+#include "sys/files.h"
+
+namespace deltabox {
+
+namespace {
+
+constexpr std::size_t kReservedPages = 4096;  // 16 MiB: the largest delta that is copied without a page fault
+
+double elapsed_us(std::uint64_t since_ns) { return static_cast<double>(monotonic_ns() - since_ns) / 1000.0; }
+
+Error strict_error(const char* what, std::vector<Notice> details) {
+  Error error = make_error(Code::kStrict, std::string(what) + ", and strict was asked for",
+                           "Read the details; call again without strict to accept them.");
+  error.details = std::move(details);
+  return error;
+}
+
+Error dead_error(const std::vector<Notice>& dead) {
+  std::string pids;
+  for (const Notice& notice : dead) pids += (pids.empty() ? "" : ", ") + std::to_string(notice.pid);
+  Error error = make_error(Code::kDeadProcess, "processes or threads of the checkpoint have ended since: pid " + pids,
+                           "This version rolls live processes back in place and can't bring dead ones back: choose a "
+                           "checkpoint whose processes still live. Nothing was changed.");
+  error.details = dead;
+  return error;
+}
+
+}  // namespace
+
+SandboxState::SandboxState(SandboxNamespaces namespaces)
+    : namespaces_(std::move(namespaces)), freezer_(namespaces_.host_proc.get(), namespaces_.init) {}
+
+Result<std::unique_ptr<SandboxState>> SandboxState::create(SandboxNamespaces namespaces,
+                                                           const std::vector<VolumeSpec>& specs) {
+  std::unique_ptr<SandboxState> state(new SandboxState(std::move(namespaces)));
+  SandboxNamespaces& ns = state->namespaces_;
+  TRY(ns.enter_m0());
+  state->layers_ = TRY(LayerStore::create(ns.store.get()));
+  for (const VolumeSpec& spec : specs) {
+    state->volumes_.push_back(TRY(Volume::create(spec, state->layers_, ns.workspace_base.get())));
+  }
+  state->standby_.resize(specs.size());
+  TRY(ns.enter_m1());
+  for (Volume& volume : state->volumes_) TRY(volume.attach(ns.m1_root.get()));
+  state->descriptors_ = TRY(DescriptorReader::create(ns.host_proc.get(), ns.self_fd_dir.get()));
+  TRY(ns.init_client.set_up());
+  return state;
+}
+
+std::vector<bool> SandboxState::changed_volumes() const {
+  std::vector<bool> changed;
+  for (const Volume& volume : volumes_) changed.push_back(volume.changed());
+  return changed;
+}
+
+std::vector<VolumeView> SandboxState::volume_views(const std::vector<bool>& sealing) const {
+  std::vector<VolumeView> views;
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    struct stat info {};
+    ::fstat(volumes_[index].mount_fd(), &info);
+    views.push_back({volumes_[index].mount_id(), info.st_dev, volumes_[index].spec().path, sealing[index]});
+  }
+  return views;
+}
+
+// In M0. A staged seal is of use only while the live overlay is the one that it was made for.
+Result<void> SandboxState::stage_seal(std::size_t volume) {
+  const std::optional<StagedOverlay>& standby = standby_[volume];
+  if (standby && standby->stack->back() == volumes_[volume].writable_layer()) return {};
+  standby_[volume] = TRY(volumes_[volume].stage_seal(layers_));
+  return {};
+}
+
+Result<void> SandboxState::switch_volume(std::size_t volume, StagedOverlay staged) {
+  parked_.push_back(TRY(volumes_[volume].switch_to(std::move(staged), namespaces_.m1_root.get())));
+  return {};
+}
+
+Checkpoint SandboxState::make_record(CaptureResult captured) const {
+  Checkpoint record;
+  record.created_at_ms = unix_time_ms();
+  record.dirty_pages = captured.dirty_pages;
+  record.stored_pages = captured.stored_pages;
+  record.threads = captured.threads;
+  record.warnings = std::move(captured.warnings);
+  record.parts.describe_us = captured.times.describe_us;
+  record.parts.scan_us = captured.times.scan_us;
+  record.parts.copy_us = captured.times.copy_us;
+  for (const ProcessImage& process : captured.image->processes) record.total_pages += process.pages.size();
+  record.image = std::move(captured.image);
+  return record;
+}
+
+Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& options) {
+  const std::uint64_t call_start_ns = monotonic_ns();
+  TRY(tree_.check_name(options.name));
+  TRY(namespaces_.enter_m0());
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    if (volumes_[index].changed()) TRY(stage_seal(index));
+  }
+  TRY(namespaces_.enter_m1());
+
+  Freeze freeze = TRY(freezer_.freeze_all());
+  const double freeze_us = elapsed_us(freeze.started_ns());
+  const std::uint64_t pause_start_ns = freeze.started_ns();
+  TreeCapture capture(namespaces_.host_proc.get(), freeze, registry_, store_, descriptors_);
+  const std::vector<bool> changed = changed_volumes();
+  CaptureResult captured = TRY(capture.run(volume_views(changed), boundary_pipes_));
+  if (options.strict && !captured.warnings.empty()) {
+    return strict_error("the checkpoint would not capture everything", std::move(captured.warnings));
+  }
+  const std::shared_ptr<const TreeImage> image = captured.image;
+  Checkpoint record = make_record(std::move(captured));
+  record.parts.freeze_us = freeze_us;
+  record.freeze_attempts = freeze.attempts();
+  Stopwatch watch;
+  std::vector<std::shared_ptr<const Layer>> sealed;
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    if (!changed[index]) continue;
+    if (!standby_[index] || standby_[index]->stack->back() != volumes_[index].writable_layer()) {
+      // It was first written between the staging and the freeze.
+      TRY(namespaces_.enter_m0());
+      TRY(stage_seal(index));
+      TRY(namespaces_.enter_m1());
+    }
+    sealed.push_back(volumes_[index].writable_layer());
+    StagedOverlay staged = std::move(*standby_[index]);
+    standby_[index].reset();
+    TRY(switch_volume(index, std::move(staged)));
+  }
+  record.parts.switch_us = watch.lap_us();
+  record.changed_volumes = sealed.size();
+  if (!sealed.empty()) {
+    std::vector<Notice> failures =
+        TRY(rehome(capture, *image, changed, namespaces_.m1_root.get(), namespaces_.self_fd_dir.get()));
+    record.warnings.insert(record.warnings.end(), failures.begin(), failures.end());
+  }
+  record.parts.reopen_us = watch.lap_us();
+  TRY(capture.release());
+  freeze.thaw();
+  record.parts.thaw_us = watch.lap_us();
+  record.pause_us = elapsed_us(pause_start_ns);
+
+  record.name = options.name;
+  record.metadata = options.metadata;
+  for (const Volume& volume : volumes_) record.stacks.push_back(volume.live_stack());
+  for (const auto& layer : sealed) {
+    const LayerUsage usage = TRY(measure_layer(*layer));
+    record.layer_usage.files += usage.files;
+    record.layer_usage.bytes += usage.bytes;
+  }
+  record.engine_us = elapsed_us(call_start_ns);
+  return &tree_.commit(std::move(record));
+}
+
+Error SandboxState::end_everything(Freeze& freeze, Error cause, const std::string& target) {
+  for (const FrozenProcess& process : freeze.processes()) ::kill(process.pid.value, SIGKILL);
+  freeze.thaw();
+  Error error = std::move(cause);
+  error.message = "the rollback to " + target + " failed half way (" + error.describe() +
+                  "); all processes of the sandbox were ended, so that none runs in a mixed state";
+  error.next_step = "Roll back to a checkpoint without processes, or create a new sandbox; please report this.";
+  return error;
+}
+
+Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, const TreeImage& live,
+                                          const Checkpoint& target, std::vector<std::optional<StagedOverlay>>& staged,
+                                          RollbackOutcome& outcome) {
+  ApplyContext context{namespaces_.host_proc.get(), namespaces_.self_fd_dir.get(), namespaces_.m1_root.get(),
+                       &freeze, &capture, &store_};
+  ApplyOutcome applied;
+  Stopwatch watch;
+  TRY(end_newborn(context, plan_tree(live, *target.image), live, *target.image, applied));
+  const double end_us = watch.lap_us();
+  std::set<int> switched;
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    if (!staged[index]) continue;
+    TRY(switch_volume(index, std::move(*staged[index])));
+    standby_[index].reset();
+    switched.insert(static_cast<int>(index));
+  }
+  outcome.parts.switch_us = watch.lap_us();
+  TRY(apply_target(context, live, *target.image, switched, applied));
+  outcome.parts.apply_us = end_us + watch.lap_us();
+  freeze.drop_held_signals();
+  TRY(capture.release());
+  outcome.switched_volumes = switched.size();
+  outcome.written_pages = applied.written_pages;
+  outcome.ended_processes = std::move(applied.ended_processes);
+  outcome.ended_threads = applied.ended_threads;
+  outcome.not_restored = std::move(applied.not_restored);
+  return {};
+}
+
+Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, const RollbackOptions& options) {
+  const std::uint64_t call_start_ns = monotonic_ns();
+  const Checkpoint& target = *TRY(tree_.find(target_name));
+  RollbackOutcome outcome;
+  outcome.checkpoint = target.id;
+  std::vector<std::optional<StagedOverlay>> staged(volumes_.size());
+  const auto stage_needed = [&]() -> Result<void> {
+    TRY(namespaces_.enter_m0());
+    for (std::size_t index = 0; index < volumes_.size(); ++index) {
+      const bool differs = *volumes_[index].live_stack() != *target.stacks[index] || volumes_[index].changed();
+      if (differs && !staged[index]) staged[index] = TRY(volumes_[index].stage(layers_, target.stacks[index]));
+    }
+    return namespaces_.enter_m1();
+  };
+  TRY(stage_needed());
+
+  Freeze freeze = TRY(freezer_.freeze_all());
+  const std::uint64_t pause_start_ns = freeze.started_ns();
+  outcome.parts.freeze_us = elapsed_us(pause_start_ns);
+  TRY(stage_needed());  // what was first written since; usually nothing
+  TreeCapture capture(namespaces_.host_proc.get(), freeze, registry_, store_, descriptors_);
+  const std::vector<bool> changed = changed_volumes();
+  std::vector<bool> leaving(volumes_.size());
+  std::set<int> switched;
+  for (std::size_t index = 0; index < staged.size(); ++index) {
+    leaving[index] = staged[index].has_value();
+    if (leaving[index]) switched.insert(static_cast<int>(index));
+  }
+  CaptureResult captured = TRY(capture.run(volume_views(leaving), boundary_pipes_));
+  const std::shared_ptr<const TreeImage> live = captured.image;
+  const TreePlan tree_plan = plan_tree(*live, *target.image);
+  if (!tree_plan.dead.empty()) return dead_error(tree_plan.dead);
+  if (options.strict) {
+    std::vector<Notice> lost = preview_not_restored(*live, *target.image, switched);
+    if (!lost.empty()) return strict_error("the rollback would not restore everything", std::move(lost));
+  }
+  outcome.captured_pages = captured.dirty_pages;
+  Checkpoint safety = make_record(std::move(captured));
+  safety.is_safety = true;
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    auto stack = volumes_[index].live_stack();
+    if (changed[index]) {
+      auto sealed = std::make_shared<LayerStack>(*stack);
+      sealed->push_back(volumes_[index].writable_layer());
+      stack = std::move(sealed);
+      ++safety.changed_volumes;
+    }
+    safety.stacks.push_back(std::move(stack));
+  }
+  outcome.parts.describe_us = safety.parts.describe_us;
+  outcome.parts.scan_us = safety.parts.scan_us;
+  outcome.parts.copy_us = safety.parts.copy_us;
+
+  Result<void> applied = apply_rollback(freeze, capture, *live, target, staged, outcome);
+  if (!applied.ok()) {
+    if (options.redo) tree_.commit(std::move(safety));
+    return end_everything(freeze, applied.release_error(), target.id);
+  }
+  Stopwatch watch;
+  freeze.thaw();
+  outcome.parts.thaw_us = watch.lap_us();
+  outcome.pause_us = elapsed_us(pause_start_ns);
+  outcome.processes = target.image->processes.size();
+  if (options.redo) {
+    safety.freeze_attempts = freeze.attempts();
+    safety.pause_us = outcome.pause_us;
+    safety.parts = outcome.parts;
+    outcome.safety_checkpoint = tree_.commit(std::move(safety)).id;
+  }
+  tree_.set_head(target.id);
+  outcome.engine_us = elapsed_us(call_start_ns);
+  if (options.strict && !outcome.not_restored.empty()) {
+    return strict_error("the rollback was carried out but did not restore everything", outcome.not_restored);
+  }
+  return outcome;
+}
+
+void SandboxState::settle() {
+  // Failures here cost time or memory later, never correctness: a parked overlay stays parked, a seal is staged on demand.
+  if (!parked_.empty() && namespaces_.enter_m1().ok()) {
+    for (UniqueFd& parked : parked_) (void)release_parked(std::move(parked), namespaces_.self_fd_dir.get());
+    parked_.clear();
+  }
+  if (namespaces_.enter_m0().ok()) {
+    for (std::size_t index = 0; index < volumes_.size(); ++index) {
+      const bool was_used = volumes_[index].live_stack()->size() > 1;
+      if (was_used) (void)stage_seal(index);
+    }
+    (void)namespaces_.enter_m1();
+  }
+  (void)store_.reserve(kReservedPages);
+}
+
+}  // namespace deltabox

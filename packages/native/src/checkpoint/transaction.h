@@ -1,0 +1,90 @@
+// Checkpoint and rollback of the pair: files and processes together, or neither.
+//
+// checkpoint   stage seals │ freeze → capture → switch changed volumes → rehome → thaw │ commit │ settle
+// rollback     stage targets │ freeze → capture (the safety checkpoint) → end newborn → switch → apply → thaw │ settle
+//                            └ the pause                                                     ┘
+// Everything that can refuse (unsupported state, dead processes, strict) does so before the first change. A checkpoint
+// that fails after its switch leaves the sandbox as it was to its tasks: the same files through one more layer. A rollback
+// that fails half way can't be completed either way; all tasks are then ended, and the error says so.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "checkpoint/checkpoint_tree.h"
+#include "deltacr/capture.h"
+#include "deltafs/volume.h"
+#include "sandbox/namespaces.h"
+#include "tracee/freezer.h"
+
+namespace deltabox {
+
+struct CheckpointOptions {
+  std::string name;
+  std::map<std::string, std::string> metadata;
+  bool strict = false;
+};
+
+struct RollbackOptions {
+  bool redo = true;  // keep the state before as a checkpoint
+  bool strict = false;
+};
+
+struct RollbackOutcome {
+  std::string checkpoint;
+  std::string safety_checkpoint;
+  double pause_us = 0;
+  double engine_us = 0;
+  PauseParts parts;
+  std::uint64_t written_pages = 0;
+  std::uint64_t captured_pages = 0;
+  std::uint64_t switched_volumes = 0;
+  std::uint64_t processes = 0;
+  std::vector<InsidePid> ended_processes;
+  std::uint64_t ended_threads = 0;
+  std::vector<Notice> not_restored;
+};
+
+class SandboxState {
+ public:
+  static Result<std::unique_ptr<SandboxState>> create(SandboxNamespaces namespaces, const std::vector<VolumeSpec>& specs);
+
+  Result<const Checkpoint*> checkpoint(const CheckpointOptions& options);
+  Result<RollbackOutcome> rollback(const std::string& target, const RollbackOptions& options);
+  // Work that need not be waited for: detaching parked overlays, staging the next ones, reserving pages. After each reply.
+  void settle();
+
+  SandboxNamespaces& namespaces() { return namespaces_; }
+  const CheckpointTree& tree() const { return tree_; }
+  BoundaryPipes& boundary_pipes() { return boundary_pipes_; }
+  Freezer& freezer() { return freezer_; }
+  std::uint64_t page_store_bytes() const { return store_.stored_bytes(); }
+
+ private:
+  explicit SandboxState(SandboxNamespaces namespaces);
+  std::vector<VolumeView> volume_views(const std::vector<bool>& sealing) const;
+  std::vector<bool> changed_volumes() const;
+  Result<void> stage_seal(std::size_t volume);
+  Result<void> switch_volume(std::size_t volume, StagedOverlay staged);
+  Checkpoint make_record(CaptureResult captured) const;
+  Result<void> apply_rollback(Freeze& freeze, TreeCapture& capture, const TreeImage& live, const Checkpoint& target,
+                              std::vector<std::optional<StagedOverlay>>& staged, RollbackOutcome& outcome);
+  Error end_everything(Freeze& freeze, Error cause, const std::string& target);
+
+  SandboxNamespaces namespaces_;
+  LayerStore layers_;
+  std::vector<Volume> volumes_;
+  std::vector<std::optional<StagedOverlay>> standby_;  // by volume: what the next seal switches to
+  std::vector<UniqueFd> parked_;
+  PageStore store_;
+  ProcessRegistry registry_;
+  DescriptorReader descriptors_;
+  Freezer freezer_;
+  BoundaryPipes boundary_pipes_;
+  CheckpointTree tree_;
+};
+
+}  // namespace deltabox

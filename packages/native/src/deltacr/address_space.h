@@ -1,0 +1,19 @@
+// Lists the mappings of a tracee through PROCMAP_QUERY (6.11): about half the price of reading /proc/PID/maps, and names
+// (the dear part) are asked for only where a mapping is not the one it was at the last look.
+#pragma once
+
+#include <memory>
+
+#include "base/result.h"
+#include "deltacr/image.h"
+
+namespace deltabox {
+
+// `previous` may be null. Returns `previous` itself when nothing changed.
+Result<std::shared_ptr<const MappingList>> list_mappings(int proc_fd, HostTid pid,
+                                                         const std::shared_ptr<const MappingList>& previous);
+
+// The mapping that contains the address, or null.
+const Mapping* find_mapping(const MappingList& mappings, std::uint64_t address);
+
+}  // namespace deltabox

@@ -1,0 +1,217 @@
+#include "deltacr/descriptors.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+
+#include "sys/files.h"
+#include "sys/kernel_abi.h"
+#include "sys/processes.h"
+
+namespace deltabox {
+
+namespace {
+
+constexpr int kMaxPipeBytes = 1 << 20;  // pipe-max-size of an ordinary user
+constexpr unsigned kPtsMajor = 136;
+constexpr unsigned kTtyMajor = 5;
+
+std::string anonymous_type(const std::string& link) {
+  // "anon_inode:[eventfd]" → eventfd
+  const std::size_t open = link.find('[');
+  const std::size_t close = link.find(']');
+  if (open != std::string::npos && close != std::string::npos) return link.substr(open + 1, close - open - 1);
+  return link;
+}
+
+}  // namespace
+
+Result<UniqueFd> reopen(int self_fd_dir, int fd, int flags) {
+  return sys::open_at(self_fd_dir, std::to_string(fd), flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW));
+}
+
+Result<DescriptorReader> DescriptorReader::create(int proc_fd, int self_fd_dir) {
+  DescriptorReader reader;
+  reader.proc_fd_ = proc_fd;
+  reader.self_fd_dir_ = self_fd_dir;
+  auto [read_end, write_end] = TRY(sys::make_pipe(O_NONBLOCK));
+  (void)::fcntl(write_end.get(), F_SETPIPE_SZ, kMaxPipeBytes);
+  const struct stat info = TRY(sys::stat_fd(read_end.get()));
+  reader.pipe_device_ = info.st_dev;
+  reader.scratch_read_ = std::move(read_end);
+  reader.scratch_write_ = std::move(write_end);
+  return reader;
+}
+
+void DescriptorReader::begin(std::vector<VolumeView> volumes, const BoundaryPipes* boundary, TreeImage* image) {
+  volumes_ = std::move(volumes);
+  boundary_ = boundary;
+  image_ = image;
+  met_.clear();
+  met_pipes_.clear();
+}
+
+std::vector<int> DescriptorReader::open_fds(HostTid pid, Error* failure) const {
+  Result<UniqueFd> dir = sys::open_at(proc_fd_, std::to_string(pid.value) + "/fd", O_RDONLY | O_DIRECTORY);
+  if (!dir.ok()) {
+    *failure = dir.release_error();
+    return {};
+  }
+  Result<std::vector<int>> fds = sys::list_numeric_dir(dir.value().get());
+  if (!fds.ok()) {
+    *failure = fds.release_error();
+    return {};
+  }
+  return fds.release_value();
+}
+
+Result<std::shared_ptr<const PipeHandle>> DescriptorReader::handle_of(const UniqueFd& duplicate, std::uint64_t inode) {
+  std::weak_ptr<const PipeHandle>& known = handles_[inode];
+  if (std::shared_ptr<const PipeHandle> handle = known.lock()) return handle;
+  auto handle = std::make_shared<PipeHandle>();
+  handle->inode = inode;
+  handle->path_fd = TRY(reopen(self_fd_dir_, duplicate.get(), O_PATH));
+  known = handle;
+  return std::shared_ptr<const PipeHandle>(std::move(handle));
+}
+
+Result<Description> DescriptorReader::describe(const UniqueFd& duplicate) {
+  Description description;
+  const struct statx info =
+      TRY(sys::statx_at(duplicate.get(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID));
+  description.device = makedev(info.stx_dev_major, info.stx_dev_minor);
+  description.inode = info.stx_ino;
+  description.status_flags = ::fcntl(duplicate.get(), F_GETFL);
+  if (description.status_flags < 0) return os_error("fcntl", "F_GETFL");
+  const mode_t kind = info.stx_mode & S_IFMT;
+  if (kind == S_IFIFO && description.device == pipe_device_) {
+    const bool leads_out = boundary_->contains(description.inode);
+    description.kind = leads_out ? DescriptionKind::kBoundary : DescriptionKind::kPipe;
+    description.type = "pipe";
+    if (!leads_out) description.pipe = TRY(handle_of(duplicate, description.inode));
+    return description;
+  }
+  const std::string link = TRY(sys::read_link_at(self_fd_dir_, std::to_string(duplicate.get())));
+  if (kind == S_IFREG || kind == S_IFDIR) {
+    description.offset = ::lseek(duplicate.get(), 0, SEEK_CUR);
+    if (link.starts_with("/memfd:") || link.starts_with("/SYSV") || link.starts_with("/dev/zero")) {
+      description.type = "memfd";
+      return description;
+    }
+    description.kind = DescriptionKind::kFile;
+    description.type = kind == S_IFDIR ? "directory" : "file";
+    description.path = link;
+    constexpr std::string_view kDeleted = " (deleted)";
+    if (info.stx_nlink == 0 && link.ends_with(kDeleted)) {
+      description.deleted = true;
+      description.path.resize(link.size() - kDeleted.size());
+    }
+    for (std::size_t index = 0; index < volumes_.size(); ++index) {
+      if (volumes_[index].mount_id == info.stx_mnt_id) description.volume = static_cast<int>(index);
+    }
+    return description;
+  }
+  if (kind == S_IFCHR) {
+    description.device = makedev(info.stx_rdev_major, info.stx_rdev_minor);
+    const bool terminal = info.stx_rdev_major == kTtyMajor || info.stx_rdev_major == kPtsMajor;
+    if (!terminal && link.starts_with("/dev/")) {
+      description.kind = DescriptionKind::kDevice;
+      description.type = "device";
+      description.path = link;
+    } else {
+      description.type = "terminal";
+    }
+    return description;
+  }
+  description.path = link;
+  if (kind == S_IFSOCK) {
+    description.type = "socket";
+  } else if (kind == S_IFIFO) {
+    description.type = "fifo";
+  } else {
+    description.type = anonymous_type(link);
+  }
+  return description;
+}
+
+Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage& process,
+                                            std::vector<Notice>& warnings) {
+  for (DescriptorSlot& slot : process.descriptors) {
+    UniqueFd duplicate = TRY(sys::pidfd_get_fd(pidfd, slot.fd));
+    Description description = TRY(describe(duplicate));
+    const auto key = std::pair(description.device, description.inode);
+    bool shared = false;
+    const auto [first, last] = met_.equal_range(key);
+    for (auto met = first; met != last && !shared; ++met) {
+      shared = TRY(sys::same_object(pid, met->second.pid, abi::kKcmpFile, static_cast<std::uint64_t>(slot.fd),
+                                    static_cast<std::uint64_t>(met->second.fd)));
+      if (shared) slot.description = met->second.description;
+    }
+    if (shared) continue;
+    slot.description = static_cast<std::uint32_t>(image_->descriptions.size());
+    met_.emplace(key, Met{pid, slot.fd, slot.description});
+    if (description.kind == DescriptionKind::kOther) {
+      warnings.push_back({process.pid.value, description.type,
+                          "descriptor " + std::to_string(slot.fd) + ": kept as it is while it stays open, its state is not captured"});
+    } else if (description.deleted) {
+      warnings.push_back({process.pid.value, "deleted-file",
+                          "descriptor " + std::to_string(slot.fd) + " (" + description.path +
+                              "): kept as it is while it stays open, its contents are not captured"});
+    }
+    if (description.kind == DescriptionKind::kPipe) {
+      const auto known = std::find_if(met_pipes_.begin(), met_pipes_.end(),
+                                      [&](const MetPipe& pipe) { return pipe.handle == description.pipe; });
+      if (known == met_pipes_.end()) met_pipes_.push_back({description.pipe, std::move(duplicate)});
+    }
+    image_->descriptions.push_back(std::move(description));
+  }
+  return {};
+}
+
+Result<void> DescriptorReader::read_pipe_contents() {
+  for (MetPipe& met : met_pipes_) {
+    PipeContents contents;
+    contents.pipe = met.handle;
+    contents.capacity_bytes = ::fcntl(met.duplicate.get(), F_GETPIPE_SZ);
+    int available = 0;
+    if (::ioctl(met.duplicate.get(), FIONREAD, &available) != 0) return os_error("FIONREAD", "pipe");
+    if (available > 0) {
+      // A reading end of our own, for the length of this pause: tee(2) copies without taking.
+      UniqueFd read_end = TRY(reopen(self_fd_dir_, met.duplicate.get(), O_RDONLY | O_NONBLOCK));
+      const ssize_t copied = ::tee(read_end.get(), scratch_write_.get(), kMaxPipeBytes, SPLICE_F_NONBLOCK);
+      if (copied < 0) return os_error("tee", "pipe");
+      contents.bytes.resize(static_cast<std::size_t>(copied));
+      std::size_t filled = 0;
+      while (filled < contents.bytes.size()) {
+        const ssize_t count = ::read(scratch_read_.get(), contents.bytes.data() + filled, contents.bytes.size() - filled);
+        if (count <= 0) return os_error("read", "scratch pipe");
+        filled += static_cast<std::size_t>(count);
+      }
+      if (copied != available) {
+        return make_error(Code::kUnsupported, "a pipe holds more than can be copied at once (" +
+                                                  std::to_string(available) + " bytes)");
+      }
+    }
+    image_->pipes.push_back(std::move(contents));
+  }
+  met_pipes_.clear();
+  return {};
+}
+
+Result<void> replace_pipe_contents(int self_fd_dir, int pipe, const std::string& bytes) {
+  UniqueFd read_end = TRY(reopen(self_fd_dir, pipe, O_RDONLY | O_NONBLOCK));
+  char sink[65536];
+  while (::read(read_end.get(), sink, sizeof sink) > 0) {
+  }
+  if (bytes.empty()) return {};
+  UniqueFd write_end = TRY(reopen(self_fd_dir, pipe, O_WRONLY | O_NONBLOCK));
+  return sys::write_all(write_end.get(), bytes.data(), bytes.size());
+}
+
+}  // namespace deltabox

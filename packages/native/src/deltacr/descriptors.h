@@ -1,0 +1,74 @@
+// Open files by value. While tasks run the engine holds no open file description of theirs: a kept duplicate would hide
+// the end of a pipe from its reader, keep a port, a lock or a terminal. Inside a pause descriptors are duplicated
+// (pidfd_getfd), read out and closed again.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "deltacr/image.h"
+
+namespace deltabox {
+
+// Where descriptors may lie: the volumes' live mounts, in the order of their indices.
+struct VolumeView {
+  std::uint64_t mount_id = 0;
+  std::uint64_t device = 0;
+  std::string path;
+  bool sealing = false;  // this capture's checkpoint seals it
+};
+
+// Identifies the pipes that lead out of the sandbox. The engine adds those it hands to commands.
+using BoundaryPipes = std::set<std::uint64_t>;  // inodes of pipefs
+
+class DescriptorReader {
+ public:
+  DescriptorReader() = default;
+  static Result<DescriptorReader> create(int proc_fd, int self_fd_dir);
+  // Starts a capture: volumes as they are mounted now.
+  void begin(std::vector<VolumeView> volumes, const BoundaryPipes* boundary, TreeImage* image);
+  // Fills in the descriptions of the image's slots (image.descriptors has the numbers and flags already).
+  Result<void> read_process(HostTid pid, int pidfd, ProcessImage& process, std::vector<Notice>& warnings);
+  // The contents of all pipes met; leaves them as they are.
+  Result<void> read_pipe_contents();
+
+  std::vector<int> open_fds(HostTid pid, Error* failure) const;
+
+ private:
+  struct Met {
+    HostTid pid;
+    int fd = -1;
+    std::uint32_t description = 0;
+  };
+  struct MetPipe {
+    std::shared_ptr<const PipeHandle> handle;
+    UniqueFd duplicate;
+  };
+  Result<Description> describe(const UniqueFd& duplicate);
+  Result<std::shared_ptr<const PipeHandle>> handle_of(const UniqueFd& duplicate, std::uint64_t inode);
+
+  int proc_fd_ = -1;
+  int self_fd_dir_ = -1;
+  std::uint64_t pipe_device_ = 0;
+  UniqueFd scratch_read_;   // pipe contents are tee'd here
+  UniqueFd scratch_write_;
+  std::map<std::uint64_t, std::weak_ptr<const PipeHandle>> handles_;
+  // of the capture that is under way
+  std::vector<VolumeView> volumes_;
+  const BoundaryPipes* boundary_ = nullptr;
+  TreeImage* image_ = nullptr;
+  std::multimap<std::pair<std::uint64_t, std::uint64_t>, Met> met_;  // by device and inode
+  std::vector<MetPipe> met_pipes_;
+};
+
+// Opens another descriptor of the file behind `fd`, through its magic link: a new description of the same inode.
+Result<UniqueFd> reopen(int self_fd_dir, int fd, int flags);
+
+// Empties the pipe and fills it with `bytes`. `pipe` is any descriptor of it.
+Result<void> replace_pipe_contents(int self_fd_dir, int pipe, const std::string& bytes);
+
+}  // namespace deltabox

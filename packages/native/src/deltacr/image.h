@@ -1,0 +1,162 @@
+// The process state of one checkpoint, as plain data. Images are immutable once committed and share what did not change:
+// mappings by pointer, pages by page map, pipes by handle.
+#pragma once
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/unique_fd.h"
+#include "pagestore/page_map.h"
+#include "tracee/ptrace.h"
+
+namespace deltabox {
+
+// Names one life of one process: pids are reused, incarnations never.
+using Incarnation = std::uint64_t;
+
+struct Mapping {
+  AddressRange range;
+  int protection = 0;  // PROT_*
+  bool shared = false;
+  std::uint64_t file_offset = 0;
+  std::uint64_t device = 0;  // makedev(); 0 without a file
+  std::uint64_t inode = 0;
+  std::string name;  // path, "[heap]", "[stack]", … or empty
+
+  bool operator==(const Mapping&) const = default;
+  bool has_file() const { return inode != 0; }
+  // Memory whose contents belong to the process alone: what page maps hold.
+  bool is_private_memory() const { return !shared && !is_kernel_provided(); }
+  bool is_kernel_provided() const { return name.starts_with("[v"); }  // [vdso], [vvar], [vvar_vclock], [vsyscall]
+  // The same object at the same place of it, whatever the protection.
+  bool same_backing(const Mapping& other) const {
+    return shared == other.shared && device == other.device && inode == other.inode &&
+           (inode == 0 || file_offset - range.start == other.file_offset - other.range.start);
+  }
+};
+using MappingList = std::vector<Mapping>;
+
+// As rt_sigaction(2) of the kernel has it, not libc's struct.
+struct KernelSigaction {
+  std::uint64_t handler = 0;
+  std::uint64_t flags = 0;
+  std::uint64_t restorer = 0;
+  std::uint64_t mask = 0;
+  bool operator==(const KernelSigaction&) const = default;
+};
+static_assert(sizeof(KernelSigaction) == 32);
+
+struct KernelAltStack {
+  std::uint64_t base = 0;
+  std::int32_t flags = 0;
+  std::int32_t padding = 0;
+  std::uint64_t size_bytes = 0;
+};
+static_assert(sizeof(KernelAltStack) == 24);
+
+inline constexpr int kSignals = 64;
+inline constexpr int kLimits = 16;
+inline constexpr std::size_t kTaskNameBytes = 16;
+
+struct ThreadImage {
+  HostTid tid;  // in-place rollbacks find the thread by it, its group's incarnation guards against reuse
+  ptrace::Registers registers{};
+  ptrace::ExtendedState extended_state;
+  ptrace::SignalMask signal_mask = 0;
+  KernelAltStack alternate_stack;
+  std::array<char, kTaskNameBytes> name{};
+  std::vector<siginfo_t> pending;  // queued to this thread
+};
+
+struct Credentials {
+  std::uint32_t uids[3] = {};  // real, effective, saved
+  std::uint32_t gids[3] = {};
+  bool operator==(const Credentials&) const = default;
+};
+
+struct DescriptorSlot {
+  int fd = -1;
+  bool close_on_exec = false;
+  std::uint32_t description = 0;  // index into TreeImage::descriptions
+};
+
+struct ProcessImage {
+  Incarnation incarnation = 0;
+  HostTid host_pid;
+  InsidePid pid;
+  InsidePid parent;
+  std::vector<ThreadImage> threads;  // leader first
+  std::shared_ptr<const MappingList> mappings;
+  PageMap pages;
+  RemoteAddress program_break;
+  std::array<KernelSigaction, kSignals> actions{};  // by signal - 1
+  std::array<itimerval, 3> timers{};
+  std::array<rlimit, kLimits> limits{};
+  std::int32_t process_group = 0;
+  std::int32_t session = 0;
+  std::uint32_t umask = 0;
+  Credentials credentials;
+  std::string working_dir;
+  int working_dir_volume = -1;     // index of the volume it lies on, -1 for the skeleton
+  bool working_dir_deleted = false;
+  std::vector<siginfo_t> pending;  // queued to the group
+  std::vector<DescriptorSlot> descriptors;
+  bool group_stopped = false;
+};
+
+// An O_PATH descriptor of a pipe: neither reader nor writer (the end of the data arrives when the tasks' ends close), and
+// yet it keeps the inode, whose ends can be opened again through it.
+struct PipeHandle {
+  std::uint64_t inode = 0;
+  UniqueFd path_fd;
+};
+
+enum class DescriptionKind {
+  kFile,      // regular file or directory
+  kDevice,    // /dev/null and its like
+  kPipe,      // inside the sandbox
+  kBoundary,  // leads out (a command's standard streams); never rewound
+  kOther,     // kept when unchanged, reported otherwise
+};
+
+// One open file description, shared by the slots that name it.
+struct Description {
+  DescriptionKind kind = DescriptionKind::kOther;
+  std::string type;  // "file", "directory", "socket", "eventfd", … for reports
+  int status_flags = 0;
+  std::int64_t offset = 0;
+  std::string path;        // inside
+  int volume = -1;         // index of the volume it lies on
+  bool deleted = false;
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  std::shared_ptr<const PipeHandle> pipe;
+
+  // The same kernel object, opened the same way: flags that fcntl can change, and the offset, may differ.
+  bool same_object(const Description& other) const;
+};
+
+struct PipeContents {
+  std::shared_ptr<const PipeHandle> pipe;
+  std::string bytes;
+  int capacity_bytes = 0;
+};
+
+struct TreeImage {
+  std::vector<ProcessImage> processes;  // parents before children
+  std::vector<Description> descriptions;
+  std::vector<PipeContents> pipes;
+  std::vector<int> zombies;  // pids inside
+
+  const ProcessImage* find(Incarnation incarnation) const;
+};
+
+}  // namespace deltabox

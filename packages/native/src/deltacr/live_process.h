@@ -1,0 +1,42 @@
+// What the engine keeps of a living process between calls: no open file description of its, only a pidfd, the
+// userfaultfd that belongs to its address space, and what was last known of its memory.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "deltacr/image.h"
+#include "deltacr/memory_tracker.h"
+#include "parasite/session.h"
+
+namespace deltabox {
+
+struct LiveProcess {
+  Incarnation incarnation = 0;
+  HostTid pid;
+  InsidePid inside;
+  UniqueFd pidfd;
+  parasite::Site site;
+  std::optional<MemoryTracker> tracker;
+  // The state at the last look: pages not reported as changed since are these.
+  std::shared_ptr<const MappingList> mappings;
+  PageMap pages;
+};
+
+class ProcessRegistry {
+ public:
+  // The record of a frozen process; a new incarnation when the pid was reused.
+  Result<LiveProcess*> find_or_add(HostTid pid);
+  LiveProcess* find(Incarnation incarnation);
+  // Forgets all that are not in `present`.
+  void keep_only(const std::vector<HostTid>& present);
+
+ private:
+  std::map<HostTid, std::unique_ptr<LiveProcess>> processes_;
+  Incarnation next_ = 1;
+};
+
+}  // namespace deltabox

@@ -1,0 +1,182 @@
+#include "deltacr/memory.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "base/clock.h"
+#include "deltacr/address_space.h"
+#include "sys/files.h"
+#include "sys/processes.h"
+
+namespace deltabox {
+
+namespace {
+
+constexpr std::size_t kMaxIovBytes = 1u << 20;  // one run of neighbours at most, so that short transfers stay cheap to redo
+
+alignas(kPageSize) const std::byte kZeros[kPageSize] = {};
+
+// Pairs of local and remote ranges of equal length; neighbours on both sides are joined.
+class TransferList {
+ public:
+  void add(std::byte* local, std::uint64_t remote) {
+    if (!local_.empty()) {
+      iovec& last_local = local_.back();
+      iovec& last_remote = remote_.back();
+      if (static_cast<std::byte*>(last_local.iov_base) + last_local.iov_len == local &&
+          reinterpret_cast<std::uint64_t>(last_remote.iov_base) + last_remote.iov_len == remote &&
+          last_local.iov_len < kMaxIovBytes) {
+        last_local.iov_len += kPageSize;
+        last_remote.iov_len += kPageSize;
+        return;
+      }
+    }
+    local_.push_back({local, kPageSize});
+    remote_.push_back({reinterpret_cast<void*>(remote), kPageSize});
+  }
+  const std::vector<iovec>& local() const { return local_; }
+  const std::vector<iovec>& remote() const { return remote_; }
+
+ private:
+  std::vector<iovec> local_;
+  std::vector<iovec> remote_;
+};
+
+Result<UniqueFd> open_memory(int proc_fd, HostTid pid) {
+  return sys::open_at(proc_fd, std::to_string(pid.value) + "/mem", O_RDWR);
+}
+
+bool is_zero(const std::byte* page) {
+  std::uint64_t first;
+  std::memcpy(&first, page, sizeof first);
+  return first == 0 && std::memcmp(page, page + sizeof first, kPageSize - sizeof first) == 0;
+}
+
+// Erases what lies outside of today's private mappings, and what a new file or protection-less object replaced.
+void erase_unmapped(const LiveProcess& live, const MappingList& now, std::vector<PageUpdate>& updates) {
+  if (!live.mappings) return;
+  for (const Mapping& before : *live.mappings) {
+    if (!before.is_private_memory()) continue;
+    std::uint64_t cursor = before.range.start;
+    while (cursor < before.range.end) {
+      const Mapping* covering = find_mapping(now, cursor);
+      std::uint64_t end = before.range.end;
+      if (covering != nullptr) {
+        end = std::min(end, covering->range.end);
+      } else {
+        const auto next = std::lower_bound(now.begin(), now.end(), cursor, [](const Mapping& mapping, std::uint64_t value) {
+          return mapping.range.start < value;
+        });
+        if (next != now.end()) end = std::min(end, next->range.start);
+      }
+      if (covering == nullptr || !covering->is_private_memory()) {
+        live.pages.for_each(cursor >> kPageShift, end >> kPageShift,
+                            [&](PageNumber page, PageId) { updates.push_back({page, std::nullopt}); });
+      }
+      cursor = end;
+    }
+  }
+}
+
+Result<void> read_pages(int proc_fd, HostTid pid, const MappingList& mappings, const std::vector<std::uint64_t>& addresses,
+                        const std::vector<PageId>& pages, PageStore& store) {
+  TransferList plain;
+  UniqueFd memory;
+  const Mapping* mapping = nullptr;
+  for (std::size_t index = 0; index < addresses.size(); ++index) {
+    const std::uint64_t address = addresses[index];
+    if (mapping == nullptr || !mapping->range.contains(address)) mapping = find_mapping(mappings, address);
+    if (mapping != nullptr && (mapping->protection & PROT_READ) != 0) {
+      plain.add(store.bytes(pages[index]), address);
+      continue;
+    }
+    // process_vm_readv respects protections; /proc/PID/mem does not (FOLL_FORCE).
+    if (!memory) memory = TRY(open_memory(proc_fd, pid));
+    if (::pread(memory.get(), store.bytes(pages[index]), kPageSize, static_cast<off_t>(address)) !=
+        static_cast<ssize_t>(kPageSize)) {
+      return os_error("pread", "/proc/PID/mem");
+    }
+  }
+  return sys::read_remote_ranges(pid, plain.local(), plain.remote());
+}
+
+}  // namespace
+
+AddressRange parasite_range(const LiveProcess& live) {
+  return {live.site.mapping.value, live.site.mapping.value + parasite::kMappingBytes};
+}
+
+Result<MemoryCapture> capture_memory(int proc_fd, LiveProcess& live, std::shared_ptr<const MappingList> mappings,
+                                     PageStore& store, MemoryTimes& times) {
+  Stopwatch watch;
+  UniqueFd pagemap = TRY(sys::open_at(proc_fd, std::to_string(live.pid.value) + "/pagemap", O_RDONLY));
+  const AddressRange excluded = parasite_range(live);
+  const std::vector<ChangedRun> runs = TRY(live.tracker->changes(pagemap.get(), *mappings, excluded, live.pages));
+  times.scan_us += watch.lap_us();
+  MemoryCapture capture;
+  std::vector<PageUpdate> updates;
+  if (mappings != live.mappings) erase_unmapped(live, *mappings, updates);
+  std::vector<std::uint64_t> addresses;
+  for (const ChangedRun& run : runs) {
+    if (run.dropped) {
+      live.pages.for_each(run.range.start >> kPageShift, run.range.end >> kPageShift,
+                          [&](PageNumber page, PageId) { updates.push_back({page, std::nullopt}); });
+      continue;
+    }
+    for (std::uint64_t address = run.range.start; address < run.range.end; address += kPageSize) addresses.push_back(address);
+  }
+  capture.dirty_pages = addresses.size();
+  std::vector<PageId> pages;
+  TRY(store.allocate(addresses.size(), pages));
+  Result<void> copied = read_pages(proc_fd, live.pid, *mappings, addresses, pages, store);
+  if (!copied.ok()) {
+    for (const PageId page : pages) store.drop_reference(page);
+    return copied.release_error();
+  }
+  for (std::size_t index = 0; index < addresses.size(); ++index) {
+    PageId page = pages[index];
+    if (is_zero(store.bytes(page))) {
+      store.drop_reference(page);
+      page = kZeroPage;
+    } else {
+      ++capture.stored_pages;
+    }
+    updates.push_back({addresses[index] >> kPageShift, page});
+  }
+  // Erased ranges and written pages are disjoint: what is written now lies in a mapping of now.
+  std::sort(updates.begin(), updates.end(), [](const PageUpdate& a, const PageUpdate& b) { return a.page < b.page; });
+  live.pages = PageMap::updated(live.pages, updates, store);
+  live.mappings = std::move(mappings);
+  times.copy_us += watch.lap_us();
+  TRY(live.tracker->protect(pagemap.get(), *live.mappings, excluded));
+  times.scan_us += watch.lap_us();
+  return capture;
+}
+
+Result<void> write_pages(int proc_fd, HostTid pid, const MappingList& mappings, const std::vector<PageWrite>& writes,
+                         const PageStore& store) {
+  TransferList plain;
+  UniqueFd memory;
+  const Mapping* mapping = nullptr;
+  for (const PageWrite& write : writes) {
+    if (mapping == nullptr || !mapping->range.contains(write.address)) mapping = find_mapping(mappings, write.address);
+    const std::byte* bytes = write.contents == kZeroPage ? kZeros : store.bytes(write.contents);
+    if (mapping != nullptr && (mapping->protection & PROT_WRITE) != 0) {
+      plain.add(const_cast<std::byte*>(bytes), write.address);
+      continue;
+    }
+    if (!memory) memory = TRY(open_memory(proc_fd, pid));
+    if (::pwrite(memory.get(), bytes, kPageSize, static_cast<off_t>(write.address)) != static_cast<ssize_t>(kPageSize)) {
+      return os_error("pwrite", "/proc/PID/mem");
+    }
+  }
+  return sys::write_remote_ranges(pid, plain.local(), plain.remote());
+}
+
+}  // namespace deltabox

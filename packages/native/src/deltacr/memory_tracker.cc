@@ -1,0 +1,251 @@
+#include "deltacr/memory_tracker.h"
+
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "sys/kernel_abi.h"
+#include "sys/processes.h"
+
+namespace deltabox {
+
+namespace {
+
+constexpr std::uint64_t kDenseMinBytes = 256u << 10;       // below, a scan of its own costs more than the mixed walk
+constexpr std::uint64_t kDenseUnaskedBytes = 64u << 20;    // up to here holes are cheap enough to mark
+constexpr std::uint64_t kRefineFromPages = 16;             // longer dense runs are asked what of them is present
+constexpr std::size_t kRegionsPerScan = 2048;
+
+struct Masks {
+  std::uint64_t inverted = 0;
+  std::uint64_t required = 0;
+  std::uint64_t any_of = 0;
+  std::uint64_t returned = 0;
+};
+
+constexpr Masks kMixedMasks{abi::kPageIsFile, abi::kPageIsWritten | abi::kPageIsFile, 0,
+                            abi::kPageIsWritten | abi::kPageIsPresent | abi::kPageIsSwapped};
+constexpr Masks kDenseMasks{0, abi::kPageIsWritten, 0, abi::kPageIsWritten};
+constexpr Masks kSparseMasks{0, abi::kPageIsWritten, abi::kPageIsPresent | abi::kPageIsSwapped,
+                             abi::kPageIsWritten | abi::kPageIsPresent | abi::kPageIsSwapped};
+// What a mapping holds of its own: anonymous pages, in memory or swapped out.
+constexpr Masks kContentMasks{abi::kPageIsFile, abi::kPageIsFile, abi::kPageIsPresent | abi::kPageIsSwapped,
+                              abi::kPageIsPresent | abi::kPageIsSwapped};
+
+// Calls visit(region) for all regions of the range. Fails with os_errno EPERM at a mapping that is not registered when
+// `check` is set.
+template <typename Visit>
+Result<void> scan(int pagemap_fd, AddressRange range, const Masks& masks, bool check, Visit visit) {
+  static thread_local std::vector<abi::PageRegion> regions(kRegionsPerScan);
+  std::uint64_t start = range.start;
+  while (start < range.end) {
+    abi::PmScanArg argument{};
+    argument.size = sizeof argument;
+    argument.flags = check ? abi::kPmScanCheckWpAsync : 0;
+    argument.start = start;
+    argument.end = range.end;
+    argument.vec = reinterpret_cast<std::uint64_t>(regions.data());
+    argument.vec_len = regions.size();
+    argument.category_inverted = masks.inverted;
+    argument.category_mask = masks.required;
+    argument.category_anyof_mask = masks.any_of;
+    argument.return_mask = masks.returned;
+    const int count = ::ioctl(pagemap_fd, abi::kPagemapScan, &argument);
+    if (count < 0) return os_error("PAGEMAP_SCAN");
+    for (int index = 0; index < count; ++index) visit(regions[static_cast<std::size_t>(index)]);
+    if (argument.walk_end <= start) return make_error(Code::kInternal, "PAGEMAP_SCAN does not advance");
+    start = argument.walk_end;
+  }
+  return {};
+}
+
+Result<void> protect_range(int pagemap_fd, AddressRange range, const Masks& masks) {
+  abi::PmScanArg argument{};
+  argument.size = sizeof argument;
+  argument.flags = abi::kPmScanCheckWpAsync | abi::kPmScanWpMatching;
+  argument.start = range.start;
+  argument.end = range.end;
+  argument.category_inverted = masks.inverted;
+  argument.category_mask = masks.required;
+  argument.category_anyof_mask = masks.any_of;
+  argument.return_mask = masks.returned;
+  if (::ioctl(pagemap_fd, abi::kPagemapScan, &argument) < 0) return os_error("PAGEMAP_SCAN", "protect");
+  return {};
+}
+
+// Adds the range as `dropped` runs and present runs, given what of it has contents, in order.
+void split_by_contents(AddressRange range, const std::vector<AddressRange>& contents, std::vector<ChangedRun>& runs) {
+  std::uint64_t cursor = range.start;
+  for (const AddressRange& part : contents) {
+    if (part.start > cursor) runs.push_back({{cursor, part.start}, true});
+    runs.push_back({part, false});
+    cursor = part.end;
+  }
+  if (cursor < range.end) runs.push_back({{cursor, range.end}, true});
+}
+
+Result<std::vector<AddressRange>> contents_of(int pagemap_fd, AddressRange range) {
+  std::vector<AddressRange> contents;
+  TRY(scan(pagemap_fd, range, kContentMasks, false,
+           [&](const abi::PageRegion& region) { contents.push_back({region.start, region.end}); }));
+  return contents;
+}
+
+}  // namespace
+
+Result<MemoryTracker> MemoryTracker::create(parasite::Session& session, const parasite::Site& site, int pidfd) {
+  parasite::Call make = parasite::make_call(SYS_userfaultfd, O_CLOEXEC | abi::kUffdUserModeOnly);
+  TRY(session.run(site, {&make, 1}));
+  if (make.result < 0) {
+    Error error = os_error_from(static_cast<int>(-make.result), "userfaultfd in a tracee");
+    error.next_step = "Run `deltabox doctor`: userfaultfd must be allowed (a seccomp filter around the sandbox may deny it).";
+    return error;
+  }
+  const int remote_fd = static_cast<int>(make.result);
+  Result<UniqueFd> taken = sys::pidfd_get_fd(pidfd, remote_fd);
+  parasite::Call close = parasite::make_call(SYS_close, static_cast<std::uint64_t>(remote_fd));
+  TRY(session.run(site, {&close, 1}));
+  MemoryTracker tracker;
+  tracker.userfaultfd_ = TRY(std::move(taken));
+  uffdio_api api{};
+  api.api = UFFD_API;
+  api.features = abi::kUffdFeatureWpAsync | abi::kUffdFeatureWpUnpopulated;
+  if (::ioctl(tracker.userfaultfd_.get(), UFFDIO_API, &api) != 0) {
+    Error error = os_error("UFFDIO_API", "asynchronous write protection");
+    error.code = Code::kUnsupportedKernel;
+    error.next_step = "DeltaBox needs Linux 6.13 or later.";
+    return error;
+  }
+  return tracker;
+}
+
+MemoryTracker::Mode MemoryTracker::mode_of(const Mapping& mapping) const {
+  const std::uint64_t size_bytes = mapping.range.size_bytes();
+  if (mapping.has_file() || size_bytes < kDenseMinBytes) return Mode::kMixed;
+  if (mapping.protection == PROT_NONE) return Mode::kSparse;
+  if (size_bytes <= kDenseUnaskedBytes || dense_starts_.contains(mapping.range.start)) return Mode::kDense;
+  return Mode::kSparse;
+}
+
+// Runs of mixed mappings are joined across holes in the address space (a walk skips those), not across mappings that
+// can't be registered.
+std::vector<MemoryTracker::Span> MemoryTracker::spans(const MappingList& mappings, AddressRange excluded) const {
+  std::vector<Span> result;
+  bool joinable = false;
+  for (std::size_t index = 0; index < mappings.size(); ++index) {
+    const Mapping& mapping = mappings[index];
+    if (!mapping.is_private_memory() || mapping.range == excluded) {
+      joinable = false;
+      continue;
+    }
+    const Mode mode = mode_of(mapping);
+    if (joinable && mode == Mode::kMixed) {
+      result.back().range.end = mapping.range.end;
+      result.back().last = index;
+    } else {
+      result.push_back({mapping.range, mode, index, index});
+    }
+    joinable = mode == Mode::kMixed;
+  }
+  return result;
+}
+
+Result<void> MemoryTracker::register_range(AddressRange range) {
+  uffdio_register request{};
+  request.range.start = range.start;
+  request.range.len = range.size_bytes();
+  request.mode = UFFDIO_REGISTER_MODE_WP;
+  if (::ioctl(userfaultfd_.get(), UFFDIO_REGISTER, &request) != 0) return os_error("UFFDIO_REGISTER");
+  return {};
+}
+
+Result<void> MemoryTracker::scan_span(int pagemap_fd, AddressRange range, Mode mode, const PageMap& stored,
+                                      std::vector<ChangedRun>& runs) {
+  const std::size_t before = runs.size();
+  if (mode == Mode::kDense) {
+    std::vector<AddressRange> written;
+    TRY(scan(pagemap_fd, range, kDenseMasks, true,
+             [&](const abi::PageRegion& region) { written.push_back({region.start, region.end}); }));
+    for (const AddressRange& part : written) {
+      if (part.page_count() < kRefineFromPages) {
+        runs.push_back({part, false});  // a dropped page reads as zeros, which is what it holds
+      } else {
+        split_by_contents(part, TRY(contents_of(pagemap_fd, part)), runs);
+      }
+    }
+    return {};
+  }
+  const Masks& masks = mode == Mode::kMixed ? kMixedMasks : kSparseMasks;
+  TRY(scan(pagemap_fd, range, masks, true, [&](const abi::PageRegion& region) {
+    const bool has_contents = (region.categories & (abi::kPageIsPresent | abi::kPageIsSwapped)) != 0;
+    runs.push_back({{region.start, region.end}, !has_contents});
+  }));
+  if (mode == Mode::kSparse) {
+    // What was stored and is no longer there was dropped; the scan above does not look at holes.
+    std::vector<PageNumber> held;
+    stored.for_each(range.start >> kPageShift, range.end >> kPageShift, [&](PageNumber page, PageId) { held.push_back(page); });
+    if (!held.empty()) {
+      const std::vector<AddressRange> contents = TRY(contents_of(pagemap_fd, range));
+      std::size_t part = 0;
+      for (const PageNumber page : held) {
+        const std::uint64_t address = page << kPageShift;
+        while (part < contents.size() && contents[part].end <= address) ++part;
+        if (part == contents.size() || !contents[part].contains(address)) {
+          runs.push_back({{address, address + kPageSize}, true});
+        }
+      }
+      std::sort(runs.begin() + static_cast<long>(before), runs.end(),
+                [](const ChangedRun& a, const ChangedRun& b) { return a.range.start < b.range.start; });
+    }
+  }
+  return {};
+}
+
+Result<void> MemoryTracker::scan_fresh(int pagemap_fd, const Mapping& mapping, std::vector<ChangedRun>& runs) {
+  TRY(register_range(mapping.range));
+  const std::vector<AddressRange> contents = TRY(contents_of(pagemap_fd, mapping.range));
+  std::uint64_t filled = 0;
+  for (const AddressRange& part : contents) filled += part.size_bytes();
+  dense_starts_.erase(mapping.range.start);
+  if (filled * 4 >= mapping.range.size_bytes()) dense_starts_.insert(mapping.range.start);
+  split_by_contents(mapping.range, contents, runs);
+  return {};
+}
+
+Result<std::vector<ChangedRun>> MemoryTracker::changes(int pagemap_fd, const MappingList& mappings,
+                                                       AddressRange excluded, const PageMap& stored) {
+  std::vector<ChangedRun> runs;
+  for (const Span& span : spans(mappings, excluded)) {
+    const std::size_t before = runs.size();
+    Result<void> scanned = scan_span(pagemap_fd, span.range, span.mode, stored, runs);
+    if (scanned.ok()) continue;
+    if (scanned.error().os_errno != EPERM) return scanned.release_error();
+    // Something in this span is new; find out what, mapping by mapping.
+    runs.resize(before);
+    for (std::size_t index = span.first; index <= span.last; ++index) {
+      const Mapping& mapping = mappings[index];
+      const std::size_t mark = runs.size();
+      scanned = scan_span(pagemap_fd, mapping.range, span.mode, stored, runs);
+      if (scanned.ok()) continue;
+      if (scanned.error().os_errno != EPERM) return scanned.release_error();
+      runs.resize(mark);
+      TRY(scan_fresh(pagemap_fd, mapping, runs));
+    }
+  }
+  return runs;
+}
+
+Result<void> MemoryTracker::protect(int pagemap_fd, const MappingList& mappings, AddressRange excluded) {
+  for (const Span& span : spans(mappings, excluded)) {
+    const Masks& masks = span.mode == Mode::kMixed ? kMixedMasks : span.mode == Mode::kDense ? kDenseMasks : kSparseMasks;
+    TRY(protect_range(pagemap_fd, span.range, masks));
+  }
+  return {};
+}
+
+}  // namespace deltabox

@@ -1,0 +1,64 @@
+// Finds the pages that an address space wrote since the last look: userfaultfd write protection in asynchronous mode
+// (UFFD_FEATURE_WP_ASYNC) and PAGEMAP_SCAN, both 6.7. The kernel resolves write faults itself; a page is "written" when its
+// protection bit is gone.
+//
+// A look has two halves, both while the process is frozen: changes() only reads, protect() arms the next look. Nothing
+// is lost when a capture fails between them.
+//
+// Three ways to scan, since their prices differ by a factor of twenty:
+//  mixed   one walk over a run of neighbouring mappings; "written, and not a page of the page cache"
+//  dense   one large, well-filled anonymous mapping; the kernel's fast path, which knows only "written"
+//  sparse  reservations and huge, mostly empty mappings; only what is present, since marking holes costs page tables
+//
+// A mapping made since the last look is not registered, and the kernel says EPERM (PM_SCAN_CHECK_WPASYNC; without that
+// flag it would be skipped silently). It is then registered and reported whole.
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "deltacr/image.h"
+#include "parasite/session.h"
+
+namespace deltabox {
+
+// Pages that changed. `dropped`: the page holds nothing of its own any more (zeros, or its file's contents).
+struct ChangedRun {
+  AddressRange range;
+  bool dropped = false;
+};
+
+class MemoryTracker {
+ public:
+  // Makes the userfaultfd inside the tracee (it belongs to the address space that makes it) and takes it over.
+  static Result<MemoryTracker> create(parasite::Session& session, const parasite::Site& site, int pidfd);
+
+  // In order of addresses. `stored`: the pages held for this address space so far.
+  Result<std::vector<ChangedRun>> changes(int pagemap_fd, const MappingList& mappings, AddressRange excluded,
+                                          const PageMap& stored);
+  Result<void> protect(int pagemap_fd, const MappingList& mappings, AddressRange excluded);
+
+ private:
+  enum class Mode { kMixed, kDense, kSparse };
+  struct Span {
+    AddressRange range;
+    Mode mode = Mode::kMixed;
+    std::size_t first = 0;  // indices into the mapping list
+    std::size_t last = 0;
+  };
+
+  Mode mode_of(const Mapping& mapping) const;
+  std::vector<Span> spans(const MappingList& mappings, AddressRange excluded) const;
+  Result<void> register_range(AddressRange range);
+  Result<void> scan_span(int pagemap_fd, AddressRange range, Mode mode, const PageMap& stored,
+                         std::vector<ChangedRun>& runs);
+  Result<void> scan_fresh(int pagemap_fd, const Mapping& mapping, std::vector<ChangedRun>& runs);
+
+  UniqueFd userfaultfd_;
+  std::set<std::uint64_t> dense_starts_;  // large mappings found well filled when they were first seen
+};
+
+}  // namespace deltabox

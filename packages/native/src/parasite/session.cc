@@ -1,0 +1,201 @@
+#include "parasite/session.h"
+
+#include <elf.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "sys/processes.h"
+
+extern "C" const char deltabox_blob_start[];
+extern "C" const char deltabox_blob_end[];
+
+namespace deltabox::parasite {
+
+namespace {
+
+constexpr ptrace::SignalMask kAllButTrap = ~(ptrace::SignalMask{1} << (SIGTRAP - 1));
+constexpr std::uint64_t kRseqCsOffset = 8;  // struct rseq: cpu_id_start, cpu_id, rseq_cs
+constexpr int kMaxStops = 64;               // interrupts and seccomp stops that may come before a run's own trap
+
+std::string name_of(HostTid tid) { return "tid " + std::to_string(tid.value); }
+
+}  // namespace
+
+Result<std::uint64_t> vdso_syscall_offset() {
+  const auto* base = reinterpret_cast<const unsigned char*>(::getauxval(AT_SYSINFO_EHDR));
+  if (base == nullptr) return make_error(Code::kUnsupportedKernel, "this kernel maps no vdso");
+  const auto* header = reinterpret_cast<const Elf64_Ehdr*>(base);
+  const auto* segments = reinterpret_cast<const Elf64_Phdr*>(base + header->e_phoff);
+  for (int index = 0; index < header->e_phnum; ++index) {
+    if (segments[index].p_type != PT_LOAD) continue;
+    for (std::uint64_t offset = 0; offset + 1 < segments[index].p_filesz; ++offset) {
+      const unsigned char* code = base + segments[index].p_offset + offset;
+      if (code[0] == 0x0f && code[1] == 0x05) return static_cast<std::uint64_t>(code - base);
+    }
+  }
+  return make_error(Code::kUnsupportedKernel, "the vdso has no syscall instruction");
+}
+
+Result<Session> Session::begin(HostTid tid) {
+  Session session(tid);
+  session.registers_ = TRY(ptrace::registers(tid));
+  session.mask_ = TRY(ptrace::signal_mask(tid));
+  session.rseq_ = TRY(ptrace::rseq_configuration(tid));
+  if (session.rseq_.rseq_abi_pointer != 0) {
+    // A thread may have unmapped its rseq area; then there is nothing to keep.
+    session.rseq_cs_known_ = sys::read_remote(tid, RemoteAddress{session.rseq_.rseq_abi_pointer + kRseqCsOffset},
+                                              &session.rseq_cs_, sizeof session.rseq_cs_)
+                                 .ok();
+  }
+  TRY(ptrace::set_signal_mask(tid, kAllButTrap));
+  session.active_ = true;
+  return session;
+}
+
+Session::Session(Session&& other) noexcept
+    : tid_(other.tid_),
+      active_(std::exchange(other.active_, false)),
+      ran_(other.ran_),
+      registers_(other.registers_),
+      mask_(other.mask_),
+      rseq_(other.rseq_),
+      rseq_cs_known_(other.rseq_cs_known_),
+      rseq_cs_(other.rseq_cs_) {}
+
+Session& Session::operator=(Session&& other) noexcept {
+  if (this != &other) {
+    (void)finish();
+    tid_ = other.tid_;
+    active_ = std::exchange(other.active_, false);
+    ran_ = other.ran_;
+    registers_ = other.registers_;
+    mask_ = other.mask_;
+    rseq_ = other.rseq_;
+    rseq_cs_known_ = other.rseq_cs_known_;
+    rseq_cs_ = other.rseq_cs_;
+  }
+  return *this;
+}
+
+Session::~Session() { (void)finish(); }
+
+Result<void> Session::finish() {
+  if (!active_) return {};
+  active_ = false;
+  if (ran_ && rseq_cs_known_ && rseq_cs_ != 0) {
+    TRY(sys::write_remote(tid_, RemoteAddress{rseq_.rseq_abi_pointer + kRseqCsOffset}, &rseq_cs_, sizeof rseq_cs_));
+  }
+  TRY(ptrace::set_registers(tid_, registers_));
+  return ptrace::set_signal_mask(tid_, mask_);
+}
+
+Result<void> Session::run_until_trap() {
+  ran_ = true;
+  for (int stops = 0; stops < kMaxStops; ++stops) {
+    const ptrace::Stop stop = TRY(ptrace::wait_for_stop(tid_));
+    switch (stop.kind) {
+      case ptrace::Stop::Kind::kSignal:
+        if (stop.signal == SIGTRAP) return {};
+        return make_error(Code::kInternal, "signal " + std::to_string(stop.signal) + " inside a run of " + name_of(tid_));
+      case ptrace::Stop::Kind::kGone: return os_error_from(ESRCH, "parasite run", name_of(tid_));
+      default: TRY(ptrace::resume(tid_));  // the interrupt that froze it, a group stop, a call that only we may make
+    }
+  }
+  return make_error(Code::kInternal, "a run of " + name_of(tid_) + " does not end");
+}
+
+namespace {
+
+// Registers for code of ours: no system call to restart, interrupts and single-step off, the stack pointer untouched.
+ptrace::Registers fresh_registers(const ptrace::Registers& original) {
+  ptrace::Registers registers = original;
+  registers.orig_rax = static_cast<unsigned long long>(-1);
+  registers.eflags &= ~0x500ull;  // trap and direction flags
+  return registers;
+}
+
+}  // namespace
+
+Result<std::int64_t> Session::single_call(RemoteAddress instruction, const Call& call) {
+  ptrace::Registers registers = fresh_registers(registers_);
+  registers.rip = instruction.value;
+  registers.rax = call.number;
+  registers.rdi = call.arguments[0];
+  registers.rsi = call.arguments[1];
+  registers.rdx = call.arguments[2];
+  registers.r10 = call.arguments[3];
+  registers.r8 = call.arguments[4];
+  registers.r9 = call.arguments[5];
+  TRY(ptrace::set_registers(tid_, registers));
+  for (int stops = 0; stops < kMaxStops; ++stops) {
+    ran_ = true;
+    TRY(ptrace::single_step(tid_));
+    const ptrace::Stop stop = TRY(ptrace::wait_for_stop(tid_));
+    if (stop.kind == ptrace::Stop::Kind::kGone) return os_error_from(ESRCH, "single step", name_of(tid_));
+    if (stop.kind != ptrace::Stop::Kind::kSignal) continue;
+    if (stop.signal != SIGTRAP) return make_error(Code::kInternal, "a signal inside a single step of " + name_of(tid_));
+    registers = TRY(ptrace::registers(tid_));
+    if (registers.rip != instruction.value) return static_cast<std::int64_t>(registers.rax);
+  }
+  return make_error(Code::kInternal, "a single step of " + name_of(tid_) + " does not end");
+}
+
+Result<void> Session::install(Site& site, RemoteAddress address) {
+  const Call map = make_call(SYS_mmap, address.value, kMappingBytes, PROT_READ | PROT_WRITE | PROT_EXEC,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, static_cast<std::uint64_t>(-1), 0);
+  const std::int64_t mapped = TRY(single_call(site.vdso_syscall, map));
+  if (mapped < 0) return os_error_from(static_cast<int>(-mapped), "mmap in a tracee", name_of(tid_));
+  site.mapping = RemoteAddress{static_cast<std::uint64_t>(mapped)};
+  Call advice = make_call(SYS_madvise, site.mapping.value, kMappingBytes, MADV_DONTFORK);
+  return run(site, {&advice, 1});
+}
+
+Result<void> Session::run(const Site& site, std::span<Call> calls) {
+  if (calls.empty()) return {};
+  if (calls.size() > kMaxCalls) return make_error(Code::kInternal, "too many calls in one run");
+  const std::size_t code_bytes = static_cast<std::size_t>(deltabox_blob_end - deltabox_blob_start);
+  const iovec local[2] = {{const_cast<char*>(deltabox_blob_start), code_bytes}, {calls.data(), calls.size_bytes()}};
+  const iovec remote[2] = {
+      {reinterpret_cast<void*>(site.mapping.value), code_bytes},
+      {reinterpret_cast<void*>(site.mapping.value + kCallsOffset), calls.size_bytes()}};
+  TRY(sys::write_remote_ranges(tid_, local, remote));
+  ptrace::Registers registers = fresh_registers(registers_);
+  registers.rip = site.mapping.value;
+  registers.rdi = site.mapping.value + kCallsOffset;
+  registers.rsi = calls.size();
+  TRY(ptrace::set_registers(tid_, registers));
+  TRY(ptrace::resume(tid_));
+  TRY(run_until_trap());
+  registers = TRY(ptrace::registers(tid_));
+  if (registers.rip != site.mapping.value + code_bytes || registers.r13 != 0) {
+    return make_error(Code::kInternal, "a run of " + name_of(tid_) + " ended elsewhere");
+  }
+  return sys::read_remote(tid_, site.mapping + kCallsOffset, calls.data(), calls.size_bytes());
+}
+
+Result<void> Session::read_buffer(const Site& site, std::uint64_t offset, void* data, std::size_t size_bytes) {
+  if (offset + size_bytes > kBufferBytes) return make_error(Code::kInternal, "parasite buffer exceeded");
+  return sys::read_remote(tid_, site.mapping + (kBufferOffset + offset), data, size_bytes);
+}
+
+Result<void> Session::write_buffer(const Site& site, std::uint64_t offset, const void* data, std::size_t size_bytes) {
+  if (offset + size_bytes > kBufferBytes) return make_error(Code::kInternal, "parasite buffer exceeded");
+  return sys::write_remote(tid_, site.mapping + (kBufferOffset + offset), data, size_bytes);
+}
+
+Result<void> Session::exit_thread(const Site& site) {
+  Call leave = make_call(SYS_exit, 0);
+  const Result<void> ran = run(site, {&leave, 1});
+  active_ = false;  // nothing is left to put back
+  if (ran.ok()) return make_error(Code::kInternal, name_of(tid_) + " did not exit");
+  return ran.error().code == Code::kTraceeGone ? Result<void>() : Result<void>(ran.error());
+}
+
+}  // namespace deltabox::parasite

@@ -1,0 +1,88 @@
+// Runs system calls inside a frozen thread, as that thread.
+//
+//   begin: registers kept, all signals blocked, rseq_cs kept
+//     run(batch) …                      one stop per batch, whatever its length
+//   finish: rseq_cs, mask and registers as they were (or as a rollback wants them)
+//
+// Why each precaution:
+//  - a signal handled inside a run would return into the middle of it, so all signals are blocked but SIGTRAP, by which a
+//    run ends (a blocked or ignored SIGTRAP would be reset by the kernel);
+//  - returning to user space clears rseq_cs, which the thread may need after its restart;
+//  - calls that sleep (nanosleep, poll, futex) would overwrite the thread's restart block and are never run.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "parasite/abi.h"
+#include "tracee/ptrace.h"
+
+namespace deltabox::parasite {
+
+// Where a process's parasite lies. The same address in all threads.
+struct Site {
+  RemoteAddress mapping;  // value 0: not installed
+  RemoteAddress vdso_syscall;  // a `syscall` instruction in the vdso, for installing
+};
+
+// Finds a `syscall` instruction in the engine's own vdso, which is the same code in every process of this kernel.
+Result<std::uint64_t> vdso_syscall_offset();
+
+class Session {
+ public:
+  static Result<Session> begin(HostTid tid);
+  Session(Session&& other) noexcept;
+  Session& operator=(Session&& other) noexcept;
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  ~Session();  // finishes with what begin() found
+
+  HostTid tid() const { return tid_; }
+  const ptrace::Registers& registers() const { return registers_; }
+  ptrace::SignalMask signal_mask() const { return mask_; }
+  const abi::RseqConfiguration& rseq() const { return rseq_; }
+
+  // What finish() puts back instead of what begin() found.
+  void replace_registers(const ptrace::Registers& registers) { registers_ = registers; }
+  void replace_signal_mask(ptrace::SignalMask mask) { mask_ = mask; }
+  void keep_rseq_cs_from_memory() { rseq_cs_known_ = false; }
+
+  // Maps the parasite at a free address. Registers one mapping in the tracee that images leave out.
+  Result<void> install(Site& site, RemoteAddress address);
+  // Runs the calls and fills in their results. Fails only when the run itself failed.
+  Result<void> run(const Site& site, std::span<Call> calls);
+  // Reads and writes the buffer behind the calls.
+  Result<void> read_buffer(const Site& site, std::uint64_t offset, void* data, std::size_t size_bytes);
+  Result<void> write_buffer(const Site& site, std::uint64_t offset, const void* data, std::size_t size_bytes);
+  // One call through a `syscall` instruction that exists already.
+  Result<std::int64_t> single_call(RemoteAddress instruction, const Call& call);
+  // Makes the thread leave through exit(2); it is gone afterwards.
+  Result<void> exit_thread(const Site& site);
+
+  Result<void> finish();
+  // The thread is gone; there is nothing to put back.
+  void abandon() { active_ = false; }
+
+ private:
+  explicit Session(HostTid tid) : tid_(tid) {}
+  Result<void> run_until_trap();
+
+  HostTid tid_;
+  bool active_ = false;
+  bool ran_ = false;
+  ptrace::Registers registers_{};
+  ptrace::SignalMask mask_ = 0;
+  abi::RseqConfiguration rseq_{};
+  bool rseq_cs_known_ = false;
+  std::uint64_t rseq_cs_ = 0;
+};
+
+inline Call make_call(long number, std::uint64_t a = 0, std::uint64_t b = 0, std::uint64_t c = 0, std::uint64_t d = 0,
+                      std::uint64_t e = 0, std::uint64_t f = 0) {
+  return Call{static_cast<std::uint64_t>(number), {a, b, c, d, e, f}, 0};
+}
+
+}  // namespace deltabox::parasite

@@ -1,0 +1,377 @@
+#include "reconcile/apply.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <map>
+#include <string>
+
+#include "deltacr/address_space.h"
+#include "deltacr/describe.h"
+#include "deltacr/interrupted_calls.h"
+#include "deltacr/memory.h"
+#include "reconcile/descriptor_io.h"
+#include "reconcile/preview.h"
+#include "sys/files.h"
+
+namespace deltabox {
+
+namespace {
+
+using parasite::Call;
+using parasite::make_call;
+
+constexpr std::uint64_t kKernelSigsetBytes = 8;
+constexpr int kMaxFlushRounds = 64;  // of 8 signals each; more than 512 queued signals are refused at capture
+
+std::uint64_t buffer_at(const HeldProcess& held, std::size_t offset) {
+  return held.live->site.mapping.value + parasite::kBufferOffset + offset;
+}
+
+// Runs any number of calls; results stay in them.
+Result<void> run_batched(parasite::Session& session, const parasite::Site& site, std::vector<Call>& calls) {
+  for (std::size_t start = 0; start < calls.size(); start += parasite::kMaxCalls) {
+    const std::size_t count = std::min(parasite::kMaxCalls, calls.size() - start);
+    TRY(session.run(site, std::span(calls).subspan(start, count)));
+  }
+  return {};
+}
+
+Error failed_call(const HeldProcess& held, const char* operation, const Call& call) {
+  return os_error_from(static_cast<int>(-call.result), operation, "pid " + std::to_string(held.live->inside.value));
+}
+
+// --- Mappings ---
+
+// `free_slot`: where a file sits while it is mapped.
+Result<void> map_anew(ApplyContext& context, HeldProcess& held, const MapRange& part, int free_slot, ApplyOutcome& outcome) {
+  std::uint64_t flags = MAP_FIXED | (part.mapping.shared ? MAP_SHARED : MAP_PRIVATE);
+  std::uint64_t fd = static_cast<std::uint64_t>(-1);
+  std::uint64_t offset = 0;
+  if (part.mapping.has_file()) {
+    Result<UniqueFd> file = sys::open_in_root(context.m1_root, part.mapping.name, O_RDONLY);
+    if (!file.ok()) {
+      outcome.not_restored.push_back({held.live->inside.value, "mapping", part.mapping.name + ": " + file.error().describe()});
+      return {};
+    }
+    TRY(install_descriptors(held, {{file.value().get(), free_slot, true}}, false));
+    fd = static_cast<std::uint64_t>(free_slot);
+    offset = part.mapping.file_offset + (part.range.start - part.mapping.range.start);
+  } else {
+    flags |= MAP_ANONYMOUS;
+    if (part.mapping.protection == PROT_NONE) flags |= MAP_NORESERVE;
+  }
+  std::vector<Call> calls{make_call(SYS_mmap, part.range.start, part.range.size_bytes(),
+                                    static_cast<std::uint64_t>(part.mapping.protection), flags, fd, offset)};
+  if (part.mapping.has_file()) calls.push_back(make_call(SYS_close, fd));
+  TRY(run_batched(held.session, held.live->site, calls));
+  if (calls[0].result < 0) return failed_call(held, "mmap in a tracee", calls[0]);
+  return {};
+}
+
+// Returns the ranges that were mapped anew.
+Result<std::vector<MapRange>> apply_mappings(ApplyContext& context, HeldProcess& held, const ProcessImage& live,
+                                             const ProcessImage& target, ApplyOutcome& outcome) {
+  std::shared_ptr<const MappingList> present = live.mappings;
+  if (live.program_break != target.program_break) {
+    Call call = make_call(SYS_brk, target.program_break.value);
+    TRY(held.session.run(held.live->site, {&call, 1}));
+    if (static_cast<std::uint64_t>(call.result) != target.program_break.value) {
+      return make_error(Code::kInternal, "brk was refused in pid " + std::to_string(held.live->inside.value));
+    }
+    present = TRY(list_mappings(context.proc_fd, held.live->pid, present));
+  }
+  if (present == target.mappings) return std::vector<MapRange>();
+  const MappingPlan plan = plan_mappings(*present, *target.mappings, parasite_range(*held.live));
+  for (const Mapping& lost : plan.unrestorable) {
+    outcome.not_restored.push_back({held.live->inside.value, "shared-memory", lost.name + ": it was unmapped since the checkpoint"});
+  }
+  std::vector<Call> calls;
+  for (const UnmapRange& part : plan.unmap) calls.push_back(make_call(SYS_munmap, part.range.start, part.range.size_bytes()));
+  for (const ProtectRange& part : plan.protect) {
+    calls.push_back(make_call(SYS_mprotect, part.range.start, part.range.size_bytes(), static_cast<std::uint64_t>(part.protection)));
+  }
+  TRY(run_batched(held.session, held.live->site, calls));
+  for (const Call& call : calls) {
+    if (call.result < 0) return failed_call(held, "munmap or mprotect in a tracee", call);
+  }
+  // Descriptors are those of the target by now; its slots are sorted.
+  const int free_slot = target.descriptors.empty() ? 0 : target.descriptors.back().fd + 1;
+  for (const MapRange& part : plan.map) TRY(map_anew(context, held, part, free_slot, outcome));
+  return plan.map;
+}
+
+Result<void> drop_pages(HeldProcess& held, const std::vector<AddressRange>& drops) {
+  std::vector<Call> calls;
+  for (const AddressRange& range : drops) {
+    calls.push_back(make_call(SYS_madvise, range.start, range.size_bytes(), MADV_DONTNEED));
+  }
+  TRY(run_batched(held.session, held.live->site, calls));
+  for (const Call& call : calls) {
+    if (call.result < 0) return failed_call(held, "madvise in a tracee", call);
+  }
+  return {};
+}
+
+// --- Signals ---
+
+// Takes all queued signals of the session's thread and its group, then queues those of the image. All are blocked.
+Result<void> replace_pending(parasite::Session& session, const HeldProcess& held, bool anything_queued,
+                             const std::vector<siginfo_t>& thread_signals, const std::vector<siginfo_t>& group_signals) {
+  const parasite::Site& site = held.live->site;
+  struct {
+    std::uint64_t set = ~std::uint64_t{0};
+    timespec now{};
+  } area;
+  if (anything_queued) {
+    TRY(session.write_buffer(site, 0, &area, sizeof area));
+    for (int round = 0; round < kMaxFlushRounds; ++round) {
+      std::vector<Call> calls(8, make_call(SYS_rt_sigtimedwait, buffer_at(held, 0), 0, buffer_at(held, 8), kKernelSigsetBytes));
+      TRY(session.run(site, calls));
+      if (calls.back().result == -EAGAIN) break;
+    }
+  }
+  if (thread_signals.empty() && group_signals.empty()) return {};
+  Call ids[2] = {make_call(SYS_getpid), make_call(SYS_gettid)};
+  TRY(session.run(site, ids));
+  const auto pid = static_cast<std::uint64_t>(ids[0].result);
+  const auto tid = static_cast<std::uint64_t>(ids[1].result);
+  const auto queue = [&](const siginfo_t& info, bool to_group) -> Result<void> {
+    TRY(session.write_buffer(site, 0, &info, sizeof info));
+    const auto signal = static_cast<std::uint64_t>(info.si_signo);
+    Call call = to_group ? make_call(SYS_rt_sigqueueinfo, pid, signal, buffer_at(held, 0))
+                         : make_call(SYS_rt_tgsigqueueinfo, pid, tid, signal, buffer_at(held, 0));
+    TRY(session.run(site, {&call, 1}));
+    if (call.result < 0) return failed_call(held, "queueing a signal in a tracee", call);
+    return {};
+  };
+  for (const siginfo_t& info : thread_signals) TRY(queue(info, false));
+  for (const siginfo_t& info : group_signals) TRY(queue(info, true));
+  return {};
+}
+
+Result<bool> has_queued_signals(HostTid tid) {
+  return !TRY(ptrace::pending_signals(tid, false)).empty() || !TRY(ptrace::pending_signals(tid, true)).empty();
+}
+
+// --- Attributes of the group and of one thread ---
+
+struct AttributeBatch {
+  std::string buffer;
+  std::vector<Call> calls;
+  std::vector<const char*> kinds;
+
+  // Copies `size_bytes` of data into the parasite's buffer and returns its address there.
+  std::uint64_t place(const HeldProcess& held, const void* data, std::size_t size_bytes) {
+    buffer.resize((buffer.size() + 15) / 16 * 16);
+    const std::size_t offset = buffer.size();
+    buffer.append(static_cast<const char*>(data), size_bytes);
+    return buffer_at(held, offset);
+  }
+  void add(const char* kind, Call call) {
+    calls.push_back(call);
+    kinds.push_back(kind);
+  }
+};
+
+void plan_group_attributes(const HeldProcess& held, const ProcessImage& live, const ProcessImage& target, AttributeBatch& batch) {
+  for (std::size_t index = 0; index < target.actions.size(); ++index) {
+    if (live.actions[index] == target.actions[index]) continue;
+    const std::uint64_t action = batch.place(held, &target.actions[index], sizeof(KernelSigaction));
+    batch.add("signal-action", make_call(SYS_rt_sigaction, index + 1, action, 0, kKernelSigsetBytes));
+  }
+  for (std::uint64_t timer = 0; timer < target.timers.size(); ++timer) {
+    const itimerval& before = live.timers[timer];
+    const itimerval& wanted = target.timers[timer];
+    if (std::memcmp(&before, &wanted, sizeof wanted) == 0) continue;
+    batch.add("itimer", make_call(SYS_setitimer, timer, batch.place(held, &wanted, sizeof wanted), 0));
+  }
+  for (std::uint64_t limit = 0; limit < target.limits.size(); ++limit) {
+    if (std::memcmp(&live.limits[limit], &target.limits[limit], sizeof(rlimit)) == 0) continue;
+    batch.add("limit", make_call(SYS_prlimit64, 0, limit, batch.place(held, &target.limits[limit], sizeof(rlimit)), 0));
+  }
+  if (live.umask != target.umask) batch.add("umask", make_call(SYS_umask, target.umask));
+  if (live.process_group != target.process_group) {
+    batch.add("process-group", make_call(SYS_setpgid, 0, static_cast<std::uint64_t>(target.process_group)));
+  }
+}
+
+void plan_thread_attributes(const HeldProcess& held, const ThreadImage& live, const ThreadImage& target, AttributeBatch& batch) {
+  if (std::memcmp(&live.alternate_stack, &target.alternate_stack, sizeof(KernelAltStack)) != 0) {
+    batch.add("alternate-stack",
+              make_call(SYS_sigaltstack, batch.place(held, &target.alternate_stack, sizeof(KernelAltStack)), 0));
+  }
+  if (live.name != target.name) {
+    batch.add("name", make_call(SYS_prctl, PR_SET_NAME, batch.place(held, target.name.data(), target.name.size())));
+  }
+}
+
+Result<void> run_attributes(parasite::Session& session, const HeldProcess& held, AttributeBatch& batch, ApplyOutcome& outcome) {
+  if (batch.calls.empty()) return {};
+  TRY(session.write_buffer(held.live->site, 0, batch.buffer.data(), batch.buffer.size()));
+  TRY(run_batched(session, held.live->site, batch.calls));
+  for (std::size_t index = 0; index < batch.calls.size(); ++index) {
+    if (batch.calls[index].result < 0) {
+      outcome.not_restored.push_back({held.live->inside.value, batch.kinds[index],
+                                      failed_call(held, "setting it back", batch.calls[index]).describe()});
+    }
+  }
+  return {};
+}
+
+// --- One process ---
+
+const ThreadImage* find_thread(const ProcessImage& process, HostTid tid) {
+  const auto found = std::find_if(process.threads.begin(), process.threads.end(),
+                                  [&](const ThreadImage& thread) { return thread.tid == tid; });
+  return found != process.threads.end() ? &*found : nullptr;
+}
+
+Result<void> apply_registers(HeldProcess& held, const ProcessImage& target) {
+  for (const ThreadImage& thread : target.threads) {
+    const bool waiting = signal_waiting(thread, target.pending);
+    const ptrace::Registers registers = registers_to_roll_back(thread.registers, waiting);
+    TRY(ptrace::set_extended_state(thread.tid, thread.extended_state));
+    if (thread.tid == held.session.tid()) {
+      held.session.replace_registers(registers);
+      held.session.replace_signal_mask(thread.signal_mask);
+      held.session.keep_rseq_cs_from_memory();
+      continue;
+    }
+    TRY(ptrace::set_registers(thread.tid, registers));
+    TRY(ptrace::set_signal_mask(thread.tid, thread.signal_mask));
+  }
+  return {};
+}
+
+Result<void> apply_signals_and_attributes(HeldProcess& held, const ProcessImage& live, const ProcessImage& target,
+                                          ApplyOutcome& outcome) {
+  AttributeBatch batch;
+  plan_group_attributes(held, live, target, batch);
+  plan_thread_attributes(held, live.threads.front(), target.threads.front(), batch);
+  TRY(run_attributes(held.session, held, batch, outcome));
+  const bool queued = TRY(has_queued_signals(held.session.tid()));
+  TRY(replace_pending(held.session, held, queued, target.threads.front().pending, target.pending));
+  for (std::size_t index = 1; index < target.threads.size(); ++index) {
+    const ThreadImage& wanted = target.threads[index];
+    const ThreadImage* present = find_thread(live, wanted.tid);
+    if (present == nullptr) return make_error(Code::kInternal, "a thread of the target is not held");
+    AttributeBatch thread_batch;
+    plan_thread_attributes(held, *present, wanted, thread_batch);
+    const bool thread_queued = !TRY(ptrace::pending_signals(wanted.tid, false)).empty();
+    if (thread_batch.calls.empty() && !thread_queued && wanted.pending.empty()) continue;
+    parasite::Session session = TRY(parasite::Session::begin(wanted.tid));
+    session.keep_rseq_cs_from_memory();
+    TRY(run_attributes(session, held, thread_batch, outcome));
+    TRY(replace_pending(session, held, thread_queued, wanted.pending, {}));
+    TRY(session.finish());
+  }
+  return {};
+}
+
+Result<void> apply_process_memory(ApplyContext& context, HeldProcess& held, const ProcessImage& target,
+                                  const PagePlan& plan, bool mappings_changed) {
+  LiveProcess& live = *held.live;
+  TRY(write_pages(context.proc_fd, live.pid, *target.mappings, plan.writes, *context.store));
+  live.pages = target.pages;
+  live.mappings = mappings_changed ? TRY(list_mappings(context.proc_fd, live.pid, target.mappings)) : target.mappings;
+  UniqueFd pagemap = TRY(sys::open_at(context.proc_fd, std::to_string(live.pid.value) + "/pagemap", O_RDONLY));
+  const Result<void> armed = live.tracker->protect(pagemap.get(), *live.mappings, parasite_range(live));
+  // A range mapped anew is not registered yet; the next look finds that out by the same refusal and registers it.
+  if (!armed.ok() && armed.error().os_errno != EPERM) return armed;
+  return {};
+}
+
+// --- Descriptors of the tree ---
+
+Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, const TreeImage& target,
+                               const std::set<int>& switched, ApplyOutcome& outcome) {
+  DescriptorPlan plan = plan_descriptors(live, target, switched);
+  outcome.not_restored.insert(outcome.not_restored.end(), plan.unrestorable.begin(), plan.unrestorable.end());
+  std::map<std::uint32_t, UniqueFd> made;
+  for (const std::uint32_t index : plan.make) {
+    Result<UniqueFd> opened = open_description(target.descriptions[index], context.m1_root, context.self_fd_dir);
+    if (opened.ok()) {
+      made[index] = opened.release_value();
+      continue;
+    }
+    for (const SlotInstall& install : plan.install) {
+      if (install.description != index) continue;
+      const HeldProcess* held = context.capture->find(install.process);
+      outcome.not_restored.push_back({held->live->inside.value, target.descriptions[index].type,
+                                      "descriptor " + std::to_string(install.fd) + ": " + opened.error().describe()});
+      plan.close.push_back({install.process, install.fd});
+    }
+  }
+  std::map<Incarnation, std::vector<int>> closes;
+  for (const SlotClose& close : plan.close) {
+    const ProcessImage* process = live.find(close.process);
+    const bool is_open = std::any_of(process->descriptors.begin(), process->descriptors.end(),
+                                     [&](const DescriptorSlot& slot) { return slot.fd == close.fd; });
+    if (is_open) closes[close.process].push_back(close.fd);
+  }
+  for (const auto& [incarnation, slots] : closes) TRY(close_descriptors(*context.capture->find(incarnation), slots));
+  std::map<Incarnation, std::vector<Install>> installs;
+  for (const SlotInstall& install : plan.install) {
+    const auto fd = made.find(install.description);
+    if (fd != made.end()) installs[install.process].push_back({fd->second.get(), install.fd, install.close_on_exec});
+  }
+  for (const auto& [incarnation, list] : installs) {
+    const ProcessImage* process = live.find(incarnation);
+    const bool slots_are_open = std::all_of(list.begin(), list.end(), [&](const Install& install) {
+      return std::any_of(process->descriptors.begin(), process->descriptors.end(),
+                         [&](const DescriptorSlot& slot) { return slot.fd == install.slot; });
+    });
+    TRY(install_descriptors(*context.capture->find(incarnation), list, slots_are_open && !closes.contains(incarnation)));
+  }
+  for (const SlotFlag& flag : plan.flags) TRY(set_descriptor_flag(*context.capture->find(flag.process), flag.fd, flag.close_on_exec));
+  for (const DescriptionAdjust& adjust : plan.adjust) {
+    const HeldProcess* held = context.capture->find(adjust.process);
+    TRY(adjust_description(target.descriptions[adjust.description], held->live->pidfd.get(), adjust.fd));
+  }
+  for (const PipeContents& wanted : target.pipes) {
+    const auto present = std::find_if(live.pipes.begin(), live.pipes.end(),
+                                      [&](const PipeContents& pipe) { return pipe.pipe == wanted.pipe; });
+    if (present != live.pipes.end() && present->bytes == wanted.bytes) continue;
+    TRY(replace_pipe_contents(context.self_fd_dir, wanted.pipe->path_fd.get(), wanted.bytes));
+  }
+  return {};
+}
+
+Result<void> apply_working_dir(ApplyContext& context, HeldProcess& held, const ProcessImage& live, const ProcessImage& target,
+                               const std::set<int>& switched) {
+  if (target.working_dir_deleted) return {};
+  const bool moved = live.working_dir != target.working_dir || live.working_dir_deleted ||
+                     switched.contains(target.working_dir_volume);
+  return moved ? change_working_dir(held, target.working_dir, context.m1_root) : Result<void>();
+}
+
+}  // namespace
+
+Result<void> apply_target(ApplyContext& context, const TreeImage& live, const TreeImage& target,
+                          const std::set<int>& switched, ApplyOutcome& outcome) {
+  TRY(apply_descriptors(context, live, target, switched, outcome));
+  for (const ProcessImage& wanted : target.processes) {
+    HeldProcess* held = context.capture->find(wanted.incarnation);
+    const ProcessImage* present = live.find(wanted.incarnation);
+    if (held == nullptr || present == nullptr) return make_error(Code::kInternal, "a process of the target is not held");
+    TRY(apply_working_dir(context, *held, *present, wanted, switched));
+    const std::vector<MapRange> remapped = TRY(apply_mappings(context, *held, *present, wanted, outcome));
+    const PagePlan pages = plan_pages(present->pages, wanted.pages, *wanted.mappings, remapped);
+    TRY(drop_pages(*held, pages.drops));
+    TRY(apply_signals_and_attributes(*held, *present, wanted, outcome));
+    const std::vector<Notice> one_way = one_way_changes(*present, wanted);
+    outcome.not_restored.insert(outcome.not_restored.end(), one_way.begin(), one_way.end());
+    outcome.written_pages += pages.writes.size();
+    TRY(apply_process_memory(context, *held, wanted, pages, present->mappings != wanted.mappings));
+    TRY(apply_registers(*held, wanted));
+  }
+  return {};
+}
+
+}  // namespace deltabox

@@ -1,0 +1,43 @@
+// Carries a plan out on frozen processes: memory, descriptors, signals, registers. It decides nothing; what the plan can't
+// restore, and what the kernel refuses, comes back as notices.
+//
+// Order within one process, and why:
+//   break and mappings → dropped pages → descriptors → signal queue, actions, timers, limits → written pages → registers
+// Pages come after the last parasite run, since a run lets the kernel touch the thread's rseq area.
+#pragma once
+
+#include <set>
+#include <vector>
+
+#include "base/result.h"
+#include "deltacr/capture.h"
+#include "deltacr/image.h"
+#include "reconcile/plan.h"
+
+namespace deltabox {
+
+struct ApplyContext {
+  int proc_fd = -1;
+  int self_fd_dir = -1;
+  int m1_root = -1;
+  Freeze* freeze = nullptr;
+  TreeCapture* capture = nullptr;
+  PageStore* store = nullptr;
+};
+
+struct ApplyOutcome {
+  std::uint64_t written_pages = 0;
+  std::vector<InsidePid> ended_processes;
+  std::uint64_t ended_threads = 0;
+  std::vector<Notice> not_restored;
+};
+
+// Ends processes and threads born since the checkpoint; zombies they leave are reaped by their parents.
+Result<void> end_newborn(ApplyContext& context, const TreePlan& plan, const TreeImage& live, const TreeImage& target,
+                         ApplyOutcome& outcome);
+
+// Reconciles every process of the target. The volumes have been switched already; `switched` names them.
+Result<void> apply_target(ApplyContext& context, const TreeImage& live, const TreeImage& target,
+                          const std::set<int>& switched, ApplyOutcome& outcome);
+
+}  // namespace deltabox

@@ -1,0 +1,240 @@
+#include "reconcile/descriptor_io.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+#include "sys/files.h"
+#include "sys/processes.h"
+#include "sys/sockets.h"
+
+namespace deltabox {
+
+namespace {
+
+using parasite::Call;
+using parasite::make_call;
+
+// fcntl(F_SETFL) changes these; the others are given to open(2).
+constexpr int kSettableFlags = O_APPEND | O_NONBLOCK | O_ASYNC | O_DIRECT | O_NOATIME;
+constexpr int kOpenFlags = O_ACCMODE | O_PATH | O_DIRECTORY | O_SYNC | O_DSYNC | kSettableFlags | O_NOCTTY;
+
+Result<void> run_all(HeldProcess& held, std::vector<Call>& calls, const char* operation) {
+  for (std::size_t start = 0; start < calls.size(); start += parasite::kMaxCalls) {
+    const std::size_t count = std::min(parasite::kMaxCalls, calls.size() - start);
+    TRY(held.session.run(held.live->site, std::span(calls).subspan(start, count)));
+  }
+  for (const Call& call : calls) {
+    if (call.result < 0) {
+      return os_error_from(static_cast<int>(-call.result), operation, "pid " + std::to_string(held.live->inside.value));
+    }
+  }
+  return {};
+}
+
+// What recvmsg needs inside the process, at the start of the parasite's buffer.
+struct ReceiveArea {
+  msghdr message;
+  iovec part;
+  char byte[8];
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * sys::kMaxFdsPerMessage)];
+};
+static_assert(sizeof(ReceiveArea) < parasite::kBufferBytes);
+
+std::uint64_t buffer_at(const HeldProcess& held, std::size_t offset) {
+  return held.live->site.mapping.value + parasite::kBufferOffset + offset;
+}
+
+struct TransferSockets {
+  int remote_receive = -1;
+  int remote_send = -1;
+  UniqueFd send;  // our copy of the sending end
+};
+
+Result<TransferSockets> make_transfer_sockets(HeldProcess& held) {
+  Call pair = make_call(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, buffer_at(held, 0));
+  TRY(held.session.run(held.live->site, {&pair, 1}));
+  if (pair.result < 0) return os_error_from(static_cast<int>(-pair.result), "socketpair in a tracee");
+  int ends[2] = {-1, -1};
+  TRY(held.session.read_buffer(held.live->site, 0, ends, sizeof ends));
+  TransferSockets sockets;
+  sockets.remote_receive = ends[0];
+  sockets.remote_send = ends[1];
+  sockets.send = TRY(sys::pidfd_get_fd(held.live->pidfd.get(), ends[1]));
+  return sockets;
+}
+
+// Sends at most kMaxFdsPerMessage descriptors and returns their numbers inside.
+Result<std::vector<int>> transfer(HeldProcess& held, const TransferSockets& sockets, const std::vector<int>& fds) {
+  TRY(sys::send_with_fds(sockets.send.get(), "d", 1, fds));
+  ReceiveArea area{};
+  area.message.msg_iov = reinterpret_cast<iovec*>(buffer_at(held, offsetof(ReceiveArea, part)));
+  area.message.msg_iovlen = 1;
+  area.part = {reinterpret_cast<void*>(buffer_at(held, offsetof(ReceiveArea, byte))), 1};
+  area.message.msg_control = reinterpret_cast<void*>(buffer_at(held, offsetof(ReceiveArea, control)));
+  area.message.msg_controllen = sizeof area.control;
+  TRY(held.session.write_buffer(held.live->site, 0, &area, sizeof area));
+  Call receive = make_call(SYS_recvmsg, static_cast<std::uint64_t>(sockets.remote_receive), buffer_at(held, 0),
+                           MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  TRY(held.session.run(held.live->site, {&receive, 1}));
+  if (receive.result != 1) {
+    return os_error_from(receive.result < 0 ? static_cast<int>(-receive.result) : EIO, "recvmsg in a tracee");
+  }
+  TRY(held.session.read_buffer(held.live->site, 0, &area, sizeof area));
+  const auto* header = reinterpret_cast<const cmsghdr*>(area.control);
+  if (header->cmsg_type != SCM_RIGHTS || header->cmsg_len != CMSG_LEN(sizeof(int) * fds.size())) {
+    return make_error(Code::kTooLarge, "process " + std::to_string(held.live->inside.value) +
+                                           " has no room for its descriptors (RLIMIT_NOFILE)");
+  }
+  std::vector<int> received(fds.size());
+  std::memcpy(received.data(), CMSG_DATA(header), sizeof(int) * fds.size());
+  return received;
+}
+
+}  // namespace
+
+Result<UniqueFd> open_description(const Description& description, int m1_root, int self_fd_dir) {
+  const int flags = description.status_flags & kOpenFlags;
+  if (description.kind == DescriptionKind::kPipe) {
+    // Non-blocking, so that opening one end does not wait for the other; the flag is set right afterwards.
+    UniqueFd pipe = TRY(sys::open_at(self_fd_dir, std::to_string(description.pipe->path_fd.get()), flags | O_NONBLOCK));
+    if (::fcntl(pipe.get(), F_SETFL, description.status_flags & kSettableFlags) != 0) return os_error("fcntl", "F_SETFL");
+    return pipe;
+  }
+  UniqueFd file = TRY(sys::open_in_root(m1_root, description.path, flags));
+  if ((flags & O_PATH) == 0 && description.offset > 0 &&
+      ::lseek(file.get(), description.offset, SEEK_SET) != description.offset) {
+    return os_error("lseek", description.path);
+  }
+  return file;
+}
+
+Result<void> adjust_description(const Description& wanted, int pidfd, int fd) {
+  UniqueFd duplicate = TRY(sys::pidfd_get_fd(pidfd, fd));
+  const int flags = ::fcntl(duplicate.get(), F_GETFL);
+  if ((flags ^ wanted.status_flags) & kSettableFlags) {
+    if (::fcntl(duplicate.get(), F_SETFL, wanted.status_flags & kSettableFlags) != 0) return os_error("fcntl", "F_SETFL");
+  }
+  if (wanted.kind == DescriptionKind::kFile && ::lseek(duplicate.get(), wanted.offset, SEEK_SET) < 0) {
+    return os_error("lseek", wanted.path);
+  }
+  return {};
+}
+
+Result<void> install_descriptors(HeldProcess& held, const std::vector<Install>& installs, bool slots_are_open) {
+  if (installs.empty()) return {};
+  TransferSockets sockets = TRY(make_transfer_sockets(held));
+  int above = 0;
+  for (const Install& install : installs) above = std::max(above, install.slot + 1);
+  if (!slots_are_open) {
+    // The sockets themselves must not sit in a slot that is about to be filled.
+    std::vector<Call> move{make_call(SYS_fcntl, static_cast<std::uint64_t>(sockets.remote_receive), F_DUPFD_CLOEXEC,
+                                     static_cast<std::uint64_t>(above)),
+                           make_call(SYS_close, static_cast<std::uint64_t>(sockets.remote_receive)),
+                           make_call(SYS_close, static_cast<std::uint64_t>(sockets.remote_send))};
+    TRY(run_all(held, move, "moving the transfer socket"));
+    sockets.remote_receive = static_cast<int>(move[0].result);
+    sockets.remote_send = -1;
+  }
+  for (std::size_t start = 0; start < installs.size(); start += sys::kMaxFdsPerMessage) {
+    const std::size_t count = std::min(sys::kMaxFdsPerMessage, installs.size() - start);
+    std::vector<int> fds;
+    for (std::size_t index = 0; index < count; ++index) fds.push_back(installs[start + index].fd);
+    std::vector<int> received = TRY(transfer(held, sockets, fds));
+    if (!slots_are_open) {
+      std::vector<Call> raise;
+      for (const int fd : received) {
+        raise.push_back(make_call(SYS_fcntl, static_cast<std::uint64_t>(fd), F_DUPFD_CLOEXEC, static_cast<std::uint64_t>(above)));
+      }
+      for (const int fd : received) raise.push_back(make_call(SYS_close, static_cast<std::uint64_t>(fd)));
+      TRY(run_all(held, raise, "moving received descriptors"));
+      for (std::size_t index = 0; index < count; ++index) received[index] = static_cast<int>(raise[index].result);
+    }
+    std::vector<Call> place;
+    for (std::size_t index = 0; index < count; ++index) {
+      const Install& install = installs[start + index];
+      place.push_back(make_call(SYS_dup3, static_cast<std::uint64_t>(received[index]),
+                                static_cast<std::uint64_t>(install.slot), install.close_on_exec ? O_CLOEXEC : 0));
+      place.push_back(make_call(SYS_close, static_cast<std::uint64_t>(received[index])));
+    }
+    if (start + count == installs.size()) {
+      place.push_back(make_call(SYS_close, static_cast<std::uint64_t>(sockets.remote_receive)));
+      if (sockets.remote_send >= 0) place.push_back(make_call(SYS_close, static_cast<std::uint64_t>(sockets.remote_send)));
+    }
+    TRY(run_all(held, place, "placing descriptors"));
+  }
+  return {};
+}
+
+Result<void> close_descriptors(HeldProcess& held, const std::vector<int>& slots) {
+  std::vector<Call> calls;
+  for (const int slot : slots) calls.push_back(make_call(SYS_close, static_cast<std::uint64_t>(slot)));
+  return run_all(held, calls, "closing descriptors");
+}
+
+Result<void> set_descriptor_flag(HeldProcess& held, int slot, bool close_on_exec) {
+  std::vector<Call> calls{make_call(SYS_fcntl, static_cast<std::uint64_t>(slot), F_SETFD, close_on_exec ? FD_CLOEXEC : 0)};
+  return run_all(held, calls, "F_SETFD");
+}
+
+Result<void> change_working_dir(HeldProcess& held, const std::string& path, int m1_root) {
+  if (path.size() < parasite::kBufferBytes) {
+    TRY(held.session.write_buffer(held.live->site, 0, path.c_str(), path.size() + 1));
+    Call change = make_call(SYS_chdir, buffer_at(held, 0));
+    TRY(held.session.run(held.live->site, {&change, 1}));
+    if (change.result == 0) return {};
+  }
+  // The process may lack search permission that it had when it came here; the engine has it.
+  UniqueFd dir = TRY(sys::open_in_root(m1_root, path, O_PATH | O_DIRECTORY));
+  TransferSockets sockets = TRY(make_transfer_sockets(held));
+  const std::vector<int> received = TRY(transfer(held, sockets, {dir.get()}));
+  std::vector<Call> calls{make_call(SYS_fchdir, static_cast<std::uint64_t>(received[0])),
+                          make_call(SYS_close, static_cast<std::uint64_t>(received[0])),
+                          make_call(SYS_close, static_cast<std::uint64_t>(sockets.remote_receive)),
+                          make_call(SYS_close, static_cast<std::uint64_t>(sockets.remote_send))};
+  return run_all(held, calls, "fchdir");
+}
+
+Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image, const std::vector<bool>& switched_volumes,
+                                   int m1_root, int self_fd_dir) {
+  std::vector<Notice> failures;
+  const auto is_switched = [&](int volume) {
+    return volume >= 0 && switched_volumes[static_cast<std::size_t>(volume)];
+  };
+  // One new description per old one, shared by the same slots of the same processes.
+  std::map<std::uint32_t, UniqueFd> opened;
+  for (const ProcessImage& process : image.processes) {
+    HeldProcess* held = capture.find(process.incarnation);
+    if (held == nullptr) continue;
+    if (is_switched(process.working_dir_volume) && !process.working_dir_deleted) {
+      TRY(change_working_dir(*held, process.working_dir, m1_root));
+    }
+    std::vector<Install> installs;
+    for (const DescriptorSlot& slot : process.descriptors) {
+      const Description& description = image.descriptions[slot.description];
+      if (!is_switched(description.volume) || description.deleted || description.kind != DescriptionKind::kFile) continue;
+      if (!opened.contains(slot.description)) {
+        Result<UniqueFd> file = open_description(description, m1_root, self_fd_dir);
+        if (!file.ok()) {
+          failures.push_back({process.pid.value, description.type,
+                              "descriptor " + std::to_string(slot.fd) + ": " + file.error().describe()});
+          opened[slot.description] = UniqueFd();
+          continue;
+        }
+        opened[slot.description] = file.release_value();
+      }
+      if (opened[slot.description].valid()) {
+        installs.push_back({opened[slot.description].get(), slot.fd, slot.close_on_exec});
+      }
+    }
+    TRY(install_descriptors(*held, installs, true));
+  }
+  return failures;
+}
+
+}  // namespace deltabox

@@ -1,0 +1,40 @@
+// Opens descriptions anew and puts descriptors into the slots of frozen processes.
+#pragma once
+
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "deltacr/capture.h"
+#include "deltacr/image.h"
+
+namespace deltabox {
+
+// Opens the file, device or pipe end of a description as it was: path, flags, offset. Paths resolve below m1_root and
+// never leave it.
+Result<UniqueFd> open_description(const Description& description, int m1_root, int self_fd_dir);
+
+// Sets offset and settable flags of a description through a duplicate.
+Result<void> adjust_description(const Description& wanted, int pidfd, int fd);
+
+struct Install {
+  int fd = -1;  // of the engine
+  int slot = -1;
+  bool close_on_exec = false;
+};
+// Places descriptors of the engine in slots of the process, replacing what is there. `slots_are_open`: every slot is
+// taken already, so that a received descriptor can't sit in one.
+Result<void> install_descriptors(HeldProcess& held, const std::vector<Install>& installs, bool slots_are_open);
+
+Result<void> close_descriptors(HeldProcess& held, const std::vector<int>& slots);
+Result<void> set_descriptor_flag(HeldProcess& held, int slot, bool close_on_exec);
+
+// Moves the process's working directory to `path`; the engine opens it when the process itself may not.
+Result<void> change_working_dir(HeldProcess& held, const std::string& path, int m1_root);
+
+// After a switch under unchanged processes: re-opens what lies on the switched volumes and moves working directories.
+// Returns what could not be moved.
+Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image, const std::vector<bool>& switched_volumes,
+                                   int m1_root, int self_fd_dir);
+
+}  // namespace deltabox

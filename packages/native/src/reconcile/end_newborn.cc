@@ -1,0 +1,79 @@
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <csignal>
+#include <map>
+#include <string>
+
+#include "reconcile/apply.h"
+#include "reconcile/preview.h"
+
+namespace deltabox {
+
+namespace {
+
+// Kills a frozen process and waits until all its threads are gone; its real parent (or init) still has to reap it.
+Result<void> end_process(HeldProcess& held) {
+  const HostTid pid = held.live->pid;
+  const std::vector<FrozenThread> threads = held.frozen->threads;
+  if (::kill(pid.value, SIGKILL) != 0) return os_error("kill", "pid " + std::to_string(held.live->inside.value));
+  // The leader last: waitpid tells of its end only when the group is empty.
+  for (auto thread = threads.rbegin(); thread != threads.rend(); ++thread) {
+    for (;;) {
+      const ptrace::Stop stop = TRY(ptrace::wait_for_stop(thread->tid));
+      if (stop.kind == ptrace::Stop::Kind::kGone) break;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<void> end_newborn(ApplyContext& context, const TreePlan& plan, const TreeImage& live, const TreeImage& target,
+                         ApplyOutcome& outcome) {
+  std::map<int, std::vector<int>> to_reap;  // parent inside → children inside
+  // Children before parents, so that a parent that stays finds each of its own.
+  for (auto incarnation = plan.end_processes.rbegin(); incarnation != plan.end_processes.rend(); ++incarnation) {
+    HeldProcess* held = context.capture->find(*incarnation);
+    const ProcessImage* image = live.find(*incarnation);
+    if (held == nullptr || image == nullptr) return make_error(Code::kInternal, "a process to end is not held");
+    const HostTid pid = held->live->pid;
+    TRY(end_process(*held));
+    to_reap[image->parent.value].push_back(image->pid.value);
+    context.capture->forget(*incarnation);
+    context.freeze->forget_process(pid);
+    outcome.ended_processes.push_back(image->pid);
+  }
+  for (const ZombieProcess& zombie : context.freeze->zombies()) {
+    if (std::find(target.zombies.begin(), target.zombies.end(), zombie.inside.value) != target.zombies.end()) continue;
+    to_reap[zombie.parent_inside.value].push_back(zombie.inside.value);
+  }
+  for (const auto& [parent, children] : to_reap) {
+    const auto image = std::find_if(target.processes.begin(), target.processes.end(),
+                                    [&, wanted = parent](const ProcessImage& process) { return process.pid.value == wanted; });
+    HeldProcess* held = image != target.processes.end() ? context.capture->find(image->incarnation) : nullptr;
+    if (held == nullptr) continue;  // init reaps them
+    std::vector<parasite::Call> calls;
+    for (const int child : children) {
+      calls.push_back(parasite::make_call(SYS_wait4, static_cast<std::uint64_t>(child), 0, WNOHANG | __WALL, 0));
+    }
+    for (std::size_t start = 0; start < calls.size(); start += parasite::kMaxCalls) {
+      const std::size_t count = std::min(parasite::kMaxCalls, calls.size() - start);
+      TRY(held->session.run(held->live->site, std::span(calls).subspan(start, count)));
+    }
+  }
+  const std::vector<Notice> collected = collected_zombies(live, target);
+  outcome.not_restored.insert(outcome.not_restored.end(), collected.begin(), collected.end());
+  for (const TreePlan::ThreadToEnd& end : plan.end_threads) {
+    HeldProcess* held = context.capture->find(end.process);
+    if (held == nullptr) return make_error(Code::kInternal, "a thread to end is not held");
+    parasite::Session session = TRY(parasite::Session::begin(end.tid));
+    TRY(session.exit_thread(held->live->site));
+    context.freeze->forget_thread(held->live->pid, end.tid);
+    ++outcome.ended_threads;
+  }
+  return {};
+}
+
+}  // namespace deltabox

@@ -1,0 +1,99 @@
+#include <map>
+#include <string>
+#include <utility>
+
+#include "reconcile/plan.h"
+
+namespace deltabox {
+
+namespace {
+
+using SlotKey = std::pair<Incarnation, int>;
+
+struct Slots {
+  std::map<SlotKey, const DescriptorSlot*> by_key;
+  std::map<std::uint32_t, std::vector<SlotKey>> by_description;
+};
+
+Slots index_slots(const TreeImage& tree, const TreeImage& wanted_processes) {
+  Slots slots;
+  for (const ProcessImage& process : tree.processes) {
+    if (wanted_processes.find(process.incarnation) == nullptr) continue;
+    for (const DescriptorSlot& slot : process.descriptors) {
+      const SlotKey key{process.incarnation, slot.fd};
+      slots.by_key[key] = &slot;
+      slots.by_description[slot.description].push_back(key);
+    }
+  }
+  return slots;
+}
+
+int pid_of(const TreeImage& tree, Incarnation incarnation) {
+  const ProcessImage* process = tree.find(incarnation);
+  return process != nullptr ? process->pid.value : 0;
+}
+
+// A description can stay when exactly its slots of the target hold one live description of the same object. Fewer or other
+// slots would share what must not be shared.
+bool can_stay(const std::vector<SlotKey>& keys, const Description& wanted, const TreeImage& live, const Slots& slots,
+              const std::set<int>& switched, const std::set<std::uint32_t>& taken) {
+  const auto first = slots.by_key.find(keys.front());
+  if (first == slots.by_key.end()) return false;
+  const std::uint32_t present_index = first->second->description;
+  if (taken.contains(present_index)) return false;
+  const Description& present = live.descriptions[present_index];
+  if (!present.same_object(wanted)) return false;
+  if (!wanted.deleted && (switched.contains(present.volume) || switched.contains(wanted.volume))) return false;
+  for (const SlotKey& key : keys) {
+    const auto slot = slots.by_key.find(key);
+    if (slot == slots.by_key.end() || slot->second->description != present_index) return false;
+  }
+  // Live slots beyond the target's are no hindrance when they are closed or replaced, which the caller does.
+  return true;
+}
+
+}  // namespace
+
+DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, const std::set<int>& switched) {
+  DescriptorPlan plan;
+  const Slots live_slots = index_slots(live, target);
+  const Slots target_slots = index_slots(target, target);
+  std::set<std::uint32_t> taken;  // live descriptions that stay; each stays for one of the target's
+  for (const auto& [description_index, keys] : target_slots.by_description) {
+    const Description& wanted = target.descriptions[description_index];
+    if (can_stay(keys, wanted, live, live_slots, switched, taken)) {
+      const std::uint32_t present_index = live_slots.by_key.at(keys.front())->description;
+      taken.insert(present_index);
+      const Description& present = live.descriptions[present_index];
+      if (present.offset != wanted.offset || present.status_flags != wanted.status_flags) {
+        plan.adjust.push_back({keys.front().first, keys.front().second, description_index});
+      }
+      for (const SlotKey& key : keys) {
+        const bool wanted_flag = target_slots.by_key.at(key)->close_on_exec;
+        if (live_slots.by_key.at(key)->close_on_exec != wanted_flag) plan.flags.push_back({key.first, key.second, wanted_flag});
+      }
+      continue;
+    }
+    const bool can_make = !wanted.deleted && (wanted.kind == DescriptionKind::kFile ||
+                                              wanted.kind == DescriptionKind::kDevice ||
+                                              wanted.kind == DescriptionKind::kPipe);
+    if (!can_make) {
+      for (const SlotKey& key : keys) {
+        plan.unrestorable.push_back({pid_of(target, key.first), wanted.deleted ? "deleted-file" : wanted.type,
+                                     "descriptor " + std::to_string(key.second) + " was closed or replaced since the checkpoint"});
+        if (live_slots.by_key.contains(key)) plan.close.push_back({key.first, key.second});
+      }
+      continue;
+    }
+    plan.make.push_back(description_index);
+    for (const SlotKey& key : keys) {
+      plan.install.push_back({key.first, key.second, target_slots.by_key.at(key)->close_on_exec, description_index});
+    }
+  }
+  for (const auto& [key, slot] : live_slots.by_key) {
+    if (!target_slots.by_key.contains(key)) plan.close.push_back({key.first, key.second});
+  }
+  return plan;
+}
+
+}  // namespace deltabox

@@ -1,0 +1,231 @@
+#include "tracee/freezer.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+#include <utility>
+
+#include "base/clock.h"
+#include "tracee/proc_files.h"
+#include "tracee/ptrace.h"
+
+namespace deltabox {
+
+namespace {
+
+// Parents in vfork(2) need their child's millisecond; a disk under load needs more.
+constexpr std::uint64_t kAttemptTimeoutsUs[] = {10'000, 50'000, 50'000};
+constexpr useconds_t kBackoffUs = 3'000;
+constexpr int kMaxLooks = 64;  // each finds at least one newborn task that was born before its parent stopped
+constexpr std::size_t kMaxProcesses = 65'536;
+
+}  // namespace
+
+Freeze::Freeze(Freeze&& other) noexcept
+    : freezer_(other.freezer_),
+      processes_(std::exchange(other.processes_, {})),
+      zombies_(std::exchange(other.zombies_, {})),
+      attempts_(other.attempts_),
+      started_ns_(other.started_ns_) {}
+
+Freeze::~Freeze() { thaw(); }
+
+void Freeze::thaw() {
+  for (FrozenProcess& process : processes_) {
+    for (FrozenThread& thread : process.threads) {
+      if (!thread.stopped) {
+        freezer_->late_.push_back(thread.tid);
+        continue;
+      }
+      int signal = 0;
+      if (thread.held_signal) {
+        signal = thread.held_signal->si_signo;
+        (void)ptrace::set_signal_info(thread.tid, *thread.held_signal);
+      }
+      // A thread that was killed meanwhile is no longer there to be detached.
+      (void)ptrace::detach(thread.tid, signal);
+    }
+  }
+  processes_.clear();
+}
+
+void Freeze::drop_held_signals() {
+  for (FrozenProcess& process : processes_) {
+    for (FrozenThread& thread : process.threads) thread.held_signal.reset();
+  }
+}
+
+void Freeze::forget_process(HostTid pid) {
+  std::erase_if(processes_, [&](const FrozenProcess& process) { return process.pid == pid; });
+}
+
+void Freeze::forget_thread(HostTid pid, HostTid tid) {
+  for (FrozenProcess& process : processes_) {
+    if (process.pid != pid) continue;
+    std::erase_if(process.threads, [&](const FrozenThread& thread) { return thread.tid == tid; });
+  }
+}
+
+Result<Freeze> Freezer::freeze_all() {
+  Freeze freeze(*this);
+  Error last;
+  for (const std::uint64_t timeout_us : kAttemptTimeoutsUs) {
+    ++freeze.attempts_;
+    Result<void> attempted = freeze.attempt(timeout_us);
+    if (attempted.ok()) return freeze;
+    freeze.thaw();
+    if (attempted.error().code != Code::kBusy) return attempted.release_error();
+    last = attempted.release_error();
+    ::usleep(kBackoffUs);
+  }
+  last.next_step = "A process waits in the kernel, for a slow disk for example; try again.";
+  return last;
+}
+
+void Freezer::release_late_threads() {
+  std::erase_if(late_, [](HostTid tid) {
+    int status = 0;
+    const pid_t stopped = ::waitpid(tid.value, &status, __WALL | WNOHANG);
+    if (stopped == 0) return false;
+    if (stopped == tid.value && WIFSTOPPED(status)) {
+      const bool is_signal = (status >> 16) == 0;
+      (void)ptrace::detach(tid, is_signal ? WSTOPSIG(status) : 0);
+    }
+    return true;
+  });
+}
+
+Result<void> Freeze::attempt(std::uint64_t timeout_us) {
+  started_ns_ = monotonic_ns();
+  const ptrace::Deadline deadline(timeout_us);
+  for (int look = 0; look < kMaxLooks; ++look) {
+    const bool found = TRY(freeze_newborn());
+    if (!found) return {};
+  }
+  return make_error(Code::kBusy, "tasks are born faster than they can be stopped");
+}
+
+Result<void> Freeze::stop_thread(FrozenThread& thread) {
+  for (;;) {
+    const ptrace::Stop stop = TRY(ptrace::wait_for_stop(thread.tid));
+    switch (stop.kind) {
+      case ptrace::Stop::Kind::kGone: return os_error_from(ESRCH, "waitpid", "tid " + std::to_string(thread.tid.value));
+      case ptrace::Stop::Kind::kInterrupted: break;
+      case ptrace::Stop::Kind::kGroupStop: thread.group_stopped = true; break;
+      case ptrace::Stop::Kind::kSignal: thread.held_signal = TRY(ptrace::signal_info(thread.tid)); break;
+      default: {
+        // A seccomp stop: the thread asked for a call that only the engine may make, in the moment it was seized. Going
+        // on would let it pass, so it is skipped as if no tracer were there.
+        ptrace::Registers registers = TRY(ptrace::registers(thread.tid));
+        registers.orig_rax = static_cast<unsigned long long>(-1);
+        registers.rax = static_cast<unsigned long long>(-ENOSYS);
+        TRY(ptrace::set_registers(thread.tid, registers));
+        TRY(ptrace::resume(thread.tid));
+        continue;
+      }
+    }
+    thread.stopped = true;
+    return {};
+  }
+}
+
+// False when the thread ended by itself.
+Result<bool> Freeze::attach(HostTid pid, HostTid tid) {
+  const auto late = std::find(freezer_->late_.begin(), freezer_->late_.end(), tid);
+  if (late != freezer_->late_.end()) {
+    freezer_->late_.erase(late);
+    return true;
+  }
+  Result<void> seized = ptrace::seize(tid);
+  if (seized.ok()) {
+    TRY(ptrace::interrupt(tid));
+    return true;
+  }
+  const char state = task_state(freezer_->proc_fd_, pid, tid);
+  if (state == 'X' || state == 'Z') return false;
+  const Result<TaskStatus> status = task_status(freezer_->proc_fd_, pid);
+  if (status.ok() && status.value().tracer.value != 0) {
+    const int inside = status.value().inside.value;
+    Error error = make_error(Code::kUnsupported,
+                             "process " + std::to_string(inside) + " is traced by a debugger inside the sandbox",
+                             "End the debugger or strace, then try again.");
+    error.details.push_back({inside, "traced", "traced by another process inside"});
+    return error;
+  }
+  return seized.release_error();
+}
+
+Result<void> Freeze::freeze_new_threads(FrozenProcess& process, const std::vector<HostTid>& threads, bool& found_new) {
+  const std::size_t known = process.threads.size();
+  for (const HostTid tid : threads) {
+    const auto begin = process.threads.begin();
+    const bool is_known = std::any_of(begin, begin + static_cast<long>(known),
+                                      [&](const FrozenThread& thread) { return thread.tid == tid; });
+    if (is_known || !TRY(attach(process.pid, tid))) continue;
+    process.threads.push_back({tid, false, false, {}});
+  }
+  // All are told to stop before any is waited for, so that they stop side by side.
+  for (std::size_t index = known; index < process.threads.size();) {
+    found_new = true;
+    Result<void> stopped = stop_thread(process.threads[index]);
+    if (stopped.ok()) {
+      ++index;
+    } else if (stopped.error().code == Code::kTraceeGone) {
+      process.threads.erase(process.threads.begin() + static_cast<long>(index));
+    } else {
+      return stopped.release_error();
+    }
+  }
+  return {};
+}
+
+// One look over the tree, parents first. True when it found tasks that were not frozen yet (and froze them).
+Result<bool> Freeze::freeze_newborn() {
+  struct Found {
+    HostTid pid;
+    HostTid parent;
+  };
+  const int proc_fd = freezer_->proc_fd_;
+  std::vector<Found> queue{{freezer_->init_, HostTid{0}}};
+  bool found_new = false;
+  zombies_.clear();
+  for (std::size_t index = 0; index < queue.size(); ++index) {
+    if (queue.size() > kMaxProcesses) return make_error(Code::kTooLarge, "more than 65,536 processes");
+    const auto [pid, parent] = queue[index];
+    std::vector<HostTid> threads{pid};
+    if (pid != freezer_->init_) {
+      Result<std::vector<HostTid>> listed = threads_of(proc_fd, pid);
+      if (!listed.ok()) continue;  // it ended between two looks
+      threads = listed.release_value();
+      auto process = std::find_if(processes_.begin(), processes_.end(),
+                                  [&](const FrozenProcess& candidate) { return candidate.pid == pid; });
+      if (process == processes_.end()) {
+        process = processes_.insert(processes_.end(), FrozenProcess{pid, parent, {}});
+      }
+      process->parent = parent;
+      TRY(freeze_new_threads(*process, threads, found_new));
+      if (process->threads.empty()) {
+        if (task_state(proc_fd, pid, pid) == 'Z') {
+          const Result<TaskStatus> status = task_status(proc_fd, pid);
+          const Result<TaskStatus> parent_status = task_status(proc_fd, parent);
+          if (status.ok() && parent_status.ok()) {
+            zombies_.push_back({pid, status.value().inside, parent_status.value().inside});
+          }
+        }
+        processes_.erase(process);
+        continue;
+      }
+    }
+    for (const HostTid tid : threads) {
+      const Result<std::vector<HostTid>> children = children_of(proc_fd, pid, tid);
+      if (!children.ok()) continue;
+      for (const HostTid child : children.value()) queue.push_back({child, pid});
+    }
+  }
+  return found_new;
+}
+
+}  // namespace deltabox

@@ -1,0 +1,96 @@
+// Stops every task of a sandbox, and lets them go again.
+//
+//   seize all known → interrupt all → wait for all → look for newborn tasks → … until a look finds none
+//
+// A stopped task makes no children, so the loop ends; it is bounded all the same. A task that can't stop in time (in an
+// uninterruptible wait) makes the attempt fail: everything is thawed, given time to move on, and tried again. Parents are
+// stopped before their children are looked at, so a parent in vfork(2) is waited for while its child runs on to its exec.
+#pragma once
+
+#include <signal.h>
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+
+namespace deltabox {
+
+struct FrozenThread {
+  HostTid tid;
+  bool stopped = false;
+  bool group_stopped = false;
+  std::optional<siginfo_t> held_signal;  // it was about to be delivered when the thread froze
+};
+
+struct FrozenProcess {
+  HostTid pid;
+  HostTid parent;
+  std::vector<FrozenThread> threads;  // the leader first
+};
+
+struct ZombieProcess {
+  HostTid pid;
+  InsidePid inside;
+  InsidePid parent_inside;
+};
+
+class Freezer;
+
+class Freeze {
+ public:
+  Freeze(Freeze&& other) noexcept;
+  Freeze& operator=(Freeze&&) = delete;
+  Freeze(const Freeze&) = delete;
+  Freeze& operator=(const Freeze&) = delete;
+  ~Freeze();  // thaws
+
+  std::vector<FrozenProcess>& processes() { return processes_; }
+  const std::vector<ZombieProcess>& zombies() const { return zombies_; }
+  int attempts() const { return attempts_; }
+  std::uint64_t started_ns() const { return started_ns_; }
+
+  // Lets all threads run, delivering held signals. `drop_held_signals`: a rollback replaced them.
+  void thaw();
+  void drop_held_signals();
+  // A process or thread that the engine ended while frozen.
+  void forget_process(HostTid pid);
+  void forget_thread(HostTid pid, HostTid tid);
+
+ private:
+  friend class Freezer;
+  explicit Freeze(Freezer& freezer) : freezer_(&freezer) {}
+  Result<void> attempt(std::uint64_t timeout_us);
+  Result<bool> freeze_newborn();
+  Result<void> freeze_new_threads(FrozenProcess& process, const std::vector<HostTid>& threads, bool& found_new);
+  Result<bool> attach(HostTid pid, HostTid tid);
+  Result<void> stop_thread(FrozenThread& thread);
+
+  Freezer* freezer_;
+  std::vector<FrozenProcess> processes_;
+  std::vector<ZombieProcess> zombies_;
+  int attempts_ = 0;
+  std::uint64_t started_ns_ = 0;
+};
+
+// Freezes one sandbox, again and again. init itself is never frozen.
+class Freezer {
+ public:
+  Freezer(int proc_fd, HostTid init) : proc_fd_(proc_fd), init_(init) {}
+  Result<Freeze> freeze_all();
+
+  // Threads that did not stop within an attempt are still attached and will stop some day; they must not stay stopped.
+  // Called from time to time while there are any.
+  bool has_late_threads() const { return !late_.empty(); }
+  void release_late_threads();
+
+ private:
+  friend class Freeze;
+  int proc_fd_;
+  HostTid init_;
+  std::vector<HostTid> late_;
+};
+
+}  // namespace deltabox

@@ -1,0 +1,89 @@
+#include "tracee/proc_files.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <cstdlib>
+#include <string_view>
+
+#include "sys/files.h"
+
+namespace deltabox {
+
+namespace {
+
+std::string task_dir(HostTid pid, HostTid tid) {
+  return std::to_string(pid.value) + "/task/" + std::to_string(tid.value);
+}
+
+// /proc files of one task: a single read fits most, and saves the second system call in a pause.
+Result<std::string> read_small(int proc_fd, const std::string& path) {
+  UniqueFd fd = TRY(sys::open_at(proc_fd, path, O_RDONLY));
+  char buffer[8192];
+  const ssize_t count = ::read(fd.get(), buffer, sizeof buffer);
+  if (count < 0) return os_error("read", path);
+  std::string text(buffer, static_cast<std::size_t>(count));
+  if (text.size() == sizeof buffer) text += TRY(sys::read_all(fd.get(), 1u << 22));
+  return text;
+}
+
+// The rest of the line that starts with `key` in /proc/PID/status.
+std::string_view status_line(std::string_view text, std::string_view key) {
+  const std::size_t at = text.find(key);
+  if (at == std::string_view::npos) return {};
+  const std::size_t start = at + key.size();
+  return text.substr(start, text.find('\n', start) - start);
+}
+
+}  // namespace
+
+Result<std::vector<HostTid>> threads_of(int proc_fd, HostTid pid) {
+  UniqueFd dir = TRY(sys::open_at(proc_fd, std::to_string(pid.value) + "/task", O_RDONLY | O_DIRECTORY));
+  std::vector<HostTid> threads;
+  for (const int tid : TRY(sys::list_numeric_dir(dir.get()))) threads.push_back(HostTid{tid});
+  return threads;
+}
+
+Result<std::vector<HostTid>> children_of(int proc_fd, HostTid pid, HostTid tid) {
+  const std::string text = TRY(read_small(proc_fd, task_dir(pid, tid) + "/children"));
+  std::vector<HostTid> children;
+  const char* cursor = text.data();
+  const char* const end = cursor + text.size();
+  while (cursor < end) {
+    int child = 0;
+    const auto [next, error] = std::from_chars(cursor, end, child);
+    if (error != std::errc()) break;
+    children.push_back(HostTid{child});
+    cursor = next + 1;
+  }
+  return children;
+}
+
+Result<TaskStatus> task_status(int proc_fd, HostTid pid) {
+  const std::string text = TRY(read_small(proc_fd, std::to_string(pid.value) + "/status"));
+  TaskStatus status;
+  const std::string_view ids = status_line(text, "NSpid:");
+  const std::size_t last = ids.find_last_of("\t ");
+  if (last != std::string_view::npos) status.inside = InsidePid{std::atoi(ids.data() + last + 1)};
+  status.tracer = HostTid{std::atoi(status_line(text, "TracerPid:").data())};
+  const std::string_view filters = status_line(text, "Seccomp_filters:");
+  if (!filters.empty()) status.seccomp_filters = std::atoi(filters.data());
+  const std::string_view ignored = status_line(text, "SigIgn:");
+  if (!ignored.empty()) status.ignored_signals = std::strtoull(ignored.data(), nullptr, 16);
+  const std::string_view umask = status_line(text, "Umask:\t");
+  if (!umask.empty()) status.umask = static_cast<std::uint32_t>(std::strtoul(umask.data(), nullptr, 8));
+  const std::string_view state = status_line(text, "State:\t");
+  if (!state.empty()) status.state = state.front();
+  return status;
+}
+
+char task_state(int proc_fd, HostTid pid, HostTid tid) {
+  const Result<std::string> text = read_small(proc_fd, task_dir(pid, tid) + "/stat");
+  if (!text.ok()) return 'X';
+  // The name in parentheses may contain anything; the state follows the last one.
+  const std::size_t close = text.value().rfind(')');
+  return close != std::string::npos && close + 2 < text.value().size() ? text.value()[close + 2] : '?';
+}
+
+}  // namespace deltabox

@@ -1,0 +1,29 @@
+// What /proc says of tasks. All paths are relative to a descriptor of the host's /proc, so ids are the engine's own.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+
+namespace deltabox {
+
+struct TaskStatus {
+  InsidePid inside;        // last entry of NSpid
+  HostTid tracer;          // 0 when nobody traces it
+  int seccomp_filters = 0;
+  std::uint64_t ignored_signals = 0;
+  std::uint32_t umask = 0;
+  char state = '?';
+};
+
+Result<std::vector<HostTid>> threads_of(int proc_fd, HostTid pid);
+// Children of one thread; a task's children hang below the thread that made them.
+Result<std::vector<HostTid>> children_of(int proc_fd, HostTid pid, HostTid tid);
+Result<TaskStatus> task_status(int proc_fd, HostTid pid);
+// 'R', 'S', 'D', 'Z', …; 'X' when it is gone.
+char task_state(int proc_fd, HostTid pid, HostTid tid);
+
+}  // namespace deltabox

@@ -1,7 +1,7 @@
 // The tiers of tests, run by whoever runs this file: prints what they print and writes
 // the counts of each tier to OUTPUT_DIR/results.json. Usage: node scripts/tiers.mjs OUTPUT_DIR
 import { spawn } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { rootDir, run } from './run.mjs'
 
@@ -29,11 +29,20 @@ function runDoctest(path) {
   })
 }
 
+function isExecutable(path) {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
 async function runNative() {
   const total = { passed: 0, failed: 0 }
   const executables = existsSync(nativeTestsDir) ? readdirSync(nativeTestsDir, { withFileTypes: true }) : []
   for (const entry of executables.sort((a, b) => (a.name < b.name ? -1 : 1))) {
-    if (!entry.isFile() || !/_tests?$/.test(entry.name)) continue
+    if (!entry.isFile() || !isExecutable(join(nativeTestsDir, entry.name))) continue
     console.log(`-- ${entry.name}`)
     const { passed, failed } = await runDoctest(join(nativeTestsDir, entry.name))
     total.passed += passed

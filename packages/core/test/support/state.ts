@@ -54,7 +54,8 @@ export function enginePids(): number[] {
     .map(Number)
     .filter((pid) => {
       try {
-        return readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('deltabox-engin')
+        // "pid (name) state": a zombie that nobody has reaped yet runs no more.
+        return /^\d+ \(deltabox-engin.*\) [^ZX]/.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
       } catch {
         return false
       }

@@ -62,6 +62,11 @@ export class CommandHandle {
     this.#ended.catch(() => undefined)
   }
 
+  /** @internal For the client that just started it, while accepting the reply: the engine follows with all output. */
+  static started(client: EngineClient, init: CommandHandleInit): CommandHandle {
+    return new CommandHandle(client, init)
+  }
+
   /** @internal Subscribes first, then asks for the spool: no output is missed. */
   static async attach(client: EngineClient, init: CommandHandleInit): Promise<CommandHandle> {
     const handle = new CommandHandle(client, init)
@@ -111,7 +116,7 @@ export class CommandHandle {
     await killCommand(this.#client, this.commandId, signal)
   }
 
-  /** Writes to its stdin. @throws COMMAND_NOT_FOUND, INVALID_ARGUMENT (stdin is not open) */
+  /** Writes to its stdin. @throws COMMAND_NOT_FOUND, INVALID_ARGUMENT (stdin is not open), BUSY (it does not read) */
   async sendStdin(data: string | Uint8Array): Promise<void> {
     await sendStdin(this.#client, this.commandId, data)
   }

@@ -3,7 +3,7 @@ import { DeltaboxError } from '../errors/deltabox-error.js'
 import { validate } from '../errors/validate.js'
 import type { EngineClient } from '../protocol/engine-client.js'
 import { signalName } from '../protocol/failure.js'
-import { CommandHandle, closeStdin, killCommand, sendStdin } from './command-handle.js'
+import { CommandHandle, closeStdin, killCommand, sendStdin, type CommandHandleInit } from './command-handle.js'
 import { toEnvironmentStrings } from './environment.js'
 import { runForeground, type StartFields } from './foreground.js'
 import {
@@ -113,31 +113,32 @@ export class Commands {
         nextStep: 'list the commands to see their ids',
       })
     }
-    return this.#attach(BigInt(commandId), command.pid, options)
+    return CommandHandle.attach(this.#client, toHandleInit(BigInt(commandId), command.pid, options))
   }
 
   async #startBackground(argv: string[], options: BackgroundRunOptions): Promise<CommandHandle> {
     const { stdin = true, label = '', signal } = options
-    const { commandId, pid } = await this.#client.request(
+    return this.#client.request(
       { case: 'run', value: { ...this.#startFields(argv, options), background: true, openStdin: stdin, label } },
       {
         expect: 'run',
-        accept: ({ value }) => value,
+        accept: ({ value: { commandId, pid } }) =>
+          CommandHandle.started(this.#client, toHandleInit(commandId, pid, options)),
         signal,
-        onLate: (late) => void killCommand(this.#client, Number(late.commandId), 'SIGKILL').catch(() => undefined),
+        // Aborted while the engine was starting it: nobody knows of it.
+        onLate: (late) => void late.kill().catch(() => undefined),
       },
     )
-    return this.#attach(commandId, pid, options)
-  }
-
-  #attach(commandId: bigint, pid: number, options: CommonRunOptions): Promise<CommandHandle> {
-    const { maxOutputBytes = DEFAULT_MAX_OUTPUT_BYTES, onStdout, onStderr, signal } = options
-    return CommandHandle.attach(this.#client, { commandId, pid, maxOutputBytes, onStdout, onStderr, signal })
   }
 
   #startFields(argv: string[], { envs = {}, cwd = this.#workspaceMount }: CommonRunOptions): StartFields {
     return { argv, env: toEnvironmentStrings(envs), cwd }
   }
+}
+
+function toHandleInit(commandId: bigint, pid: number, options: CommonRunOptions): CommandHandleInit {
+  const { maxOutputBytes = DEFAULT_MAX_OUTPUT_BYTES, onStdout, onStderr, signal } = options
+  return { commandId, pid, maxOutputBytes, onStdout, onStderr, signal }
 }
 
 function toArgv(command: string | readonly string[]): string[] {

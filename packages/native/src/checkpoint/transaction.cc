@@ -11,6 +11,7 @@
 #include "reconcile/plan.h"
 #include "reconcile/preview.h"
 #include "sys/files.h"
+#include "tracee/proc_files.h"
 
 namespace deltabox {
 
@@ -279,6 +280,10 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
     return strict_error("the rollback was carried out but did not restore everything", outcome.not_restored);
   }
   return outcome;
+}
+
+std::uint64_t SandboxState::live_processes() const { 
+  return descendants_of(namespaces_.host_proc.get(), namespaces_.init).size();
 }
 
 void SandboxState::settle() {

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -61,6 +62,8 @@ class SandboxState {
   const CheckpointTree& tree() const { return tree_; }
   BoundaryPipes& boundary_pipes() { return boundary_pipes_; }
   Freezer& freezer() { return freezer_; }
+  // Processes inside, init not counted.
+  std::uint64_t live_processes() const;
   std::uint64_t page_store_bytes() const { return store_.stored_bytes(); }
 
  private:

@@ -47,6 +47,7 @@ Error spawn_error(const Reply& reply, const SpawnRequest& request) {
       break;
     case Stage::kExec:
       error = os_error_from(reply.status, "exec", request.arguments[0]);
+      if (reply.status == ENOENT || reply.status == ENOTDIR) error.code = Code::kCommandNotFound;
       error.next_step = "Check that the program exists inside the sandbox and is executable.";
       break;
     default: error = os_error_from(reply.status, "spawn", request.arguments[0]); break;

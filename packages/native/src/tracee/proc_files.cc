@@ -86,4 +86,19 @@ char task_state(int proc_fd, HostTid pid, HostTid tid) {
   return close != std::string::npos && close + 2 < text.value().size() ? text.value()[close + 2] : '?';
 }
 
+std::vector<HostTid> descendants_of(int proc_fd, HostTid root) {
+  constexpr std::size_t kMost = 65'536;
+  std::vector<HostTid> queue{root};
+  for (std::size_t index = 0; index < queue.size() && queue.size() < kMost; ++index) {
+    const Result<std::vector<HostTid>> threads = threads_of(proc_fd, queue[index]);
+    if (!threads.ok()) continue;
+    for (const HostTid tid : threads.value()) {
+      const Result<std::vector<HostTid>> children = children_of(proc_fd, queue[index], tid);
+      if (children.ok()) queue.insert(queue.end(), children.value().begin(), children.value().end());
+    }
+  }
+  queue.erase(queue.begin());
+  return queue;
+}
+
 }  // namespace deltabox

@@ -23,6 +23,8 @@ Result<std::vector<HostTid>> threads_of(int proc_fd, HostTid pid);
 // Children of one thread; a task's children hang below the thread that made them.
 Result<std::vector<HostTid>> children_of(int proc_fd, HostTid pid, HostTid tid);
 Result<TaskStatus> task_status(int proc_fd, HostTid pid);
+// All descendants of a process, in no order that matters; at most 65,536.
+std::vector<HostTid> descendants_of(int proc_fd, HostTid root);
 // 'R', 'S', 'D', 'Z', …; 'X' when it is gone.
 char task_state(int proc_fd, HostTid pid, HostTid tid);
 

@@ -1,0 +1,73 @@
+// The engine's event loop: one thread, one queue. Requests of all clients are carried out one after another in the order
+// in which they arrive, which is what makes a generation number mean something.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "checkpoint/transaction.h"
+#include "deltabox.pb.h"
+#include "engine/client.h"
+#include "engine/commands.h"
+
+namespace deltabox {
+
+struct SandboxIdentity {
+  std::string id;
+  std::string workspace;
+  std::string workspace_mount;
+  std::uint64_t created_at_ms = 0;
+  std::uint64_t idle_timeout_ms = 0;  // 0: none
+  std::map<std::string, std::string> metadata;
+  std::vector<std::string> environment;  // put before a command's own
+  std::vector<std::string> warnings;
+};
+
+class Server {
+ public:
+  Server(std::unique_ptr<SandboxState> state, SandboxIdentity identity, UniqueFd listener, int allowed_peer_uid);
+
+  // The client that created the sandbox; its creation request is answered here.
+  void adopt_creator(UniqueFd socket, std::uint64_t request_id);
+  // Returns when the sandbox was killed, timed out or broke.
+  Result<void> run();
+
+ private:
+  Result<void> serve_round(int timeout_ms);
+  void accept_client();
+  void serve_client(Client& client);
+  void handle(Client& client, Frame frame);
+  // The body of the answer; its descriptors go to `fds`.
+  Result<v1::EngineFrame> dispatch(Client& client, const v1::ClientFrame& request, Frame& frame, std::vector<UniqueFd>& fds);
+  void drop_client(ClientId id);
+
+  void fill_info(v1::SandboxInfo& info) const;
+  Result<v1::EngineFrame> run_command(Client& client, const v1::RunRequest& request, std::vector<UniqueFd>& fds);
+  Result<v1::EngineFrame> attach_command(Client& client, const v1::AttachCommandRequest& request);
+  Result<v1::EngineFrame> take_checkpoint(const v1::CheckpointRequest& request);
+  Result<v1::EngineFrame> roll_back(const v1::RollbackRequest& request);
+  Result<v1::EngineFrame> list_checkpoints() const;
+
+  void read_command_output(Command& command, int stream_index);
+  Result<void> collect_exits();
+  void announce_exit(const Command& command);
+  void broadcast(const v1::EngineFrame& frame);
+  Client* client_of(ClientId id);
+  bool idle_too_long() const;
+
+  std::unique_ptr<SandboxState> state_;
+  SandboxIdentity identity_;
+  UniqueFd listener_;
+  int allowed_peer_uid_;
+  CommandTable commands_;
+  std::map<ClientId, std::unique_ptr<Client>> clients_;
+  ClientId next_client_ = 1;
+  std::uint64_t generation_ = 1;
+  std::uint64_t last_activity_ms_ = 0;
+  bool killed_ = false;
+  bool settle_needed_ = true;
+};
+
+}  // namespace deltabox

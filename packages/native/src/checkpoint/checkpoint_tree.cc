@@ -14,17 +14,17 @@ bool looks_like_id(const std::string& name) {
          std::all_of(name.begin() + 3, name.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
-bool allowed(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
-}
+// Names are shown in terminals and trees: no control characters.
+bool printable(char c) { return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f; }
 
 }  // namespace
 
 Result<void> CheckpointTree::check_name(const std::string& name) const {
   if (name.empty()) return {};
-  if (name.size() > kMaxNameBytes || !std::all_of(name.begin(), name.end(), allowed) || looks_like_id(name)) {
+  if (name.size() > kMaxNameBytes || !std::all_of(name.begin(), name.end(), printable) || name.front() == ' ' ||
+      name.back() == ' ' || looks_like_id(name)) {
     return make_error(Code::kInvalidArgument, "not a checkpoint name: " + name.substr(0, 80),
-                      "Use 1 to 64 letters, digits, dots, dashes or underscores; cp-<number> is reserved for ids.");
+                      "Use 1 to 64 bytes without control characters or outer spaces; cp-<number> is reserved for ids.");
   }
   if (find(name).ok()) {
     return make_error(Code::kAlreadyExists, "a checkpoint is already named " + name, "Choose another name.");

@@ -273,8 +273,7 @@ Result<v1::EngineFrame> Server::attach_command(Client& client, const v1::AttachC
     client.send(event);
   }
   v1::EngineFrame answer;
-  answer.mutable_run()->set_command_id(command->id);
-  answer.mutable_run()->set_pid(command->pid.value);
+  answer.mutable_empty();
   return answer;
 }
 

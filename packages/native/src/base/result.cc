@@ -7,24 +7,42 @@ namespace deltabox {
 
 std::string_view code_name(Code code) {
   switch (code) {
-    case Code::kInternal: return "INTERNAL";
-    case Code::kInvalidArgument: return "INVALID_ARGUMENT";
-    case Code::kNotFound: return "NOT_FOUND";
-    case Code::kNotADirectory: return "NOT_A_DIRECTORY";
-    case Code::kPermissionDenied: return "PERMISSION_DENIED";
-    case Code::kUnsupported: return "UNSUPPORTED";
-    case Code::kUnsupportedKernel: return "UNSUPPORTED_KERNEL";
-    case Code::kBusy: return "BUSY";
-    case Code::kDeadProcess: return "DEAD_PROCESS";
-    case Code::kCheckpointNotFound: return "CHECKPOINT_NOT_FOUND";
-    case Code::kCommandNotFound: return "COMMAND_NOT_FOUND";
-    case Code::kStaleGeneration: return "STALE_GENERATION";
-    case Code::kStrict: return "STRICT";
-    case Code::kNoSpace: return "NO_SPACE";
-    case Code::kTooLarge: return "TOO_LARGE";
-    case Code::kAlreadyExists: return "ALREADY_EXISTS";
-    case Code::kProtocol: return "PROTOCOL";
-    case Code::kTraceeGone: return "DEAD_PROCESS";
+    case Code::kInternal:
+      return "INTERNAL";
+    case Code::kInvalidArgument:
+      return "INVALID_ARGUMENT";
+    case Code::kNotFound:
+      return "NOT_FOUND";
+    case Code::kNotADirectory:
+      return "NOT_A_DIRECTORY";
+    case Code::kPermissionDenied:
+      return "PERMISSION_DENIED";
+    case Code::kUnsupported:
+      return "UNSUPPORTED";
+    case Code::kUnsupportedKernel:
+      return "UNSUPPORTED_KERNEL";
+    case Code::kBusy:
+      return "BUSY";
+    case Code::kDeadProcess:
+      return "DEAD_PROCESS";
+    case Code::kCheckpointNotFound:
+      return "CHECKPOINT_NOT_FOUND";
+    case Code::kCommandNotFound:
+      return "COMMAND_NOT_FOUND";
+    case Code::kStaleGeneration:
+      return "STALE_GENERATION";
+    case Code::kStrict:
+      return "STRICT";
+    case Code::kNoSpace:
+      return "NO_SPACE";
+    case Code::kTooLarge:
+      return "TOO_LARGE";
+    case Code::kAlreadyExists:
+      return "ALREADY_EXISTS";
+    case Code::kProtocol:
+      return "PROTOCOL";
+    case Code::kTraceeGone:
+      return "DEAD_PROCESS";
   }
   return "INTERNAL";
 }
@@ -48,14 +66,28 @@ Error os_error_from(int error_number, std::string_view operation, std::string_vi
   error.subject = subject;
   switch (error_number) {
     case EPERM:
-    case EACCES: error.code = Code::kPermissionDenied; break;
-    case ENOENT: error.code = Code::kNotFound; break;
-    case ENOTDIR: error.code = Code::kNotADirectory; break;
+    case EACCES:
+      error.code = Code::kPermissionDenied;
+      break;
+    case ENOENT:
+      error.code = Code::kNotFound;
+      break;
+    case ENOTDIR:
+      error.code = Code::kNotADirectory;
+      break;
     case ENOSPC:
-    case EDQUOT: error.code = Code::kNoSpace; break;
-    case ESRCH: error.code = Code::kTraceeGone; break;
-    case ENOSYS: error.code = Code::kUnsupportedKernel; break;
-    default: error.code = Code::kInternal; break;
+    case EDQUOT:
+      error.code = Code::kNoSpace;
+      break;
+    case ESRCH:
+      error.code = Code::kTraceeGone;
+      break;
+    case ENOSYS:
+      error.code = Code::kUnsupportedKernel;
+      break;
+    default:
+      error.code = Code::kInternal;
+      break;
   }
   return error;
 }

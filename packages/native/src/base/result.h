@@ -1,8 +1,8 @@
 // Result<T>: a value or an Error. Every fallible function of the engine returns one; exceptions are not used.
 //
 // An Error names what was tried in words a user can act on: a stable code (the same strings as in
-// packages/core/src/errors/codes.ts), the operation, its subject, and the errno of the system call that failed. Wrapping
-// adds context and never loses the errno.
+// packages/core/src/errors/codes.ts), the operation, its subject, and the errno of the system call that failed.
+// Wrapping adds context and never loses the errno.
 #pragma once
 
 #include <cassert>

@@ -21,6 +21,16 @@ constexpr std::size_t kReservedPages = 4096;  // 16 MiB: the largest delta that 
 
 double elapsed_us(std::uint64_t since_ns) { return static_cast<double>(monotonic_ns() - since_ns) / 1000.0; }
 
+Result<LayerUsage> measure_layers(const std::vector<std::shared_ptr<const Layer>>& layers) {
+  LayerUsage total;
+  for (const auto& layer : layers) {
+    const LayerUsage usage = TRY(measure_layer(*layer));
+    total.files += usage.files;
+    total.bytes += usage.bytes;
+  }
+  return total;
+}
+
 Error strict_error(const char* what, std::vector<Notice> details) {
   Error error = make_error(Code::kStrict, std::string(what) + ", and strict was asked for",
                            "Read the details; call again without strict to accept them.");
@@ -157,11 +167,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   record.name = options.name;
   record.metadata = options.metadata;
   for (const Volume& volume : volumes_) record.stacks.push_back(volume.live_stack());
-  for (const auto& layer : sealed) {
-    const LayerUsage usage = TRY(measure_layer(*layer));
-    record.layer_usage.files += usage.files;
-    record.layer_usage.bytes += usage.bytes;
-  }
+  record.layer_usage = TRY(measure_layers(sealed));
   record.engine_us = elapsed_us(call_start_ns);
   return &tree_.commit(std::move(record));
 }
@@ -179,8 +185,12 @@ Error SandboxState::end_everything(Freeze& freeze, Error cause, const std::strin
 Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, const TreeImage& live,
                                           const Checkpoint& target, std::vector<std::optional<StagedOverlay>>& staged,
                                           RollbackOutcome& outcome) {
-  ApplyContext context{namespaces_.host_proc.get(), namespaces_.self_fd_dir.get(), namespaces_.m1_root.get(),
-                       &freeze, &capture, &store_};
+  ApplyContext context{namespaces_.host_proc.get(),
+                       namespaces_.self_fd_dir.get(),
+                       namespaces_.m1_root.get(),
+                       &freeze,
+                       &capture,
+                       &store_};
   ApplyOutcome applied;
   Stopwatch watch;
   TRY(end_newborn(context, plan_tree(live, *target.image), live, *target.image, applied));
@@ -244,11 +254,13 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   outcome.captured_pages = captured.dirty_pages;
   Checkpoint safety = make_record(std::move(captured));
   safety.is_safety = true;
+  std::vector<std::shared_ptr<const Layer>> sealed_by_safety;
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
     auto stack = volumes_[index].live_stack();
     if (changed[index]) {
       auto sealed = std::make_shared<LayerStack>(*stack);
       sealed->push_back(volumes_[index].writable_layer());
+      sealed_by_safety.push_back(volumes_[index].writable_layer());
       stack = std::move(sealed);
       ++safety.changed_volumes;
     }
@@ -272,6 +284,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
     safety.freeze_attempts = freeze.attempts();
     safety.pause_us = outcome.pause_us;
     safety.parts = outcome.parts;
+    safety.layer_usage = TRY(measure_layers(sealed_by_safety));
     outcome.safety_checkpoint = tree_.commit(std::move(safety)).id;
   }
   tree_.set_head(target.id);
@@ -282,12 +295,13 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   return outcome;
 }
 
-std::uint64_t SandboxState::live_processes() const { 
+std::uint64_t SandboxState::live_processes() const {
   return descendants_of(namespaces_.host_proc.get(), namespaces_.init).size();
 }
 
 void SandboxState::settle() {
-  // Failures here cost time or memory later, never correctness: a parked overlay stays parked, a seal is staged on demand.
+  // Failures here cost time or memory later, never correctness: a parked overlay stays parked, a seal is staged on
+  // demand.
   if (!parked_.empty() && namespaces_.enter_m1().ok()) {
     for (UniqueFd& parked : parked_) (void)release_parked(std::move(parked), namespaces_.self_fd_dir.get());
     parked_.clear();

@@ -4,8 +4,8 @@
 // rollback     stage targets │ freeze → capture (the safety checkpoint) → end newborn → switch → apply → thaw │ settle
 //                            └ the pause                                                     ┘
 // Everything that can refuse (unsupported state, dead processes, strict) does so before the first change. A checkpoint
-// that fails after its switch leaves the sandbox as it was to its tasks: the same files through one more layer. A rollback
-// that fails half way can't be completed either way; all tasks are then ended, and the error says so.
+// that fails after its switch leaves the sandbox as it was to its tasks: the same files through one more layer. A
+// rollback that fails half way can't be completed either way; all tasks are then ended, and the error says so.
 #pragma once
 
 #include <map>
@@ -51,11 +51,13 @@ struct RollbackOutcome {
 
 class SandboxState {
  public:
-  static Result<std::unique_ptr<SandboxState>> create(SandboxNamespaces namespaces, const std::vector<VolumeSpec>& specs);
+  static Result<std::unique_ptr<SandboxState>> create(SandboxNamespaces namespaces,
+                                                      const std::vector<VolumeSpec>& specs);
 
   Result<const Checkpoint*> checkpoint(const CheckpointOptions& options);
   Result<RollbackOutcome> rollback(const std::string& target, const RollbackOptions& options);
-  // Work that need not be waited for: detaching parked overlays, staging the next ones, reserving pages. After each reply.
+  // Work that need not be waited for: detaching parked overlays, staging the next ones, reserving pages. After each
+  // reply.
   void settle();
 
   SandboxNamespaces& namespaces() { return namespaces_; }

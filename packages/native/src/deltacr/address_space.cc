@@ -70,7 +70,8 @@ Result<std::shared_ptr<const MappingList>> list_mappings(int proc_fd, HostTid pi
       return os_error("PROCMAP_QUERY", "pid " + std::to_string(pid.value));
     }
     Mapping mapping = without_name(query);
-    while (previous && previous_index < previous->size() && (*previous)[previous_index].range.end <= mapping.range.start) {
+    while (previous && previous_index < previous->size() &&
+           (*previous)[previous_index].range.end <= mapping.range.start) {
       ++previous_index;
     }
     if (previous && previous_index < previous->size() && same_but_name((*previous)[previous_index], mapping)) {
@@ -87,8 +88,9 @@ Result<std::shared_ptr<const MappingList>> list_mappings(int proc_fd, HostTid pi
 }
 
 const Mapping* find_mapping(const MappingList& mappings, std::uint64_t address) {
-  const auto found = std::lower_bound(mappings.begin(), mappings.end(), address,
-                                      [](const Mapping& mapping, std::uint64_t value) { return mapping.range.end <= value; });
+  const auto found =
+      std::lower_bound(mappings.begin(), mappings.end(), address,
+                       [](const Mapping& mapping, std::uint64_t value) { return mapping.range.end <= value; });
   return found != mappings.end() && found->range.contains(address) ? &*found : nullptr;
 }
 

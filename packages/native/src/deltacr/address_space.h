@@ -1,5 +1,5 @@
-// Lists the mappings of a tracee through PROCMAP_QUERY (6.11): about half the price of reading /proc/PID/maps, and names
-// (the dear part) are asked for only where a mapping is not the one it was at the last look.
+// Lists the mappings of a tracee through PROCMAP_QUERY (6.11): about half the price of reading /proc/PID/maps, and
+// names (the dear part) are asked for only where a mapping is not the one it was at the last look.
 #pragma once
 
 #include <memory>

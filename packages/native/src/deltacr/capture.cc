@@ -42,16 +42,14 @@ TreeCapture::TreeCapture(int proc_fd, Freeze& freeze, ProcessRegistry& registry,
     : proc_fd_(proc_fd), freeze_(freeze), registry_(registry), store_(store), descriptors_(descriptors) {}
 
 HeldProcess* TreeCapture::find(Incarnation incarnation) {
-  const auto found = std::find_if(held_.begin(), held_.end(), [&](const HeldProcess& held) {
-    return held.live->incarnation == incarnation;
-  });
+  const auto found = std::find_if(held_.begin(), held_.end(),
+                                  [&](const HeldProcess& held) { return held.live->incarnation == incarnation; });
   return found != held_.end() ? &*found : nullptr;
 }
 
 void TreeCapture::forget(Incarnation incarnation) {
-  const auto found = std::find_if(held_.begin(), held_.end(), [&](const HeldProcess& held) {
-    return held.live->incarnation == incarnation;
-  });
+  const auto found = std::find_if(held_.begin(), held_.end(),
+                                  [&](const HeldProcess& held) { return held.live->incarnation == incarnation; });
   if (found == held_.end()) return;
   found->session.abandon();
   held_.erase(found);
@@ -79,20 +77,24 @@ Result<void> TreeCapture::check_supported(const FrozenProcess& frozen, const Liv
   const TaskStatus status = TRY(task_status(proc_fd_, frozen.pid));
   image.umask = status.umask;
   if (frozen.threads.front().tid != frozen.pid) {
-    return unsupported(live, "thread", "its main thread has ended while others run", "End the process, then try again.");
+    return unsupported(live, "thread", "its main thread has ended while others run",
+                       "End the process, then try again.");
   }
   if (status.seccomp_filters > kFiltersOfSandbox) {
-    return unsupported(live, "seccomp", "it runs under a seccomp filter of its own", "End the process, then try again.");
+    return unsupported(live, "seccomp", "it runs under a seccomp filter of its own",
+                       "End the process, then try again.");
   }
   if ((status.ignored_signals >> (SIGTRAP - 1) & 1) != 0) {
-    return unsupported(live, "signal", "it ignores SIGTRAP, by which a capture ends", "End the process, then try again.");
+    return unsupported(live, "signal", "it ignores SIGTRAP, by which a capture ends",
+                       "End the process, then try again.");
   }
   bool reported_shared = false;
   for (const Mapping& mapping : mappings) {
     if (!mapping.shared || mapping.is_kernel_provided()) continue;
-    const bool on_volume = mapping.has_file() && std::any_of(volumes_.begin(), volumes_.end(), [&](const VolumeView& volume) {
-      return volume.sealing && volume.device == mapping.device;
-    });
+    const bool on_volume =
+        mapping.has_file() && std::any_of(volumes_.begin(), volumes_.end(), [&](const VolumeView& volume) {
+          return volume.sealing && volume.device == mapping.device;
+        });
     if (on_volume) {
       return unsupported(live, "shared-file-mapping",
                          "it maps " + mapping.name + " shared; a sealed layer could still be written through it",
@@ -105,7 +107,8 @@ Result<void> TreeCapture::check_supported(const FrozenProcess& frozen, const Liv
                               ": its contents are not captured and stay as they are"});
     }
   }
-  const Result<std::string> timers = sys::read_file_at(proc_fd_, std::to_string(frozen.pid.value) + "/timers", 1u << 20);
+  const Result<std::string> timers =
+      sys::read_file_at(proc_fd_, std::to_string(frozen.pid.value) + "/timers", 1u << 20);
   if (timers.ok() && !timers.value().empty()) {
     warnings.push_back({live.inside.value, "posix-timer", "its POSIX timers are not captured and stay as they are"});
   }
@@ -123,12 +126,13 @@ Result<void> TreeCapture::ensure_parasite(HeldProcess& held, std::shared_ptr<con
       return {};
     }
   }
+  ++live.address_space;
   live.site = {};
   live.tracker.reset();
   live.pages = PageMap();
   live.mappings.reset();
-  const auto vdso = std::find_if(mappings->begin(), mappings->end(),
-                                 [](const Mapping& mapping) { return mapping.name == "[vdso]"; });
+  const auto vdso =
+      std::find_if(mappings->begin(), mappings->end(), [](const Mapping& mapping) { return mapping.name == "[vdso]"; });
   if (vdso == mappings->end()) return unsupported(live, "vdso", "it has unmapped its vdso", "End the process.");
   live.site.vdso_syscall = RemoteAddress{vdso->range.start + TRY(parasite::vdso_syscall_offset())};
   Result<void> installed = make_error(Code::kInternal, "no free address for the parasite");
@@ -154,6 +158,7 @@ Result<void> TreeCapture::capture_process(HeldProcess& held, CaptureResult& resu
   const std::vector<int> fds = descriptors_.open_fds(live.pid, &failure);
   if (!failure.operation.empty()) return failure;
   image.incarnation = live.incarnation;
+  image.address_space = live.address_space;
   image.host_pid = live.pid;
   image.pid = live.inside;
   TRY(describe_process(held.session, live, *held.frozen, fds, image));

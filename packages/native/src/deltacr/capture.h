@@ -1,7 +1,7 @@
 // Captures the process state of a frozen sandbox.
 //
-// The frozen processes stay "held" (their leaders' parasite sessions open) until release(), so that a checkpoint can move
-// working directories and descriptors to the new overlays, and a rollback can reconcile, without a second set-up.
+// The frozen processes stay "held" (their leaders' parasite sessions open) until release(), so that a checkpoint can
+// move working directories and descriptors to the new overlays, and a rollback can reconcile, without a second set-up.
 //
 // What can't be captured at all fails the capture before anything changes (unsupported: a process with its own seccomp
 // filter, writable shared mappings of a volume's files). What is captured in part is a warning.

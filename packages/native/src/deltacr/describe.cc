@@ -55,7 +55,8 @@ std::vector<Call> group_calls(const parasite::Site& site) {
   calls.push_back(make_call(SYS_getresgid, at(credentials + 12), at(credentials + 16), at(credentials + 20)));
   for (int signal = 1; signal <= kSignals; ++signal) {
     if (!can_have_handler(signal)) continue;
-    const std::size_t offset = offsetof(Buffer, actions) + sizeof(KernelSigaction) * static_cast<std::size_t>(signal - 1);
+    const std::size_t offset =
+        offsetof(Buffer, actions) + sizeof(KernelSigaction) * static_cast<std::size_t>(signal - 1);
     calls.push_back(make_call(SYS_rt_sigaction, static_cast<std::uint64_t>(signal), 0, at(offset), kKernelSigsetBytes));
   }
   for (std::uint64_t timer = 0; timer < 3; ++timer) {
@@ -112,9 +113,7 @@ void settle_interrupted_call(parasite::Session& session, const ThreadImage& thre
 }  // namespace
 
 bool signal_waiting(const ThreadImage& thread, const std::vector<siginfo_t>& group_pending) {
-  const auto unblocked = [&](const siginfo_t& info) {
-    return (thread.signal_mask >> (info.si_signo - 1) & 1) == 0;
-  };
+  const auto unblocked = [&](const siginfo_t& info) { return (thread.signal_mask >> (info.si_signo - 1) & 1) == 0; };
   return std::any_of(thread.pending.begin(), thread.pending.end(), unblocked) ||
          std::any_of(group_pending.begin(), group_pending.end(), unblocked);
 }

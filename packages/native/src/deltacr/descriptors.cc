@@ -83,8 +83,7 @@ Result<std::shared_ptr<const PipeHandle>> DescriptorReader::handle_of(const Uniq
 
 Result<Description> DescriptorReader::describe(const UniqueFd& duplicate) {
   Description description;
-  const struct statx info =
-      TRY(sys::statx_at(duplicate.get(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID));
+  const struct statx info = TRY(sys::statx_at(duplicate.get(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID));
   description.device = makedev(info.stx_dev_major, info.stx_dev_minor);
   description.inode = info.stx_ino;
   description.status_flags = ::fcntl(duplicate.get(), F_GETFL);
@@ -157,8 +156,9 @@ Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage
     slot.description = static_cast<std::uint32_t>(image_->descriptions.size());
     met_.emplace(key, Met{pid, slot.fd, slot.description});
     if (description.kind == DescriptionKind::kOther) {
-      warnings.push_back({process.pid.value, description.type,
-                          "descriptor " + std::to_string(slot.fd) + ": kept as it is while it stays open, its state is not captured"});
+      warnings.push_back(
+          {process.pid.value, description.type,
+           "descriptor " + std::to_string(slot.fd) + ": kept as it is while it stays open, its state is not captured"});
     } else if (description.deleted) {
       warnings.push_back({process.pid.value, "deleted-file",
                           "descriptor " + std::to_string(slot.fd) + " (" + description.path +
@@ -189,13 +189,14 @@ Result<void> DescriptorReader::read_pipe_contents() {
       contents.bytes.resize(static_cast<std::size_t>(copied));
       std::size_t filled = 0;
       while (filled < contents.bytes.size()) {
-        const ssize_t count = ::read(scratch_read_.get(), contents.bytes.data() + filled, contents.bytes.size() - filled);
+        const ssize_t count =
+            ::read(scratch_read_.get(), contents.bytes.data() + filled, contents.bytes.size() - filled);
         if (count <= 0) return os_error("read", "scratch pipe");
         filled += static_cast<std::size_t>(count);
       }
       if (copied != available) {
-        return make_error(Code::kUnsupported, "a pipe holds more than can be copied at once (" +
-                                                  std::to_string(available) + " bytes)");
+        return make_error(Code::kUnsupported,
+                          "a pipe holds more than can be copied at once (" + std::to_string(available) + " bytes)");
       }
     }
     image_->pipes.push_back(std::move(contents));

@@ -54,7 +54,7 @@ class DescriptorReader {
   int proc_fd_ = -1;
   int self_fd_dir_ = -1;
   std::uint64_t pipe_device_ = 0;
-  UniqueFd scratch_read_;   // pipe contents are tee'd here
+  UniqueFd scratch_read_;  // pipe contents are tee'd here
   UniqueFd scratch_write_;
   std::map<std::uint64_t, std::weak_ptr<const PipeHandle>> handles_;
   // of the capture that is under way

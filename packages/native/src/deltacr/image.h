@@ -1,5 +1,5 @@
-// The process state of one checkpoint, as plain data. Images are immutable once committed and share what did not change:
-// mappings by pointer, pages by page map, pipes by handle.
+// The process state of one checkpoint, as plain data. Images are immutable once committed and share what did not
+// change: mappings by pointer, pages by page map, pipes by handle.
 #pragma once
 
 #include <signal.h>
@@ -90,6 +90,7 @@ struct DescriptorSlot {
 
 struct ProcessImage {
   Incarnation incarnation = 0;
+  std::uint64_t address_space = 0;  // counts the programs that the process executed, as far as captures saw them
   HostTid host_pid;
   InsidePid pid;
   InsidePid parent;
@@ -105,15 +106,15 @@ struct ProcessImage {
   std::uint32_t umask = 0;
   Credentials credentials;
   std::string working_dir;
-  int working_dir_volume = -1;     // index of the volume it lies on, -1 for the skeleton
+  int working_dir_volume = -1;  // index of the volume it lies on, -1 for the skeleton
   bool working_dir_deleted = false;
   std::vector<siginfo_t> pending;  // queued to the group
   std::vector<DescriptorSlot> descriptors;
   bool group_stopped = false;
 };
 
-// An O_PATH descriptor of a pipe: neither reader nor writer (the end of the data arrives when the tasks' ends close), and
-// yet it keeps the inode, whose ends can be opened again through it.
+// An O_PATH descriptor of a pipe: neither reader nor writer (the end of the data arrives when the tasks' ends close),
+// and yet it keeps the inode, whose ends can be opened again through it.
 struct PipeHandle {
   std::uint64_t inode = 0;
   UniqueFd path_fd;
@@ -133,8 +134,8 @@ struct Description {
   std::string type;  // "file", "directory", "socket", "eventfd", … for reports
   int status_flags = 0;
   std::int64_t offset = 0;
-  std::string path;        // inside
-  int volume = -1;         // index of the volume it lies on
+  std::string path;  // inside
+  int volume = -1;   // index of the volume it lies on
   bool deleted = false;
   std::uint64_t device = 0;
   std::uint64_t inode = 0;

@@ -1,7 +1,7 @@
 // What happens to the system call that a freeze interrupted. Pure: registers in, registers out.
 //
-// At a stop inside a call, orig_rax is its number and rax the kernel's own restart code. Put back raw, the kernel restarts
-// the call when the thread goes on. Two codes need care:
+// At a stop inside a call, orig_rax is its number and rax the kernel's own restart code. Put back raw, the kernel
+// restarts the call when the thread goes on. Two codes need care:
 //  -516 (ERESTART_RESTARTBLOCK: nanosleep, poll, timed futex) resumes the restart block that lies in the thread. Once
 //       the thread went on and blocked elsewhere, that is the wrong block; after a rollback the call restarts in full.
 //  -4   (EINTR: epoll_wait and its like, rt_sigtimedwait) is the end of the call: the program would see an interruption

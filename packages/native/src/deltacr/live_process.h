@@ -21,6 +21,7 @@ struct LiveProcess {
   UniqueFd pidfd;
   parasite::Site site;
   std::optional<MemoryTracker> tracker;
+  std::uint64_t address_space = 0;  // grows when the address space is found to be another one (exec)
   // The state at the last look: pages not reported as changed since are these.
   std::shared_ptr<const MappingList> mappings;
   PageMap pages;

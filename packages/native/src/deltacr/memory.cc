@@ -18,7 +18,8 @@ namespace deltabox {
 
 namespace {
 
-constexpr std::size_t kMaxIovBytes = 1u << 20;  // one run of neighbours at most, so that short transfers stay cheap to redo
+constexpr std::size_t kMaxIovBytes =
+    1u << 20;  // one run of neighbours at most, so that short transfers stay cheap to redo
 
 alignas(kPageSize) const std::byte kZeros[kPageSize] = {};
 
@@ -70,22 +71,24 @@ void erase_unmapped(const LiveProcess& live, const MappingList& now, std::vector
       if (covering != nullptr) {
         end = std::min(end, covering->range.end);
       } else {
-        const auto next = std::lower_bound(now.begin(), now.end(), cursor, [](const Mapping& mapping, std::uint64_t value) {
-          return mapping.range.start < value;
-        });
+        const auto next =
+            std::lower_bound(now.begin(), now.end(), cursor,
+                             [](const Mapping& mapping, std::uint64_t value) { return mapping.range.start < value; });
         if (next != now.end()) end = std::min(end, next->range.start);
       }
       if (covering == nullptr || !covering->is_private_memory()) {
-        live.pages.for_each(cursor >> kPageShift, end >> kPageShift,
-                            [&](PageNumber page, PageId) { updates.push_back({page, std::nullopt}); });
+        live.pages.for_each(cursor >> kPageShift, end >> kPageShift, [&](PageNumber page, PageId) {
+          updates.push_back({page, std::nullopt});
+        });
       }
       cursor = end;
     }
   }
 }
 
-Result<void> read_pages(int proc_fd, HostTid pid, const MappingList& mappings, const std::vector<std::uint64_t>& addresses,
-                        const std::vector<PageId>& pages, PageStore& store) {
+Result<void> read_pages(int proc_fd, HostTid pid, const MappingList& mappings,
+                        const std::vector<std::uint64_t>& addresses, const std::vector<PageId>& pages,
+                        PageStore& store) {
   TransferList plain;
   UniqueFd memory;
   const Mapping* mapping = nullptr;
@@ -125,11 +128,13 @@ Result<MemoryCapture> capture_memory(int proc_fd, LiveProcess& live, std::shared
   std::vector<std::uint64_t> addresses;
   for (const ChangedRun& run : runs) {
     if (run.dropped) {
-      live.pages.for_each(run.range.start >> kPageShift, run.range.end >> kPageShift,
-                          [&](PageNumber page, PageId) { updates.push_back({page, std::nullopt}); });
+      live.pages.for_each(run.range.start >> kPageShift, run.range.end >> kPageShift, [&](PageNumber page, PageId) {
+        updates.push_back({page, std::nullopt});
+      });
       continue;
     }
-    for (std::uint64_t address = run.range.start; address < run.range.end; address += kPageSize) addresses.push_back(address);
+    for (std::uint64_t address = run.range.start; address < run.range.end; address += kPageSize)
+      addresses.push_back(address);
   }
   capture.dirty_pages = addresses.size();
   std::vector<PageId> pages;
@@ -172,7 +177,8 @@ Result<void> write_pages(int proc_fd, HostTid pid, const MappingList& mappings, 
       continue;
     }
     if (!memory) memory = TRY(open_memory(proc_fd, pid));
-    if (::pwrite(memory.get(), bytes, kPageSize, static_cast<off_t>(write.address)) != static_cast<ssize_t>(kPageSize)) {
+    if (::pwrite(memory.get(), bytes, kPageSize, static_cast<off_t>(write.address)) !=
+        static_cast<ssize_t>(kPageSize)) {
       return os_error("pwrite", "/proc/PID/mem");
     }
   }

@@ -16,9 +16,9 @@ namespace deltabox {
 
 namespace {
 
-constexpr std::uint64_t kDenseMinBytes = 256u << 10;       // below, a scan of its own costs more than the mixed walk
-constexpr std::uint64_t kDenseUnaskedBytes = 64u << 20;    // up to here holes are cheap enough to mark
-constexpr std::uint64_t kRefineFromPages = 16;             // longer dense runs are asked what of them is present
+constexpr std::uint64_t kDenseMinBytes = 256u << 10;     // below, a scan of its own costs more than the mixed walk
+constexpr std::uint64_t kDenseUnaskedBytes = 64u << 20;  // up to here holes are cheap enough to mark
+constexpr std::uint64_t kRefineFromPages = 16;           // longer dense runs are asked what of them is present
 constexpr std::size_t kRegionsPerScan = 2048;
 
 struct Masks {
@@ -91,8 +91,9 @@ void split_by_contents(AddressRange range, const std::vector<AddressRange>& cont
 
 Result<std::vector<AddressRange>> contents_of(int pagemap_fd, AddressRange range) {
   std::vector<AddressRange> contents;
-  TRY(scan(pagemap_fd, range, kContentMasks, false,
-           [&](const abi::PageRegion& region) { contents.push_back({region.start, region.end}); }));
+  TRY(scan(pagemap_fd, range, kContentMasks, false, [&](const abi::PageRegion& region) {
+    contents.push_back({region.start, region.end});
+  }));
   return contents;
 }
 
@@ -103,7 +104,8 @@ Result<MemoryTracker> MemoryTracker::create(parasite::Session& session, const pa
   TRY(session.run(site, {&make, 1}));
   if (make.result < 0) {
     Error error = os_error_from(static_cast<int>(-make.result), "userfaultfd in a tracee");
-    error.next_step = "Run `deltabox doctor`: userfaultfd must be allowed (a seccomp filter around the sandbox may deny it).";
+    error.next_step =
+        "Run `deltabox doctor`: userfaultfd must be allowed (a seccomp filter around the sandbox may deny it).";
     return error;
   }
   const int remote_fd = static_cast<int>(make.result);
@@ -169,8 +171,9 @@ Result<void> MemoryTracker::scan_span(int pagemap_fd, AddressRange range, Mode m
   const std::size_t before = runs.size();
   if (mode == Mode::kDense) {
     std::vector<AddressRange> written;
-    TRY(scan(pagemap_fd, range, kDenseMasks, true,
-             [&](const abi::PageRegion& region) { written.push_back({region.start, region.end}); }));
+    TRY(scan(pagemap_fd, range, kDenseMasks, true, [&](const abi::PageRegion& region) {
+      written.push_back({region.start, region.end});
+    }));
     for (const AddressRange& part : written) {
       if (part.page_count() < kRefineFromPages) {
         runs.push_back({part, false});  // a dropped page reads as zeros, which is what it holds
@@ -188,7 +191,8 @@ Result<void> MemoryTracker::scan_span(int pagemap_fd, AddressRange range, Mode m
   if (mode == Mode::kSparse) {
     // What was stored and is no longer there was dropped; the scan above does not look at holes.
     std::vector<PageNumber> held;
-    stored.for_each(range.start >> kPageShift, range.end >> kPageShift, [&](PageNumber page, PageId) { held.push_back(page); });
+    stored.for_each(range.start >> kPageShift, range.end >> kPageShift,
+                    [&](PageNumber page, PageId) { held.push_back(page); });
     if (!held.empty()) {
       const std::vector<AddressRange> contents = TRY(contents_of(pagemap_fd, range));
       std::size_t part = 0;
@@ -242,7 +246,9 @@ Result<std::vector<ChangedRun>> MemoryTracker::changes(int pagemap_fd, const Map
 
 Result<void> MemoryTracker::protect(int pagemap_fd, const MappingList& mappings, AddressRange excluded) {
   for (const Span& span : spans(mappings, excluded)) {
-    const Masks& masks = span.mode == Mode::kMixed ? kMixedMasks : span.mode == Mode::kDense ? kDenseMasks : kSparseMasks;
+    const Masks& masks = span.mode == Mode::kMixed   ? kMixedMasks
+                         : span.mode == Mode::kDense ? kDenseMasks
+                                                     : kSparseMasks;
     TRY(protect_range(pagemap_fd, span.range, masks));
   }
   return {};

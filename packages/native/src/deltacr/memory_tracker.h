@@ -1,6 +1,6 @@
 // Finds the pages that an address space wrote since the last look: userfaultfd write protection in asynchronous mode
-// (UFFD_FEATURE_WP_ASYNC) and PAGEMAP_SCAN, both 6.7. The kernel resolves write faults itself; a page is "written" when its
-// protection bit is gone.
+// (UFFD_FEATURE_WP_ASYNC) and PAGEMAP_SCAN, both 6.7. The kernel resolves write faults itself; a page is "written" when
+// its protection bit is gone.
 //
 // A look has two halves, both while the process is frozen: changes() only reads, protect() arms the next look. Nothing
 // is lost when a capture fails between them.

@@ -1,5 +1,6 @@
 // A layer is a directory of the store that holds what changed between two seals. While it is a volume's upper directory
-// it is written; once sealed it never changes again (invariant 1 of DeltaFS), so that any number of stacks can share it.
+// it is written; once sealed it never changes again (invariant 1 of DeltaFS), so that any number of stacks can share
+// it.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +26,8 @@ struct LayerUsage {
   std::uint64_t bytes = 0;  // allocated blocks
 };
 
-// overlayfs takes at most 500 lower directories (OVL_MAX_STACK); background merging keeps stacks far below, until then this
-// is the bound of a volume's history.
+// overlayfs takes at most 500 lower directories (OVL_MAX_STACK); background merging keeps stacks far below, until then
+// this is the bound of a volume's history.
 inline constexpr std::size_t kMaxStackDepth = 480;
 
 class LayerStore {

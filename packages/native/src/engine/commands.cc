@@ -14,10 +14,10 @@ namespace deltabox {
 
 namespace {
 
-constexpr std::size_t kSpoolBytes = 1u << 20;   // per background command; the oldest output goes first
-constexpr std::size_t kKeptCommands = 256;      // ended commands that can still be asked for
+constexpr std::size_t kSpoolBytes = 1u << 20;  // per background command; the oldest output goes first
+constexpr std::size_t kKeptCommands = 256;     // ended commands that can still be asked for
 constexpr std::size_t kMaxRunning = 4096;
-constexpr int kStdinTimeoutMs = 1000;           // a command that does not read must not hold the engine
+constexpr int kStdinTimeoutMs = 1000;  // a command that does not read must not hold the engine
 
 }  // namespace
 
@@ -154,7 +154,8 @@ std::optional<SpoolChunk> CommandTable::read_output(Command& command, int stream
     output.reset();
     return std::nullopt;
   }
-  SpoolChunk chunk{static_cast<std::uint32_t>(stream_index + 1), std::string(buffer, static_cast<std::size_t>(count)), 0, 0};
+  SpoolChunk chunk{static_cast<std::uint32_t>(stream_index + 1), std::string(buffer, static_cast<std::size_t>(count)),
+                   0, 0};
   command.stream_bytes[stream_index] += chunk.data.size();
   chunk.end_offset = command.stream_bytes[stream_index];
   command.spooled_bytes += chunk.data.size();
@@ -177,8 +178,8 @@ void CommandTable::forget_old() {
       ++entry;
       continue;
     }
-    // A left-over child may still hold a pipe of a foreground command; its inode number stays known until then, which is
-    // why only the oldest commands are forgotten.
+    // A left-over child may still hold a pipe of a foreground command; its inode number stays known until then, which
+    // is why only the oldest commands are forgotten.
     for (const std::uint64_t inode : command.pipe_inodes) boundary_.erase(inode);
     entry = commands_.erase(entry);
     --ended;

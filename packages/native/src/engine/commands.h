@@ -1,7 +1,8 @@
 // The commands that clients started: their streams, their ends.
 //
-// A foreground command's streams travel to its client as descriptors, and the command dies with its client. A background
-// command's streams end here, in a bounded spool, so that it outlives its client and never sees a SIGPIPE because of one.
+// A foreground command's streams travel to its client as descriptors, and the command dies with its client. A
+// background command's streams end here, in a bounded spool, so that it outlives its client and never sees a SIGPIPE
+// because of one.
 #pragma once
 
 #include <deque>

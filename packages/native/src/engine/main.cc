@@ -3,7 +3,6 @@
 #include <cstring>
 #include <string>
 
-
 #include "engine/paths.h"
 #include "engine/serve.h"
 
@@ -20,13 +19,15 @@ int doctor(const std::string& state_dir) {
     std::fprintf(stderr, "%s\n", init_binary.error().describe().c_str());
     return 1;
   }
-  (void)state_dir; return 1;
+  (void)state_dir;
+  return 1;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   if (argc == 2 && std::strcmp(argv[1], "serve") == 0) return deltabox::serve();
-  if (argc == 4 && std::strcmp(argv[1], "doctor") == 0 && std::strcmp(argv[2], "--state-dir") == 0) return doctor(argv[3]);
+  if (argc == 4 && std::strcmp(argv[1], "doctor") == 0 && std::strcmp(argv[2], "--state-dir") == 0)
+    return doctor(argv[3]);
   return usage();
 }

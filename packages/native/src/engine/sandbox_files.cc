@@ -62,7 +62,8 @@ Result<OpenedFile> open_for_reading(int m1_root, const std::string& path) {
   return file;
 }
 
-Result<void> write_whole_file(int m1_root, const std::string& path, int contents_fd, std::uint32_t mode, bool make_parents) {
+Result<void> write_whole_file(int m1_root, const std::string& path, int contents_fd, std::uint32_t mode,
+                              bool make_parents) {
   TRY(check_path(path));
   const std::size_t slash = path.rfind('/');
   const std::string name = path.substr(slash + 1);

@@ -18,6 +18,7 @@ struct OpenedFile {
 Result<OpenedFile> open_for_reading(int m1_root, const std::string& path);
 
 // Replaces the file in one step: written beside it, then renamed. `mode` 0 keeps an existing file's mode, else 0644.
-Result<void> write_whole_file(int m1_root, const std::string& path, int contents_fd, std::uint32_t mode, bool make_parents);
+Result<void> write_whole_file(int m1_root, const std::string& path, int contents_fd, std::uint32_t mode,
+                              bool make_parents);
 
 }  // namespace deltabox

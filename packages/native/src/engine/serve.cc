@@ -29,7 +29,8 @@ constexpr int kCreatorFd = 3;
 constexpr int kRequestTimeoutMs = 10'000;
 constexpr std::uint32_t kOverflowUid = 65534;  // how an id without a mapping looks in a user namespace
 
-// The volumes of `rootfs: 'host'`, siblings all. What a program may write lies on one of them, so that it is rolled back.
+// The volumes of `rootfs: 'host'`, siblings all. What a program may write lies on one of them, so that it is rolled
+// back.
 std::vector<VolumeSpec> host_volumes(const std::string& workspace_mount) {
   return {
       {"workspace", workspace_mount, 0755, true, {}},
@@ -91,10 +92,12 @@ Result<void> check_workspace(const std::string& workspace) {
 }
 
 Result<void> check_mount_point(const std::string& path, const std::vector<VolumeSpec>& volumes) {
-  const bool well_formed = path.size() > 1 && path[0] == '/' && path.back() != '/' && path.find("//") == std::string::npos &&
-                           path.find("/.") == std::string::npos && path.size() < 256;
+  const bool well_formed = path.size() > 1 && path[0] == '/' && path.back() != '/' &&
+                           path.find("//") == std::string::npos && path.find("/.") == std::string::npos &&
+                           path.size() < 256;
   if (!well_formed) {
-    return make_error(Code::kInvalidArgument, "not a mount point: " + path.substr(0, 300), "Give an absolute, plain path.");
+    return make_error(Code::kInvalidArgument, "not a mount point: " + path.substr(0, 300),
+                      "Give an absolute, plain path.");
   }
   for (const char* reserved : {"/usr", "/etc", "/dev", "/proc", "/sys", "/opt", "/bin", "/sbin", "/lib", "/lib64"}) {
     if (path == reserved || path.starts_with(std::string(reserved) + "/")) {
@@ -104,7 +107,8 @@ Result<void> check_mount_point(const std::string& path, const std::vector<Volume
   for (const VolumeSpec& volume : volumes) {
     if (volume.from_workspace) continue;
     if (path == volume.path || path.starts_with(volume.path + "/")) {
-      return make_error(Code::kInvalidArgument, path + " lies in the volume " + volume.path, "Choose another mount point.");
+      return make_error(Code::kInvalidArgument, path + " lies in the volume " + volume.path,
+                        "Choose another mount point.");
     }
   }
   return {};
@@ -121,7 +125,8 @@ Result<std::unique_ptr<SandboxState>> build(const v1::CreateRequest& request, co
   config.init_binary = TRY(init_binary_path());
   for (const VolumeSpec& volume : volumes) config.volume_paths.push_back(volume.path);
   TRY(sys::make_dir_at(AT_FDCWD, config.store, 0700));
-  if (::chown(config.store.c_str(), id_map.outside_uid, id_map.outside_gid) != 0) return os_error("chown", config.store);
+  if (::chown(config.store.c_str(), id_map.outside_uid, id_map.outside_gid) != 0)
+    return os_error("chown", config.store);
   SandboxNamespaces namespaces = TRY(build_namespaces(config));
   return SandboxState::create(std::move(namespaces), volumes);
 }

@@ -171,12 +171,19 @@ Result<v1::EngineFrame> Server::dispatch(Client& client, const v1::ClientFrame& 
                                          std::vector<UniqueFd>& fds) {
   v1::EngineFrame answer;
   switch (request.request_case()) {
-    case v1::ClientFrame::kInfo: fill_info(*answer.mutable_info()); return answer;
-    case v1::ClientFrame::kRun: return run_command(client, request.run(), fds);
-    case v1::ClientFrame::kAttachCommand: return attach_command(client, request.attach_command());
-    case v1::ClientFrame::kCheckpoint: return take_checkpoint(request.checkpoint());
-    case v1::ClientFrame::kRollback: return roll_back(request.rollback());
-    case v1::ClientFrame::kListCheckpoints: return list_checkpoints();
+    case v1::ClientFrame::kInfo:
+      fill_info(*answer.mutable_info());
+      return answer;
+    case v1::ClientFrame::kRun:
+      return run_command(client, request.run(), fds);
+    case v1::ClientFrame::kAttachCommand:
+      return attach_command(client, request.attach_command());
+    case v1::ClientFrame::kCheckpoint:
+      return take_checkpoint(request.checkpoint());
+    case v1::ClientFrame::kRollback:
+      return roll_back(request.rollback());
+    case v1::ClientFrame::kListCheckpoints:
+      return list_checkpoints();
     case v1::ClientFrame::kListCommands:
       answer.mutable_commands();
       for (const auto& [id, command] : commands_.all()) fill(*answer.mutable_commands()->add_commands(), *command);
@@ -219,7 +226,8 @@ Result<v1::EngineFrame> Server::dispatch(Client& client, const v1::ClientFrame& 
       ::waitpid(state_->namespaces().init.value, nullptr, 0);
       answer.mutable_empty();
       return answer;
-    default: return make_error(Code::kProtocol, "unknown request");
+    default:
+      return make_error(Code::kProtocol, "unknown request");
   }
 }
 
@@ -256,8 +264,8 @@ Result<v1::EngineFrame> Server::run_command(Client& client, const v1::RunRequest
 Result<v1::EngineFrame> Server::attach_command(Client& client, const v1::AttachCommandRequest& request) {
   Command* command = commands_.find(request.command_id());
   if (command == nullptr || !command->background) {
-    return make_error(Code::kCommandNotFound, "no background command has the id " + std::to_string(request.command_id()),
-                      "List the commands.");
+    return make_error(Code::kCommandNotFound,
+                      "no background command has the id " + std::to_string(request.command_id()), "List the commands.");
   }
   command->followers.insert(client.id());
   std::uint64_t dropped = command->dropped_bytes;
@@ -311,7 +319,8 @@ Result<v1::EngineFrame> Server::roll_back(const v1::RollbackRequest& request) {
 Result<v1::EngineFrame> Server::list_checkpoints() const {
   v1::EngineFrame answer;
   answer.mutable_checkpoints()->set_head(state_->tree().head());
-  for (const auto& checkpoint : state_->tree().all()) fill(*answer.mutable_checkpoints()->add_checkpoints(), *checkpoint);
+  for (const auto& checkpoint : state_->tree().all())
+    fill(*answer.mutable_checkpoints()->add_checkpoints(), *checkpoint);
   return answer;
 }
 

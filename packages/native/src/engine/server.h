@@ -1,5 +1,5 @@
-// The engine's event loop: one thread, one queue. Requests of all clients are carried out one after another in the order
-// in which they arrive, which is what makes a generation number mean something.
+// The engine's event loop: one thread, one queue. Requests of all clients are carried out one after another in the
+// order in which they arrive, which is what makes a generation number mean something.
 #pragma once
 
 #include <map>
@@ -40,7 +40,8 @@ class Server {
   void serve_client(Client& client);
   void handle(Client& client, Frame frame);
   // The body of the answer; its descriptors go to `fds`.
-  Result<v1::EngineFrame> dispatch(Client& client, const v1::ClientFrame& request, Frame& frame, std::vector<UniqueFd>& fds);
+  Result<v1::EngineFrame> dispatch(Client& client, const v1::ClientFrame& request, Frame& frame,
+                                   std::vector<UniqueFd>& fds);
   void drop_client(ClientId id);
 
   void fill_info(v1::SandboxInfo& info) const;

@@ -13,7 +13,8 @@ PageStore::~PageStore() {
 Result<void> PageStore::add_segment() {
   if (segments_.size() >= (std::size_t{1} << 22)) return make_error(Code::kTooLarge, "the page store holds 8 TiB");
   // Twice the size, trimmed to an aligned half: a huge page needs its alignment.
-  void* raw = ::mmap(nullptr, 2 * kSegmentBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* raw =
+      ::mmap(nullptr, 2 * kSegmentBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (raw == MAP_FAILED) return os_error("mmap", "page store segment");
   auto* start = static_cast<std::byte*>(raw);
   const auto misaligned = reinterpret_cast<std::uintptr_t>(start) % kSegmentBytes;
@@ -25,19 +26,11 @@ Result<void> PageStore::add_segment() {
   ::madvise(segment, kSegmentBytes, MADV_POPULATE_WRITE);
   segments_.push_back(segment);
   references_.resize(references_.size() + kPagesPerSegment, 0);
-  // Highest first, so that slots are handed out in address order and neighbours coalesce.
-  const std::size_t base = (segments_.size() - 1) * kPagesPerSegment;
-  std::vector<PageId> fresh;
-  fresh.reserve(kPagesPerSegment + free_.size());
-  for (std::size_t index = kPagesPerSegment; index > 0; --index) fresh.push_back(static_cast<PageId>(base + index));
-  fresh.insert(fresh.end(), free_.begin(), free_.end());
-  free_ = std::move(fresh);
-  slots_made_ += kPagesPerSegment;
   return {};
 }
 
 Result<void> PageStore::reserve(std::size_t page_count) {
-  while (free_.size() < page_count) TRY(add_segment());
+  while (free_.size() + references_.size() - slots_used_ < page_count) TRY(add_segment());
   return {};
 }
 
@@ -45,8 +38,13 @@ Result<void> PageStore::allocate(std::size_t count, std::vector<PageId>& pages) 
   TRY(reserve(count));
   pages.reserve(pages.size() + count);
   for (std::size_t index = 0; index < count; ++index) {
-    const PageId page = free_.back();
-    free_.pop_back();
+    PageId page = 0;
+    if (free_.empty()) {
+      page = static_cast<PageId>(++slots_used_);
+    } else {
+      page = free_.back();
+      free_.pop_back();
+    }
     references_[page - 1] = 1;
     pages.push_back(page);
   }

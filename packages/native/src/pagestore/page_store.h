@@ -33,7 +33,7 @@ class PageStore {
 
   // Makes sure that `page_count` pages can be allocated without a fault.
   Result<void> reserve(std::size_t page_count);
-  std::uint64_t stored_bytes() const { return (slots_made_ - free_.size()) * kPageSize; }
+  std::uint64_t stored_bytes() const { return (slots_used_ - free_.size()) * kPageSize; }
 
  private:
   static constexpr std::size_t kPagesPerSegment = 512;
@@ -43,8 +43,8 @@ class PageStore {
 
   std::vector<std::byte*> segments_;
   std::vector<std::uint32_t> references_;  // by PageId - 1
-  std::vector<PageId> free_;
-  std::size_t slots_made_ = 0;
+  std::vector<PageId> free_;               // given back
+  std::size_t slots_used_ = 0;             // ever handed out; what lies behind is fresh, and neighbours in a row
 };
 
 }  // namespace deltabox

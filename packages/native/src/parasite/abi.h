@@ -1,6 +1,6 @@
-// The layout that the engine and the code inside a tracee share. The code inside decides nothing: it runs a list of system
-// calls and stops. It lies in memory that the tracee can write, so it is written afresh before each run, and what comes
-// back is checked like any input.
+// The layout that the engine and the code inside a tracee share. The code inside decides nothing: it runs a list of
+// system calls and stops. It lies in memory that the tracee can write, so it is written afresh before each run, and
+// what comes back is checked like any input.
 #pragma once
 
 #include <cstddef>

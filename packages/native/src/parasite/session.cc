@@ -103,9 +103,12 @@ Result<void> Session::run_until_trap() {
     switch (stop.kind) {
       case ptrace::Stop::Kind::kSignal:
         if (stop.signal == SIGTRAP) return {};
-        return make_error(Code::kInternal, "signal " + std::to_string(stop.signal) + " inside a run of " + name_of(tid_));
-      case ptrace::Stop::Kind::kGone: return os_error_from(ESRCH, "parasite run", name_of(tid_));
-      default: TRY(ptrace::resume(tid_));  // the interrupt that froze it, a group stop, a call that only we may make
+        return make_error(Code::kInternal,
+                          "signal " + std::to_string(stop.signal) + " inside a run of " + name_of(tid_));
+      case ptrace::Stop::Kind::kGone:
+        return os_error_from(ESRCH, "parasite run", name_of(tid_));
+      default:
+        TRY(ptrace::resume(tid_));  // the interrupt that froze it, a group stop, a call that only we may make
     }
   }
   return make_error(Code::kInternal, "a run of " + name_of(tid_) + " does not end");
@@ -162,9 +165,8 @@ Result<void> Session::run(const Site& site, std::span<Call> calls) {
   if (calls.size() > kMaxCalls) return make_error(Code::kInternal, "too many calls in one run");
   const std::size_t code_bytes = static_cast<std::size_t>(deltabox_blob_end - deltabox_blob_start);
   const iovec local[2] = {{const_cast<char*>(deltabox_blob_start), code_bytes}, {calls.data(), calls.size_bytes()}};
-  const iovec remote[2] = {
-      {reinterpret_cast<void*>(site.mapping.value), code_bytes},
-      {reinterpret_cast<void*>(site.mapping.value + kCallsOffset), calls.size_bytes()}};
+  const iovec remote[2] = {{reinterpret_cast<void*>(site.mapping.value), code_bytes},
+                           {reinterpret_cast<void*>(site.mapping.value + kCallsOffset), calls.size_bytes()}};
   TRY(sys::write_remote_ranges(tid_, local, remote));
   ptrace::Registers registers = fresh_registers(registers_);
   registers.rip = site.mapping.value;

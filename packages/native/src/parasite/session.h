@@ -5,7 +5,8 @@
 //   finish: rseq_cs, mask and registers as they were (or as a rollback wants them)
 //
 // Why each precaution:
-//  - a signal handled inside a run would return into the middle of it, so all signals are blocked but SIGTRAP, by which a
+//  - a signal handled inside a run would return into the middle of it, so all signals are blocked but SIGTRAP, by which
+//  a
 //    run ends (a blocked or ignored SIGTRAP would be reset by the kernel);
 //  - returning to user space clears rseq_cs, which the thread may need after its restart;
 //  - calls that sleep (nanosleep, poll, futex) would overwrite the thread's restart block and are never run.
@@ -24,7 +25,7 @@ namespace deltabox::parasite {
 
 // Where a process's parasite lies. The same address in all threads.
 struct Site {
-  RemoteAddress mapping;  // value 0: not installed
+  RemoteAddress mapping;       // value 0: not installed
   RemoteAddress vdso_syscall;  // a `syscall` instruction in the vdso, for installing
 };
 

@@ -49,14 +49,16 @@ Error failed_call(const HeldProcess& held, const char* operation, const Call& ca
 // --- Mappings ---
 
 // `free_slot`: where a file sits while it is mapped.
-Result<void> map_anew(ApplyContext& context, HeldProcess& held, const MapRange& part, int free_slot, ApplyOutcome& outcome) {
+Result<void> map_anew(ApplyContext& context, HeldProcess& held, const MapRange& part, int free_slot,
+                      ApplyOutcome& outcome) {
   std::uint64_t flags = MAP_FIXED | (part.mapping.shared ? MAP_SHARED : MAP_PRIVATE);
   std::uint64_t fd = static_cast<std::uint64_t>(-1);
   std::uint64_t offset = 0;
   if (part.mapping.has_file()) {
     Result<UniqueFd> file = sys::open_in_root(context.m1_root, part.mapping.name, O_RDONLY);
     if (!file.ok()) {
-      outcome.not_restored.push_back({held.live->inside.value, "mapping", part.mapping.name + ": " + file.error().describe()});
+      outcome.not_restored.push_back(
+          {held.live->inside.value, "mapping", part.mapping.name + ": " + file.error().describe()});
       return {};
     }
     TRY(install_descriptors(held, {{file.value().get(), free_slot, true}}, false));
@@ -89,12 +91,15 @@ Result<std::vector<MapRange>> apply_mappings(ApplyContext& context, HeldProcess&
   if (present == target.mappings) return std::vector<MapRange>();
   const MappingPlan plan = plan_mappings(*present, *target.mappings, parasite_range(*held.live));
   for (const Mapping& lost : plan.unrestorable) {
-    outcome.not_restored.push_back({held.live->inside.value, "shared-memory", lost.name + ": it was unmapped since the checkpoint"});
+    outcome.not_restored.push_back(
+        {held.live->inside.value, "shared-memory", lost.name + ": it was unmapped since the checkpoint"});
   }
   std::vector<Call> calls;
-  for (const UnmapRange& part : plan.unmap) calls.push_back(make_call(SYS_munmap, part.range.start, part.range.size_bytes()));
+  for (const UnmapRange& part : plan.unmap)
+    calls.push_back(make_call(SYS_munmap, part.range.start, part.range.size_bytes()));
   for (const ProtectRange& part : plan.protect) {
-    calls.push_back(make_call(SYS_mprotect, part.range.start, part.range.size_bytes(), static_cast<std::uint64_t>(part.protection)));
+    calls.push_back(make_call(SYS_mprotect, part.range.start, part.range.size_bytes(),
+                              static_cast<std::uint64_t>(part.protection)));
   }
   TRY(run_batched(held.session, held.live->site, calls));
   for (const Call& call : calls) {
@@ -122,7 +127,8 @@ Result<void> drop_pages(HeldProcess& held, const std::vector<AddressRange>& drop
 
 // Takes all queued signals of the session's thread and its group, then queues those of the image. All are blocked.
 Result<void> replace_pending(parasite::Session& session, const HeldProcess& held, bool anything_queued,
-                             const std::vector<siginfo_t>& thread_signals, const std::vector<siginfo_t>& group_signals) {
+                             const std::vector<siginfo_t>& thread_signals,
+                             const std::vector<siginfo_t>& group_signals) {
   const parasite::Site& site = held.live->site;
   struct {
     std::uint64_t set = ~std::uint64_t{0};
@@ -131,7 +137,8 @@ Result<void> replace_pending(parasite::Session& session, const HeldProcess& held
   if (anything_queued) {
     TRY(session.write_buffer(site, 0, &area, sizeof area));
     for (int round = 0; round < kMaxFlushRounds; ++round) {
-      std::vector<Call> calls(8, make_call(SYS_rt_sigtimedwait, buffer_at(held, 0), 0, buffer_at(held, 8), kKernelSigsetBytes));
+      std::vector<Call> calls(
+          8, make_call(SYS_rt_sigtimedwait, buffer_at(held, 0), 0, buffer_at(held, 8), kKernelSigsetBytes));
       TRY(session.run(site, calls));
       if (calls.back().result == -EAGAIN) break;
     }
@@ -179,7 +186,8 @@ struct AttributeBatch {
   }
 };
 
-void plan_group_attributes(const HeldProcess& held, const ProcessImage& live, const ProcessImage& target, AttributeBatch& batch) {
+void plan_group_attributes(const HeldProcess& held, const ProcessImage& live, const ProcessImage& target,
+                           AttributeBatch& batch) {
   for (std::size_t index = 0; index < target.actions.size(); ++index) {
     if (live.actions[index] == target.actions[index]) continue;
     const std::uint64_t action = batch.place(held, &target.actions[index], sizeof(KernelSigaction));
@@ -201,7 +209,8 @@ void plan_group_attributes(const HeldProcess& held, const ProcessImage& live, co
   }
 }
 
-void plan_thread_attributes(const HeldProcess& held, const ThreadImage& live, const ThreadImage& target, AttributeBatch& batch) {
+void plan_thread_attributes(const HeldProcess& held, const ThreadImage& live, const ThreadImage& target,
+                            AttributeBatch& batch) {
   if (std::memcmp(&live.alternate_stack, &target.alternate_stack, sizeof(KernelAltStack)) != 0) {
     batch.add("alternate-stack",
               make_call(SYS_sigaltstack, batch.place(held, &target.alternate_stack, sizeof(KernelAltStack)), 0));
@@ -211,7 +220,8 @@ void plan_thread_attributes(const HeldProcess& held, const ThreadImage& live, co
   }
 }
 
-Result<void> run_attributes(parasite::Session& session, const HeldProcess& held, AttributeBatch& batch, ApplyOutcome& outcome) {
+Result<void> run_attributes(parasite::Session& session, const HeldProcess& held, AttributeBatch& batch,
+                            ApplyOutcome& outcome) {
   if (batch.calls.empty()) return {};
   TRY(session.write_buffer(held.live->site, 0, batch.buffer.data(), batch.buffer.size()));
   TRY(run_batched(session, held.live->site, batch.calls));
@@ -327,9 +337,11 @@ Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, con
       return std::any_of(process->descriptors.begin(), process->descriptors.end(),
                          [&](const DescriptorSlot& slot) { return slot.fd == install.slot; });
     });
-    TRY(install_descriptors(*context.capture->find(incarnation), list, slots_are_open && !closes.contains(incarnation)));
+    TRY(install_descriptors(*context.capture->find(incarnation), list,
+                            slots_are_open && !closes.contains(incarnation)));
   }
-  for (const SlotFlag& flag : plan.flags) TRY(set_descriptor_flag(*context.capture->find(flag.process), flag.fd, flag.close_on_exec));
+  for (const SlotFlag& flag : plan.flags)
+    TRY(set_descriptor_flag(*context.capture->find(flag.process), flag.fd, flag.close_on_exec));
   for (const DescriptionAdjust& adjust : plan.adjust) {
     const HeldProcess* held = context.capture->find(adjust.process);
     TRY(adjust_description(target.descriptions[adjust.description], held->live->pidfd.get(), adjust.fd));
@@ -343,8 +355,8 @@ Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, con
   return {};
 }
 
-Result<void> apply_working_dir(ApplyContext& context, HeldProcess& held, const ProcessImage& live, const ProcessImage& target,
-                               const std::set<int>& switched) {
+Result<void> apply_working_dir(ApplyContext& context, HeldProcess& held, const ProcessImage& live,
+                               const ProcessImage& target, const std::set<int>& switched) {
   if (target.working_dir_deleted) return {};
   const bool moved = live.working_dir != target.working_dir || live.working_dir_deleted ||
                      switched.contains(target.working_dir_volume);
@@ -359,7 +371,8 @@ Result<void> apply_target(ApplyContext& context, const TreeImage& live, const Tr
   for (const ProcessImage& wanted : target.processes) {
     HeldProcess* held = context.capture->find(wanted.incarnation);
     const ProcessImage* present = live.find(wanted.incarnation);
-    if (held == nullptr || present == nullptr) return make_error(Code::kInternal, "a process of the target is not held");
+    if (held == nullptr || present == nullptr)
+      return make_error(Code::kInternal, "a process of the target is not held");
     TRY(apply_working_dir(context, *held, *present, wanted, switched));
     const std::vector<MapRange> remapped = TRY(apply_mappings(context, *held, *present, wanted, outcome));
     const PagePlan pages = plan_pages(present->pages, wanted.pages, *wanted.mappings, remapped);

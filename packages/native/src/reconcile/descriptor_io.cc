@@ -103,7 +103,8 @@ Result<UniqueFd> open_description(const Description& description, int m1_root, i
   if (description.kind == DescriptionKind::kPipe) {
     // Non-blocking, so that opening one end does not wait for the other; the flag is set right afterwards.
     UniqueFd pipe = TRY(sys::open_at(self_fd_dir, std::to_string(description.pipe->path_fd.get()), flags | O_NONBLOCK));
-    if (::fcntl(pipe.get(), F_SETFL, description.status_flags & kSettableFlags) != 0) return os_error("fcntl", "F_SETFL");
+    if (::fcntl(pipe.get(), F_SETFL, description.status_flags & kSettableFlags) != 0)
+      return os_error("fcntl", "F_SETFL");
     return pipe;
   }
   UniqueFd file = TRY(sys::open_in_root(m1_root, description.path, flags));
@@ -118,7 +119,8 @@ Result<void> adjust_description(const Description& wanted, int pidfd, int fd) {
   UniqueFd duplicate = TRY(sys::pidfd_get_fd(pidfd, fd));
   const int flags = ::fcntl(duplicate.get(), F_GETFL);
   if ((flags ^ wanted.status_flags) & kSettableFlags) {
-    if (::fcntl(duplicate.get(), F_SETFL, wanted.status_flags & kSettableFlags) != 0) return os_error("fcntl", "F_SETFL");
+    if (::fcntl(duplicate.get(), F_SETFL, wanted.status_flags & kSettableFlags) != 0)
+      return os_error("fcntl", "F_SETFL");
   }
   if (wanted.kind == DescriptionKind::kFile && ::lseek(duplicate.get(), wanted.offset, SEEK_SET) < 0) {
     return os_error("lseek", wanted.path);
@@ -149,7 +151,8 @@ Result<void> install_descriptors(HeldProcess& held, const std::vector<Install>& 
     if (!slots_are_open) {
       std::vector<Call> raise;
       for (const int fd : received) {
-        raise.push_back(make_call(SYS_fcntl, static_cast<std::uint64_t>(fd), F_DUPFD_CLOEXEC, static_cast<std::uint64_t>(above)));
+        raise.push_back(
+            make_call(SYS_fcntl, static_cast<std::uint64_t>(fd), F_DUPFD_CLOEXEC, static_cast<std::uint64_t>(above)));
       }
       for (const int fd : received) raise.push_back(make_call(SYS_close, static_cast<std::uint64_t>(fd)));
       TRY(run_all(held, raise, "moving received descriptors"));
@@ -164,7 +167,8 @@ Result<void> install_descriptors(HeldProcess& held, const std::vector<Install>& 
     }
     if (start + count == installs.size()) {
       place.push_back(make_call(SYS_close, static_cast<std::uint64_t>(sockets.remote_receive)));
-      if (sockets.remote_send >= 0) place.push_back(make_call(SYS_close, static_cast<std::uint64_t>(sockets.remote_send)));
+      if (sockets.remote_send >= 0)
+        place.push_back(make_call(SYS_close, static_cast<std::uint64_t>(sockets.remote_send)));
     }
     TRY(run_all(held, place, "placing descriptors"));
   }
@@ -178,7 +182,8 @@ Result<void> close_descriptors(HeldProcess& held, const std::vector<int>& slots)
 }
 
 Result<void> set_descriptor_flag(HeldProcess& held, int slot, bool close_on_exec) {
-  std::vector<Call> calls{make_call(SYS_fcntl, static_cast<std::uint64_t>(slot), F_SETFD, close_on_exec ? FD_CLOEXEC : 0)};
+  std::vector<Call> calls{
+      make_call(SYS_fcntl, static_cast<std::uint64_t>(slot), F_SETFD, close_on_exec ? FD_CLOEXEC : 0)};
   return run_all(held, calls, "F_SETFD");
 }
 
@@ -200,8 +205,8 @@ Result<void> change_working_dir(HeldProcess& held, const std::string& path, int 
   return run_all(held, calls, "fchdir");
 }
 
-Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image, const std::vector<bool>& switched_volumes,
-                                   int m1_root, int self_fd_dir) {
+Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
+                                   const std::vector<bool>& switched_volumes, int m1_root, int self_fd_dir) {
   std::vector<Notice> failures;
   const auto is_switched = [&](int volume) {
     return volume >= 0 && switched_volumes[static_cast<std::size_t>(volume)];
@@ -217,7 +222,8 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
     std::vector<Install> installs;
     for (const DescriptorSlot& slot : process.descriptors) {
       const Description& description = image.descriptions[slot.description];
-      if (!is_switched(description.volume) || description.deleted || description.kind != DescriptionKind::kFile) continue;
+      if (!is_switched(description.volume) || description.deleted || description.kind != DescriptionKind::kFile)
+        continue;
       if (!opened.contains(slot.description)) {
         Result<UniqueFd> file = open_description(description, m1_root, self_fd_dir);
         if (!file.ok()) {

@@ -34,7 +34,7 @@ Result<void> change_working_dir(HeldProcess& held, const std::string& path, int 
 
 // After a switch under unchanged processes: re-opens what lies on the switched volumes and moves working directories.
 // Returns what could not be moved.
-Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image, const std::vector<bool>& switched_volumes,
-                                   int m1_root, int self_fd_dir);
+Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
+                                   const std::vector<bool>& switched_volumes, int m1_root, int self_fd_dir);
 
 }  // namespace deltabox

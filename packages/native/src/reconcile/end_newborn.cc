@@ -50,8 +50,9 @@ Result<void> end_newborn(ApplyContext& context, const TreePlan& plan, const Tree
     to_reap[zombie.parent_inside.value].push_back(zombie.inside.value);
   }
   for (const auto& [parent, children] : to_reap) {
-    const auto image = std::find_if(target.processes.begin(), target.processes.end(),
-                                    [&, wanted = parent](const ProcessImage& process) { return process.pid.value == wanted; });
+    const auto image =
+        std::find_if(target.processes.begin(), target.processes.end(),
+                     [&, wanted = parent](const ProcessImage& process) { return process.pid.value == wanted; });
     HeldProcess* held = image != target.processes.end() ? context.capture->find(image->incarnation) : nullptr;
     if (held == nullptr) continue;  // init reaps them
     std::vector<parasite::Call> calls;

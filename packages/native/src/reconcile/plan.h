@@ -16,8 +16,8 @@ namespace deltabox {
 // --- The tree ---
 
 struct TreePlan {
-  std::vector<Notice> dead;                 // processes and threads of the target that are gone
-  std::vector<Incarnation> end_processes;   // born since
+  std::vector<Notice> dead;                // processes and threads of the target that are gone
+  std::vector<Incarnation> end_processes;  // born since
   struct ThreadToEnd {
     Incarnation process;
     HostTid tid;
@@ -53,8 +53,8 @@ MappingPlan plan_mappings(const MappingList& live, const MappingList& target, Ad
 // --- Pages of one address space ---
 
 struct PagePlan {
-  std::vector<PageWrite> writes;     // in order of addresses
-  std::vector<AddressRange> drops;   // MADV_DONTNEED: back to zeros or the file's contents
+  std::vector<PageWrite> writes;    // in order of addresses
+  std::vector<AddressRange> drops;  // MADV_DONTNEED: back to zeros or the file's contents
 };
 PagePlan plan_pages(const PageMap& live, const PageMap& target, const MappingList& target_mappings,
                     const std::vector<MapRange>& remapped);
@@ -90,8 +90,8 @@ struct DescriptorPlan {
   std::vector<DescriptionAdjust> adjust;
   std::vector<Notice> unrestorable;
 };
-// `switched`: indices of the volumes whose overlay changes, where every file is opened anew. `live` has the incarnations of
-// the target (the others are ended before).
+// `switched`: indices of the volumes whose overlay changes, where every file is opened anew. `live` has the
+// incarnations of the target (the others are ended before).
 DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, const std::set<int>& switched);
 
 }  // namespace deltabox

@@ -33,8 +33,8 @@ int pid_of(const TreeImage& tree, Incarnation incarnation) {
   return process != nullptr ? process->pid.value : 0;
 }
 
-// A description can stay when exactly its slots of the target hold one live description of the same object. Fewer or other
-// slots would share what must not be shared.
+// A description can stay when exactly its slots of the target hold one live description of the same object. Fewer or
+// other slots would share what must not be shared.
 bool can_stay(const std::vector<SlotKey>& keys, const Description& wanted, const TreeImage& live, const Slots& slots,
               const std::set<int>& switched, const std::set<std::uint32_t>& taken) {
   const auto first = slots.by_key.find(keys.front());
@@ -70,17 +70,19 @@ DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, 
       }
       for (const SlotKey& key : keys) {
         const bool wanted_flag = target_slots.by_key.at(key)->close_on_exec;
-        if (live_slots.by_key.at(key)->close_on_exec != wanted_flag) plan.flags.push_back({key.first, key.second, wanted_flag});
+        if (live_slots.by_key.at(key)->close_on_exec != wanted_flag)
+          plan.flags.push_back({key.first, key.second, wanted_flag});
       }
       continue;
     }
-    const bool can_make = !wanted.deleted && (wanted.kind == DescriptionKind::kFile ||
-                                              wanted.kind == DescriptionKind::kDevice ||
-                                              wanted.kind == DescriptionKind::kPipe);
+    const bool can_make =
+        !wanted.deleted && (wanted.kind == DescriptionKind::kFile || wanted.kind == DescriptionKind::kDevice ||
+                            wanted.kind == DescriptionKind::kPipe);
     if (!can_make) {
       for (const SlotKey& key : keys) {
-        plan.unrestorable.push_back({pid_of(target, key.first), wanted.deleted ? "deleted-file" : wanted.type,
-                                     "descriptor " + std::to_string(key.second) + " was closed or replaced since the checkpoint"});
+        plan.unrestorable.push_back(
+            {pid_of(target, key.first), wanted.deleted ? "deleted-file" : wanted.type,
+             "descriptor " + std::to_string(key.second) + " was closed or replaced since the checkpoint"});
         if (live_slots.by_key.contains(key)) plan.close.push_back({key.first, key.second});
       }
       continue;

@@ -30,7 +30,8 @@ const Mapping* next_covering(const MappingList& list, std::size_t& cursor, std::
 // Joins ranges that touch, when `same` says that they want the same.
 template <typename Operation, typename Same>
 void add_joined(std::vector<Operation>& operations, Operation operation, Same same) {
-  if (!operations.empty() && operations.back().range.end == operation.range.start && same(operations.back(), operation)) {
+  if (!operations.empty() && operations.back().range.end == operation.range.start &&
+      same(operations.back(), operation)) {
     operations.back().range.end = operation.range.end;
   } else {
     operations.push_back(std::move(operation));
@@ -71,8 +72,7 @@ MappingPlan plan_mappings(const MappingList& live, const MappingList& target, Ad
       reported = wanted;
       continue;
     }
-    add_joined(plan.map, MapRange{range, *wanted},
-               [](const auto& a, const auto& b) { return a.mapping == b.mapping; });
+    add_joined(plan.map, MapRange{range, *wanted}, [](const auto& a, const auto& b) { return a.mapping == b.mapping; });
   }
   return plan;
 }
@@ -102,7 +102,9 @@ PagePlan plan_pages(const PageMap& live, const PageMap& target, const MappingLis
   });
   for (const MapRange& part : remapped) {
     target.for_each(part.range.start >> kPageShift, part.range.end >> kPageShift,
-                    [&](PageNumber page, PageId contents) { plan.writes.push_back({page << kPageShift, contents}); });
+                    [&](PageNumber page, PageId contents) {
+                      plan.writes.push_back({page << kPageShift, contents});
+                    });
   }
   if (!remapped.empty()) {
     std::sort(plan.writes.begin(), plan.writes.end(),

@@ -13,6 +13,10 @@ TreePlan plan_tree(const TreeImage& live, const TreeImage& target) {
       plan.dead.push_back({wanted.pid.value, "process", "it ended since the checkpoint"});
       continue;
     }
+    if (present->address_space != wanted.address_space) {
+      plan.dead.push_back({wanted.pid.value, "process", "it executed another program since the checkpoint"});
+      continue;
+    }
     for (const ThreadImage& thread : wanted.threads) {
       const bool alive = std::any_of(present->threads.begin(), present->threads.end(),
                                      [&](const ThreadImage& other) { return other.tid == thread.tid; });

@@ -7,7 +7,9 @@
 namespace deltabox {
 
 namespace {
-void append(std::vector<Notice>& all, const std::vector<Notice>& more) { all.insert(all.end(), more.begin(), more.end()); }
+void append(std::vector<Notice>& all, const std::vector<Notice>& more) {
+  all.insert(all.end(), more.begin(), more.end());
+}
 }  // namespace
 
 std::vector<Notice> one_way_changes(const ProcessImage& live, const ProcessImage& target) {
@@ -38,7 +40,8 @@ std::vector<Notice> collected_zombies(const TreeImage& live, const TreeImage& ta
   return notices;
 }
 
-std::vector<Notice> preview_not_restored(const TreeImage& live, const TreeImage& target, const std::set<int>& switched) {
+std::vector<Notice> preview_not_restored(const TreeImage& live, const TreeImage& target,
+                                         const std::set<int>& switched) {
   std::vector<Notice> notices = plan_descriptors(live, target, switched).unrestorable;
   append(notices, collected_zombies(live, target));
   for (const ProcessImage& wanted : target.processes) {

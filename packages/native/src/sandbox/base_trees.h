@@ -1,9 +1,9 @@
 // Detached copies of the host directories a sandbox is built from, made before the engine leaves the host's tree.
 //
-// The workspace needs an idmapped mount when the sandbox has a range of ids (its files belong to host ids that are not in
-// the range); only a process with the host's privileges can make one, so a short-lived host helper does it and passes the
-// mounts. System directories are never idmapped: what their modes forbid to others then stays unreadable inside, whoever
-// owns it.
+// The workspace needs an idmapped mount when the sandbox has a range of ids (its files belong to host ids that are not
+// in the range); only a process with the host's privileges can make one, so a short-lived host helper does it and
+// passes the mounts. System directories are never idmapped: what their modes forbid to others then stays unreadable
+// inside, whoever owns it.
 #pragma once
 
 #include <string>
@@ -29,7 +29,8 @@ class HostHelper {
  public:
   // With an unranged map there is nothing that the engine can't do itself, and no helper is started.
   static Result<HostHelper> start(const IdMap& map, std::vector<BaseTree> trees);
-  // Called by the engine right after unshare(CLONE_NEWUSER): writes its id maps and returns the detached trees, in order.
+  // Called by the engine right after unshare(CLONE_NEWUSER): writes its id maps and returns the detached trees, in
+  // order.
   Result<std::vector<UniqueFd>> map_and_clone(int proc_fd);
 
  private:

@@ -1,6 +1,6 @@
-// Which ids the sandbox has. Started by root, a sandbox gets a range of 65,536 ids that belong to nobody on the host, so
-// that neither engine nor tasks own anything of root's; started by an ordinary user it gets that user's one id, as root
-// inside.
+// Which ids the sandbox has. Started by root, a sandbox gets a range of 65,536 ids that belong to nobody on the host,
+// so that neither engine nor tasks own anything of root's; started by an ordinary user it gets that user's one id, as
+// root inside.
 #pragma once
 
 #include <sys/types.h>
@@ -12,7 +12,7 @@
 namespace deltabox {
 
 struct IdMap {
-  bool ranged = false;           // true: a range and idmapped mounts; false: one id
+  bool ranged = false;            // true: a range and idmapped mounts; false: one id
   std::uint32_t outside_uid = 0;  // host id of uid 0 inside
   std::uint32_t outside_gid = 0;
   std::uint32_t count = 1;

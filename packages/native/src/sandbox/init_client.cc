@@ -50,7 +50,9 @@ Error spawn_error(const Reply& reply, const SpawnRequest& request) {
       if (reply.status == ENOENT || reply.status == ENOTDIR) error.code = Code::kCommandNotFound;
       error.next_step = "Check that the program exists inside the sandbox and is executable.";
       break;
-    default: error = os_error_from(reply.status, "spawn", request.arguments[0]); break;
+    default:
+      error = os_error_from(reply.status, "spawn", request.arguments[0]);
+      break;
   }
   return error;
 }
@@ -98,10 +100,15 @@ Result<Spawned> InitClient::spawn(const SpawnRequest& request) {
     std::optional<Message> message = TRY(receive(socket_.get(), kAnswerTimeoutMs));
     if (!message) return make_error(Code::kInternal, "the sandbox's init does not answer");
     switch (message->reply.type) {
-      case Type::kSpawned: return Spawned{InsidePid{message->reply.pid}, HostTid{message->host_pid}};
-      case Type::kExited: kept_exits_.push_back({InsidePid{message->reply.pid}, message->reply.status}); break;
-      case Type::kFailed: return spawn_error(message->reply, request);
-      default: return make_error(Code::kInternal, "unexpected message from the sandbox's init");
+      case Type::kSpawned:
+        return Spawned{InsidePid{message->reply.pid}, HostTid{message->host_pid}};
+      case Type::kExited:
+        kept_exits_.push_back({InsidePid{message->reply.pid}, message->reply.status});
+        break;
+      case Type::kFailed:
+        return spawn_error(message->reply, request);
+      default:
+        return make_error(Code::kInternal, "unexpected message from the sandbox's init");
     }
   }
 }

@@ -21,8 +21,8 @@ namespace deltabox {
 
 namespace {
 
-// The child of clone3: waits until its ids are mapped (an exec before that would lose all capabilities, since an unmapped
-// user is not root), then becomes init.
+// The child of clone3: waits until its ids are mapped (an exec before that would lose all capabilities, since an
+// unmapped user is not root), then becomes init.
 [[noreturn]] void become_init(int gate_fd, int control_fd, int binary_fd) {
   char ignored;
   if (::read(gate_fd, &ignored, 1) != 1) ::_exit(1);
@@ -105,8 +105,8 @@ Result<UniqueFd> mount_proc_of(HostTid init, int proc_fd) {
   return std::move(received.fds[0]);
 }
 
-// Makes a tmpfs the root of this mount namespace and fills it. The tmpfs is stacked on "/", so that the host's tree stays
-// in reach by absolute paths until the pivot.
+// Makes a tmpfs the root of this mount namespace and fills it. The tmpfs is stacked on "/", so that the host's tree
+// stays in reach by absolute paths until the pivot.
 Result<void> build_root(const std::vector<std::string>& volume_paths, int proc_mount_fd) {
   UniqueFd context = TRY(sys::fs_open("tmpfs"));
   TRY(sys::fs_config_string(context.get(), "mode", "0755"));

@@ -29,9 +29,9 @@ struct NamespaceConfig {
 };
 
 struct SandboxNamespaces {
-  UniqueFd host_proc;       // the host's /proc: tasks by the engine's own tids
-  UniqueFd self_fd_dir;     // /proc/self/fd of the host's /proc, for calls that take only paths
-  UniqueFd m0;              // namespace descriptors
+  UniqueFd host_proc;    // the host's /proc: tasks by the engine's own tids
+  UniqueFd self_fd_dir;  // /proc/self/fd of the host's /proc, for calls that take only paths
+  UniqueFd m0;           // namespace descriptors
   UniqueFd m1;
   UniqueFd m1_root;         // "/" as tasks see it
   UniqueFd store;           // root of the store, in M0

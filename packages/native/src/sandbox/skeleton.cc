@@ -17,11 +17,44 @@ namespace {
 // What programs need of /etc: name service, certificates, loader, shells, time, language runtimes. Nothing here is
 // private to the host; files with other modes than world-readable stay unreadable inside (base_trees.h says why).
 constexpr const char* kEtcAllowed[] = {
-    "alternatives", "bash.bashrc", "ca-certificates", "ca-certificates.conf", "debian_version", "fonts", "gai.conf",
-    "host.conf", "inputrc", "java-11-openjdk", "java-17-openjdk", "java-21-openjdk", "ld.so.cache", "ld.so.conf",
-    "ld.so.conf.d", "localtime", "locale.alias", "lsb-release", "magic", "magic.mime", "mime.types", "nsswitch.conf",
-    "os-release", "perl", "pki", "profile", "protocols", "python3", "python3.10", "python3.11", "python3.12",
-    "python3.13", "services", "shells", "ssl", "terminfo", "timezone", "vim",
+    "alternatives",
+    "bash.bashrc",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "debian_version",
+    "fonts",
+    "gai.conf",
+    "host.conf",
+    "inputrc",
+    "java-11-openjdk",
+    "java-17-openjdk",
+    "java-21-openjdk",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "locale.alias",
+    "lsb-release",
+    "magic",
+    "magic.mime",
+    "mime.types",
+    "nsswitch.conf",
+    "os-release",
+    "perl",
+    "pki",
+    "profile",
+    "protocols",
+    "python3",
+    "python3.10",
+    "python3.11",
+    "python3.12",
+    "python3.13",
+    "services",
+    "shells",
+    "ssl",
+    "terminfo",
+    "timezone",
+    "vim",
 };
 
 constexpr const char* kTopLinks[] = {"bin", "sbin", "lib", "lib32", "lib64", "libx32"};
@@ -131,7 +164,9 @@ struct Executor {
   int root_fd;
   int proc_mount_fd;
 
-  Result<void> operator()(const MakeDir& step) const { return sys::make_dir_at(root_fd, relative(step.path), step.mode); }
+  Result<void> operator()(const MakeDir& step) const {
+    return sys::make_dir_at(root_fd, relative(step.path), step.mode);
+  }
   Result<void> operator()(const MakeSymlink& step) const {
     if (::symlinkat(step.target.c_str(), root_fd, relative(step.path)) != 0) return os_error("symlinkat", step.path);
     return {};

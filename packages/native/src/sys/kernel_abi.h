@@ -9,7 +9,7 @@
 
 namespace deltabox::abi {
 
-inline constexpr unsigned kMoveMountBeneath = 0x200;  // 6.5
+inline constexpr unsigned kMoveMountBeneath = 0x200;                  // 6.5
 inline constexpr std::uint64_t kUffdFeatureWpUnpopulated = 1u << 13;  // 6.4
 inline constexpr std::uint64_t kUffdFeatureWpAsync = 1u << 15;        // 6.7
 inline constexpr int kUffdUserModeOnly = 1;                           // 5.11

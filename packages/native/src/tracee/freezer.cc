@@ -112,10 +112,16 @@ Result<void> Freeze::stop_thread(FrozenThread& thread) {
   for (;;) {
     const ptrace::Stop stop = TRY(ptrace::wait_for_stop(thread.tid));
     switch (stop.kind) {
-      case ptrace::Stop::Kind::kGone: return os_error_from(ESRCH, "waitpid", "tid " + std::to_string(thread.tid.value));
-      case ptrace::Stop::Kind::kInterrupted: break;
-      case ptrace::Stop::Kind::kGroupStop: thread.group_stopped = true; break;
-      case ptrace::Stop::Kind::kSignal: thread.held_signal = TRY(ptrace::signal_info(thread.tid)); break;
+      case ptrace::Stop::Kind::kGone:
+        return os_error_from(ESRCH, "waitpid", "tid " + std::to_string(thread.tid.value));
+      case ptrace::Stop::Kind::kInterrupted:
+        break;
+      case ptrace::Stop::Kind::kGroupStop:
+        thread.group_stopped = true;
+        break;
+      case ptrace::Stop::Kind::kSignal:
+        thread.held_signal = TRY(ptrace::signal_info(thread.tid));
+        break;
       default: {
         // A seccomp stop: the thread asked for a call that only the engine may make, in the moment it was seized. Going
         // on would let it pass, so it is skipped as if no tracer were there.

@@ -3,8 +3,9 @@
 //   seize all known → interrupt all → wait for all → look for newborn tasks → … until a look finds none
 //
 // A stopped task makes no children, so the loop ends; it is bounded all the same. A task that can't stop in time (in an
-// uninterruptible wait) makes the attempt fail: everything is thawed, given time to move on, and tried again. Parents are
-// stopped before their children are looked at, so a parent in vfork(2) is waited for while its child runs on to its exec.
+// uninterruptible wait) makes the attempt fail: everything is thawed, given time to move on, and tried again. Parents
+// are stopped before their children are looked at, so a parent in vfork(2) is waited for while its child runs on to its
+// exec.
 #pragma once
 
 #include <signal.h>

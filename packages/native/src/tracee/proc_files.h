@@ -11,8 +11,8 @@
 namespace deltabox {
 
 struct TaskStatus {
-  InsidePid inside;        // last entry of NSpid
-  HostTid tracer;          // 0 when nobody traces it
+  InsidePid inside;  // last entry of NSpid
+  HostTid tracer;    // 0 when nobody traces it
   int seccomp_filters = 0;
   std::uint64_t ignored_signals = 0;
   std::uint32_t umask = 0;

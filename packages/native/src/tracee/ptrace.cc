@@ -116,12 +116,15 @@ Result<Stop> wait_for_stop(HostTid tid) {
   if (WIFEXITED(status) || WIFSIGNALED(status)) return Stop{Stop::Kind::kGone, 0};
   const int signal = WSTOPSIG(status);
   switch (status >> 16) {
-    case 0: return Stop{Stop::Kind::kSignal, signal};
+    case 0:
+      return Stop{Stop::Kind::kSignal, signal};
     case PTRACE_EVENT_STOP:
       // SIGTRAP: our interrupt. A stopping signal: a group stop, by now or before (ptrace(2)).
       return signal == SIGTRAP ? Stop{Stop::Kind::kInterrupted, 0} : Stop{Stop::Kind::kGroupStop, signal};
-    case PTRACE_EVENT_SECCOMP: return Stop{Stop::Kind::kSeccomp, 0};
-    default: return Stop{Stop::Kind::kOther, signal};
+    case PTRACE_EVENT_SECCOMP:
+      return Stop{Stop::Kind::kSeccomp, 0};
+    default:
+      return Stop{Stop::Kind::kOther, signal};
   }
 }
 
@@ -130,7 +133,8 @@ void on_timer(int) {}
 }  // namespace
 
 Deadline::Deadline(std::uint64_t timeout_us) {
-  // No SA_RESTART: the point is that waitpid returns EINTR. The timer repeats, in case the first one falls between calls.
+  // No SA_RESTART: the point is that waitpid returns EINTR. The timer repeats, in case the first one falls between
+  // calls.
   struct sigaction action {};
   action.sa_handler = on_timer;
   ::sigaction(SIGALRM, &action, nullptr);

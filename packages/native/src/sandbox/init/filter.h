@@ -7,8 +7,8 @@
 //  - separate file tables or working directories inside one thread group (unshare, clone without CLONE_FS|CLONE_FILES)
 //    are not described by an image;
 //  - kernel-wide interfaces that no namespace confines (keyrings, bpf, perf, kexec, modules).
-// clone3 and userfaultfd answer RET_TRACE: ENOSYS for tasks (glibc then uses clone), allowed while the engine, which sets
-// PTRACE_O_TRACESECCOMP, runs them through the parasite.
+// clone3 and userfaultfd answer RET_TRACE: ENOSYS for tasks (glibc then uses clone), allowed while the engine, which
+// sets PTRACE_O_TRACESECCOMP, runs them through the parasite.
 #pragma once
 
 #include <linux/audit.h>
@@ -33,21 +33,49 @@ inline constexpr int kNoSuchCall[] = {
 };
 
 inline constexpr int kNotPermitted[] = {
-    SYS_mount,         SYS_umount2,          SYS_pivot_root,    SYS_move_mount,    SYS_open_tree,
-    SYS_fsopen,        SYS_fsconfig,         SYS_fsmount,       SYS_fspick,        SYS_mount_setattr,
-    SYS_setns,         SYS_unshare,          SYS_chroot,        SYS_bpf,           SYS_perf_event_open,
-    SYS_kexec_load,    SYS_kexec_file_load,  SYS_init_module,   SYS_finit_module,  SYS_delete_module,
-    SYS_reboot,        SYS_swapon,           SYS_swapoff,       SYS_acct,          SYS_quotactl,
-    SYS_syslog,        SYS_fanotify_init,    SYS_open_by_handle_at, SYS_name_to_handle_at, SYS_vhangup,
-    SYS_iopl,          SYS_ioperm,           SYS_settimeofday,  SYS_clock_settime, SYS_adjtimex,
+    SYS_mount,
+    SYS_umount2,
+    SYS_pivot_root,
+    SYS_move_mount,
+    SYS_open_tree,
+    SYS_fsopen,
+    SYS_fsconfig,
+    SYS_fsmount,
+    SYS_fspick,
+    SYS_mount_setattr,
+    SYS_setns,
+    SYS_unshare,
+    SYS_chroot,
+    SYS_bpf,
+    SYS_perf_event_open,
+    SYS_kexec_load,
+    SYS_kexec_file_load,
+    SYS_init_module,
+    SYS_finit_module,
+    SYS_delete_module,
+    SYS_reboot,
+    SYS_swapon,
+    SYS_swapoff,
+    SYS_acct,
+    SYS_quotactl,
+    SYS_syslog,
+    SYS_fanotify_init,
+    SYS_open_by_handle_at,
+    SYS_name_to_handle_at,
+    SYS_vhangup,
+    SYS_iopl,
+    SYS_ioperm,
+    SYS_settimeofday,
+    SYS_clock_settime,
+    SYS_adjtimex,
     SYS_clock_adjtime,
 };
 
 inline constexpr int kTracerOnly[] = {SYS_clone3, SYS_userfaultfd};
 
-inline constexpr std::uint32_t kNewNamespaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET |
-                                                CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
-inline constexpr std::uint32_t kTiocsti = 0x5412;     // types into a terminal
+inline constexpr std::uint32_t kNewNamespaces =
+    CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+inline constexpr std::uint32_t kTiocsti = 0x5412;    // types into a terminal
 inline constexpr std::uint32_t kTioclinux = 0x541C;  // pastes into one
 
 template <std::size_t kCapacity>

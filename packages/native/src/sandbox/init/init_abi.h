@@ -1,6 +1,6 @@
-// What the engine and the sandbox's pid 1 say to each other, over a SOCK_SEQPACKET pair. One packet is one message. Both
-// sides are built together, so there is no version; init is trusted by nobody: the engine checks all it says, since a
-// task inside that managed to take over init could say anything.
+// What the engine and the sandbox's pid 1 say to each other, over a SOCK_SEQPACKET pair. One packet is one message.
+// Both sides are built together, so there is no version; init is trusted by nobody: the engine checks all it says,
+// since a task inside that managed to take over init could say anything.
 #pragma once
 
 #include <cstdint>

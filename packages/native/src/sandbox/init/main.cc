@@ -3,15 +3,15 @@
 // It is freestanding (no libc): nothing runs before start(), it registers no rseq area, and it stays small enough to be
 // audited in one sitting. It holds no descriptor but its control socket, its signalfd and, during a spawn, the child's.
 //
-// States: waiting for kSetUp → serving. It leaves only by the end of the control socket, which means that the engine died:
-// then it kills every task of the pid namespace and exits, and the kernel removes namespaces and mounts.
+// States: waiting for kSetUp → serving. It leaves only by the end of the control socket, which means that the engine
+// died: then it kills every task of the pid namespace and exits, and the kernel removes namespaces and mounts.
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
 #include <linux/prctl.h>
-#include <signal.h>
 #include <net/if.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -41,12 +41,13 @@ namespace {
 
 constexpr std::uint64_t bit(int capability) { return 1ull << capability; }
 
-// What a root user inside needs to own its files and its users. Left out is all that reaches beyond the sandbox or could
-// break its rules: CAP_SYS_ADMIN, CAP_SYS_PTRACE (init keeps it, so no task has a superset of init's capabilities and may
-// take init over), CAP_SYS_RESOURCE (would lift the namespace limits below), CAP_NET_ADMIN, CAP_MKNOD, CAP_SYS_CHROOT, …
-constexpr std::uint64_t kTaskCapabilities =
-    bit(CAP_CHOWN) | bit(CAP_DAC_OVERRIDE) | bit(CAP_FOWNER) | bit(CAP_FSETID) | bit(CAP_KILL) | bit(CAP_SETGID) |
-    bit(CAP_SETUID) | bit(CAP_SETPCAP) | bit(CAP_NET_BIND_SERVICE) | bit(CAP_NET_RAW) | bit(CAP_SETFCAP);
+// What a root user inside needs to own its files and its users. Left out is all that reaches beyond the sandbox or
+// could break its rules: CAP_SYS_ADMIN, CAP_SYS_PTRACE (init keeps it, so no task has a superset of init's capabilities
+// and may take init over), CAP_SYS_RESOURCE (would lift the namespace limits below), CAP_NET_ADMIN, CAP_MKNOD,
+// CAP_SYS_CHROOT, …
+constexpr std::uint64_t kTaskCapabilities = bit(CAP_CHOWN) | bit(CAP_DAC_OVERRIDE) | bit(CAP_FOWNER) | bit(CAP_FSETID) |
+                                            bit(CAP_KILL) | bit(CAP_SETGID) | bit(CAP_SETUID) | bit(CAP_SETPCAP) |
+                                            bit(CAP_NET_BIND_SERVICE) | bit(CAP_NET_RAW) | bit(CAP_SETFCAP);
 constexpr int kLastCapability = 40;
 constexpr unsigned long kSigchldMask = 1ul << (SIGCHLD - 1);
 
@@ -172,7 +173,8 @@ long exec_searching(const char* const* arguments, const char* const* environment
     const char* name = arguments[0];
     while (*name != '\0' && length < sizeof candidate - 1) candidate[length++] = *name++;
     candidate[length < sizeof candidate ? length : sizeof candidate - 1] = '\0';
-    const long attempt = raw::call(SYS_execve, raw::address(candidate), raw::address(arguments), raw::address(environment));
+    const long attempt =
+        raw::call(SYS_execve, raw::address(candidate), raw::address(arguments), raw::address(environment));
     if (attempt != -ENOENT && attempt != -ENOTDIR) result = attempt;
     if (attempt != -ENOENT && attempt != -ENOTDIR && attempt != -EACCES) return attempt;
   }
@@ -203,7 +205,8 @@ long exec_searching(const char* const* arguments, const char* const* environment
 
 // Splits the message into cwd, argv and env inside `strings`: argv, null, env, null. Returns the cwd or null.
 const char* parse_spawn(const SpawnHeader& header, std::size_t size) {
-  if (header.argument_count == 0 || header.argument_count + header.environment_count > init_abi::kMaxStrings) return nullptr;
+  if (header.argument_count == 0 || header.argument_count + header.environment_count > init_abi::kMaxStrings)
+    return nullptr;
   if (message[size - 1] != '\0') return nullptr;
   const char* cursor = message + sizeof(SpawnHeader);
   const char* const end = message + size;

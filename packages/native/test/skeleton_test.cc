@@ -1,0 +1,92 @@
+#include "sandbox/skeleton.h"
+
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "expect.h"
+
+namespace deltabox::test {
+
+namespace {
+
+const std::vector<std::string> kVolumes{"/workspace", "/tmp", "/var/lib/data"};
+
+std::string path_of(const SkeletonOperation& operation) {
+  return std::visit([](const auto& step) { return step.path; }, operation);
+}
+
+template <typename T>
+std::vector<T> all_of(const std::vector<SkeletonOperation>& plan) {
+  std::vector<T> found;
+  for (const SkeletonOperation& operation : plan) {
+    if (const T* step = std::get_if<T>(&operation)) found.push_back(*step);
+  }
+  return found;
+}
+
+}  // namespace
+
+TEST_CASE("every operation's place was made before it, and nothing is made twice") {
+  std::set<std::string> dirs{""};
+  std::set<std::string> made;
+  for (const SkeletonOperation& operation : plan_host_skeleton(kVolumes)) {
+    const std::string path = path_of(operation);
+    CAPTURE(path);
+    REQUIRE(path.starts_with('/'));
+    REQUIRE(path.find("..") == std::string::npos);
+    REQUIRE(dirs.contains(path.substr(0, path.rfind('/'))));
+    const bool is_mount = std::holds_alternative<Bind>(operation) || std::holds_alternative<MountProc>(operation) ||
+                          std::holds_alternative<MountDevpts>(operation);
+    if (is_mount) {
+      REQUIRE(made.contains(path));
+    } else {
+      REQUIRE(made.insert(path).second);
+    }
+    if (std::holds_alternative<MakeDir>(operation)) dirs.insert(path);
+  }
+}
+
+TEST_CASE("volumes and the engine's places have their directories") {
+  std::map<std::string, mode_t> modes;
+  for (const MakeDir& step : all_of<MakeDir>(plan_host_skeleton(kVolumes))) modes[step.path] = step.mode;
+  for (const std::string& volume : kVolumes) CHECK(modes.contains(volume));
+  for (const char* path : {kStorePoint, kBasePoint, kParkingPoint}) CHECK(modes.at(path) == 0700);
+}
+
+TEST_CASE("only devices are writable binds") {
+  for (const Bind& step : all_of<Bind>(plan_host_skeleton(kVolumes))) {
+    CAPTURE(step.path);
+    CHECK(step.writable == step.path.starts_with("/dev/"));
+    CHECK((!step.writable || !step.is_dir));
+  }
+}
+
+TEST_CASE("the host's people and secrets stay outside") {
+  const std::vector<SkeletonOperation> plan = plan_host_skeleton(kVolumes);
+  for (const Bind& step : all_of<Bind>(plan)) {
+    CAPTURE(step.host_path);
+    for (const char* secret :
+         {"/home", "/root", "/var", "/run", "/boot", "/sys", "/etc/shadow", "/etc/ssh", "/etc/passwd"}) {
+      CHECK(step.host_path != secret);
+      CHECK_FALSE(step.host_path.starts_with(std::string(secret) + "/"));
+    }
+    CHECK(step.host_path != "/etc");
+    CHECK(step.host_path != "/dev");
+    CHECK(step.host_path != "/");
+  }
+  for (const MakeFile& step : all_of<MakeFile>(plan)) {
+    if (step.path != "/etc/passwd") continue;
+    CHECK(step.contents.find("root:") != std::string::npos);
+    std::istringstream lines(step.contents);
+    for (std::string line; std::getline(lines, line);) {
+      CAPTURE(line);
+      std::istringstream fields(line);
+      std::string name, password, id;
+      std::getline(std::getline(std::getline(fields, name, ':'), password, ':'), id, ':');
+      CHECK((std::stol(id) < 1000 || std::stol(id) == 65534));
+    }
+  }
+}
+
+}  // namespace deltabox::test

@@ -1,5 +1,5 @@
 // The formatters and linters of both languages, as command lines from the repository's root.
-import { readdirSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { capture, rootDir } from './run.mjs'
 
@@ -21,14 +21,24 @@ export function checks() {
     },
     { name: 'typecheck', command: bin('tsc'), check: ['-p', 'tsconfig.json', '--noEmit'] },
   ]
-  // Debian's clang-format is no build dependency: who has it, uses it.
-  if (capture('clang-format', ['--version']) !== undefined) {
+  // clang-format is no build dependency: who has the version that the sources are formatted with, uses it (others lay
+  // some constructs out differently).
+  if (capture('clang-format', ['--version'])?.includes('version 14.')) {
     const sources = cppSources()
     all.push({
       name: 'clang-format',
       command: 'clang-format',
       check: ['--dry-run', '-Werror', ...sources],
       repair: ['-i', ...sources],
+    })
+  }
+  const database = 'packages/native/build/release'
+  if (capture('run-clang-tidy', ['--help']) !== undefined && existsSync(join(rootDir, database, 'compile_commands.json'))) {
+    all.push({
+      name: 'clang-tidy',
+      command: 'run-clang-tidy',
+      // The addon is left out: Node's own headers do not pass.
+      check: ['-quiet', '-p', database, 'packages/native/src/(?!addon)'],
     })
   }
   return all

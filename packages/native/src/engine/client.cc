@@ -10,7 +10,7 @@
 namespace deltabox {
 
 bool Client::receive(std::vector<Frame>& frames) {
-  static thread_local std::vector<char> buffer(256 * 1024);
+  static thread_local std::vector<char> buffer(std::size_t{256} * 1024);
   Result<sys::Received> received = sys::receive_with_fds(fd(), buffer.data(), buffer.size(), MSG_DONTWAIT);
   if (!received.ok()) return received.error().os_errno == EAGAIN;
   if (received.value().size_bytes == 0) return false;

@@ -43,8 +43,9 @@ Result<UniqueFd> CommandTable::boundary_pipe(Command& command, bool engine_reads
   const struct stat info = TRY(sys::stat_fd(read_end.get()));
   boundary_.insert(info.st_ino);
   command.pipe_inodes.push_back(info.st_ino);
-  task_end = engine_reads ? std::move(write_end) : std::move(read_end);
-  return engine_reads ? std::move(read_end) : std::move(write_end);
+  UniqueFd& ours = engine_reads ? read_end : write_end;
+  task_end = std::move(engine_reads ? write_end : read_end);
+  return std::move(ours);
 }
 
 Result<StartedCommand> CommandTable::start(const v1::RunRequest& request, ClientId client) {

@@ -291,7 +291,7 @@ Result<void> apply_process_memory(ApplyContext& context, HeldProcess& held, cons
   live.pages = target.pages;
   live.mappings = mappings_changed ? TRY(list_mappings(context.proc_fd, live.pid, target.mappings)) : target.mappings;
   UniqueFd pagemap = TRY(sys::open_at(context.proc_fd, std::to_string(live.pid.value) + "/pagemap", O_RDONLY));
-  const Result<void> armed = live.tracker->protect(pagemap.get(), *live.mappings, parasite_range(live));
+  Result<void> armed = live.tracker->protect(pagemap.get(), *live.mappings, parasite_range(live));
   // A range mapped anew is not registered yet; the next look finds that out by the same refusal and registers it.
   if (!armed.ok() && armed.error().os_errno != EPERM) return armed;
   return {};

@@ -200,7 +200,8 @@ Result<bool> Freeze::freeze_newborn() {
   zombies_.clear();
   for (std::size_t index = 0; index < queue.size(); ++index) {
     if (queue.size() > kMaxProcesses) return make_error(Code::kTooLarge, "more than 65,536 processes");
-    const auto [pid, parent] = queue[index];
+    const HostTid pid = queue[index].pid;
+    const HostTid parent = queue[index].parent;
     std::vector<HostTid> threads{pid};
     if (pid != freezer_->init_) {
       Result<std::vector<HostTid>> listed = threads_of(proc_fd, pid);

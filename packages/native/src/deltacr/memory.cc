@@ -159,7 +159,7 @@ Result<MemoryCapture> capture_memory(int proc_fd, LiveProcess& live, std::shared
   live.pages = PageMap::updated(live.pages, updates, store);
   live.mappings = std::move(mappings);
   times.copy_us += watch.lap_us();
-  TRY(live.tracker->protect(pagemap.get(), *live.mappings, excluded));
+  TRY(live.tracker->protect(pagemap.get(), *live.mappings, excluded, runs));
   times.scan_us += watch.lap_us();
   return capture;
 }

@@ -19,6 +19,8 @@ namespace {
 constexpr std::uint64_t kDenseMinBytes = 256u << 10;     // below, a scan of its own costs more than the mixed walk
 constexpr std::uint64_t kDenseUnaskedBytes = 64u << 20;  // up to here holes are cheap enough to mark
 constexpr std::uint64_t kRefineFromPages = 16;           // longer dense runs are asked what of them is present
+// A walk of the mixed mappings of an interpreter (some 10 MB of libraries) costs as much as about 50 short calls.
+constexpr std::size_t kRunsProtectedSingly = 40;
 constexpr std::size_t kRegionsPerScan = 2048;
 
 struct Masks {
@@ -244,12 +246,27 @@ Result<std::vector<ChangedRun>> MemoryTracker::changes(int pagemap_fd, const Map
   return runs;
 }
 
-Result<void> MemoryTracker::protect(int pagemap_fd, const MappingList& mappings, AddressRange excluded) {
+Result<void> MemoryTracker::protect(int pagemap_fd, const MappingList& mappings, AddressRange excluded,
+                                    const std::vector<ChangedRun>& runs) {
+  std::size_t first = 0;
   for (const Span& span : spans(mappings, excluded)) {
     const Masks& masks = span.mode == Mode::kMixed   ? kMixedMasks
                          : span.mode == Mode::kDense ? kDenseMasks
                                                      : kSparseMasks;
-    TRY(protect_range(pagemap_fd, span.range, masks));
+    while (first < runs.size() && runs[first].range.end <= span.range.start) ++first;
+    std::size_t last = first;
+    while (last < runs.size() && runs[last].range.start < span.range.end) ++last;
+    const bool whole_walk_is_cheap = span.mode == Mode::kDense;
+    if (last - first > kRunsProtectedSingly || (whole_walk_is_cheap && last - first > 1)) {
+      TRY(protect_range(pagemap_fd, span.range, masks));
+    } else {
+      for (std::size_t index = first; index < last; ++index) {
+        const AddressRange range{std::max(runs[index].range.start, span.range.start),
+                                 std::min(runs[index].range.end, span.range.end)};
+        TRY(protect_range(pagemap_fd, range, masks));
+      }
+    }
+    first = last;
   }
   return {};
 }

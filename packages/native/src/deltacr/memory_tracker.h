@@ -39,7 +39,10 @@ class MemoryTracker {
   // In order of addresses. `stored`: the pages held for this address space so far.
   Result<std::vector<ChangedRun>> changes(int pagemap_fd, const MappingList& mappings, AddressRange excluded,
                                           const PageMap& stored);
-  Result<void> protect(int pagemap_fd, const MappingList& mappings, AddressRange excluded);
+  // Arms the next look for the pages in `runs` (in order of addresses), whose contents are known now. A page left out
+  // is reported again at the next look, which costs a copy and nothing else.
+  Result<void> protect(int pagemap_fd, const MappingList& mappings, AddressRange excluded,
+                       const std::vector<ChangedRun>& runs);
 
  private:
   enum class Mode { kMixed, kDense, kSparse };

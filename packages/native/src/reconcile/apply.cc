@@ -290,8 +290,16 @@ Result<void> apply_process_memory(ApplyContext& context, HeldProcess& held, cons
   TRY(write_pages(context.proc_fd, live.pid, *target.mappings, plan.writes, *context.store));
   live.pages = target.pages;
   live.mappings = mappings_changed ? TRY(list_mappings(context.proc_fd, live.pid, target.mappings)) : target.mappings;
+  std::vector<ChangedRun> runs;
+  for (const PageWrite& write : plan.writes) {
+    if (!runs.empty() && runs.back().range.end == write.address) {
+      runs.back().range.end += kPageSize;
+    } else {
+      runs.push_back({{write.address, write.address + kPageSize}, false});
+    }
+  }
   UniqueFd pagemap = TRY(sys::open_at(context.proc_fd, std::to_string(live.pid.value) + "/pagemap", O_RDONLY));
-  Result<void> armed = live.tracker->protect(pagemap.get(), *live.mappings, parasite_range(live));
+  Result<void> armed = live.tracker->protect(pagemap.get(), *live.mappings, parasite_range(live), runs);
   // A range mapped anew is not registered yet; the next look finds that out by the same refusal and registers it.
   if (!armed.ok() && armed.error().os_errno != EPERM) return armed;
   return {};

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <string>
 
+#include "doctor/doctor.h"
 #include "engine/paths.h"
 #include "engine/serve.h"
 
@@ -19,8 +20,7 @@ int doctor(const std::string& state_dir) {
     std::fprintf(stderr, "%s\n", init_binary.error().describe().c_str());
     return 1;
   }
-  (void)state_dir;
-  return 1;
+  return deltabox::run_doctor(state_dir, init_binary.value());
 }
 
 }  // namespace

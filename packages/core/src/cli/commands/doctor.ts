@@ -10,7 +10,14 @@ import { action, jsonOption, type CliContext, type JsonOption } from '../context
 import { renderTable } from '../../text/table.js'
 
 /** One thing that the engine tried, as it prints it: one JSON object per line. */
-const probeSchema = z.object({ name: z.string(), ok: z.boolean(), detail: z.string(), next: z.string().default('') })
+const probeSchema = z.object({
+  name: z.string(),
+  ok: z.boolean(),
+  /** Sandboxes work without what is not required, with less speed or comfort. */
+  required: z.boolean().default(true),
+  detail: z.string(),
+  next: z.string().default(''),
+})
 type Probe = z.output<typeof probeSchema>
 
 /** Every probe does something that takes milliseconds; together they stay far below this. */
@@ -65,7 +72,7 @@ function parseProbes(output: string): Probe[] {
 function renderProbes(probes: readonly Probe[]): string {
   const table = renderTable(
     ['', 'PROBE', 'FOUND'],
-    probes.map(({ name, ok, detail }) => [ok ? 'ok' : 'NO', name, detail]),
+    probes.map(({ name, ok, required, detail }) => [ok ? 'ok' : required ? 'NO' : '--', name, detail]),
   )
   const steps = probes.filter(({ ok, next }) => !ok && next !== '').map(({ name, next }) => `next: ${name}: ${next}`)
   return [table, ...steps].join('\n') + '\n'

@@ -1,0 +1,37 @@
+import { execFile } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import type { Sandbox } from '../../src/index.js'
+
+const readerPath = fileURLToPath(new URL('../reader/reader.py', import.meta.url))
+const MAX_OUTPUT_BYTES = 256 << 20
+
+/** What the independent reader sees of a sandbox: see reader/reader.py. */
+export interface State {
+  readonly processes: Readonly<Record<string, { readonly threads: object; readonly memory: object }>>
+  readonly zombies: readonly number[]
+  readonly files: Readonly<Record<string, object>>
+}
+
+/** Reads a sandbox's whole state from outside, without the engine. */
+export async function readState(sandbox: Sandbox): Promise<State> {
+  const { initPid } = await sandbox.getInfo()
+  return new Promise((resolve, reject) => {
+    execFile(
+      'python3',
+      [readerPath, String(initPid)],
+      { maxBuffer: MAX_OUTPUT_BYTES, encoding: 'utf8' },
+      (error, stdout) => (error === null ? resolve(JSON.parse(stdout) as State) : reject(error)),
+    )
+  })
+}
+
+/** Where two states differ, one line for each difference. */
+export function differences(before: unknown, after: unknown, path = ''): string[] {
+  if (Object.is(before, after)) return []
+  const isTree = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null
+  if (!isTree(before) || !isTree(after)) return [`${path}: ${show(before)} → ${show(after)}`]
+  const keys = new Set([...Object.keys(before), ...Object.keys(after)])
+  return [...keys].flatMap((key) => differences(before[key], after[key], `${path}/${key}`))
+}
+
+const show = (value: unknown) => (JSON.stringify(value) ?? 'nothing').slice(0, 200)

@@ -276,6 +276,7 @@ Guest::Guest() {
   pid_ = HostTid{guest};
   requests_ = std::move(request_write);
   answers_ = std::move(answer_read);
+  REQUIRE(answers());  // its signal handler is in place
 }
 
 Guest::~Guest() {

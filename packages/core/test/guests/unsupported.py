@@ -1,0 +1,60 @@
+"""Holds one thing that a checkpoint does not capture: unsupported.py KIND."""
+
+import mmap
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import guest
+
+held = []
+
+
+def hold(kind):
+    if kind == "shared-file-mapping":
+        with open("mapped", "w+b") as file:
+            file.truncate(4096)
+            held.append(mmap.mmap(file.fileno(), 4096))
+    elif kind == "socket":
+        held.extend(socket.socketpair())
+    elif kind == "eventfd":
+        held.append(os.eventfd(3))
+    elif kind == "eventpoll":
+        held.append(select.epoll())
+    elif kind == "memfd":
+        held.append(os.memfd_create("memory"))
+    elif kind == "deleted-file":
+        held.append(open("deleted", "w"))
+        os.unlink("deleted")
+    elif kind == "shared-memory":
+        held.append(mmap.mmap(-1, 4096))
+    elif kind == "signal":
+        signal.signal(signal.SIGTRAP, signal.SIG_IGN)
+    elif kind == "child":
+        held.append(subprocess.Popen(["sleep", "1000"]))
+    elif kind == "thread":
+        held.append(threading.Event())
+        held.append(threading.Thread(target=held[0].wait))
+        held[1].start()
+
+
+def change(count):
+    kind = sys.argv[1]
+    if kind == "child":
+        held[0].kill()
+        held[0].wait()
+    elif kind == "thread":
+        held[0].set()
+        held[1].join()
+    elif kind == "eventfd":
+        os.close(held[0])
+    open("changed", "w").close()
+
+
+os.chdir("/workspace")
+hold(sys.argv[1])
+guest.serve(change, lambda: None)

@@ -1,0 +1,231 @@
+// Guests: small programs that verify one claim each from inside, first without any checkpoint, then in flavours.
+// GUEST=name runs one guest alone.
+import { readdirSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { expect, test } from 'vitest'
+import { Sandbox, type CommandHandle } from '../../src/index.js'
+import { until, useTestState } from '../support/state.js'
+
+const ROLLBACKS = 10
+const ANSWER_MS = 40_000
+const PAUSE_MS = 100
+
+const state = useTestState()
+const guestsDir = fileURLToPath(new URL('../guests/', import.meta.url))
+const files = readdirSync(guestsDir).filter((name) => name.endsWith('.py'))
+/** Those that the flavours run; the others have tests of their own. */
+const guests = files
+  .map((name) => name.replace('.py', ''))
+  .filter((name) => !['guest', 'sleep', 'unsupported'].includes(name))
+  .filter((name) => process.env['GUEST'] === undefined || name === process.env['GUEST'])
+const isAboutTasks = (name: string) => name.startsWith('tasks_')
+
+class Guest {
+  private constructor(
+    readonly name: string,
+    readonly command: CommandHandle,
+  ) {}
+
+  static async start(sandbox: Sandbox, name: string, args: string[] = []): Promise<Guest> {
+    const argv = ['python3', '-u', `/root/guests/${name}.py`, ...args]
+    const command = await sandbox.commands.run(argv, { background: true })
+    const guest = new Guest(name, command)
+    await guest.#until('READY', 0)
+    return guest
+  }
+
+  async change(): Promise<void> {
+    const from = this.command.stdout.length
+    await this.command.sendStdin('change\n')
+    expect(await this.#until('(CHANGED|not ok: .*)\n', from), this.name).toBe('CHANGED\n')
+  }
+
+  /** "ok", or why not. */
+  async verdict(): Promise<string> {
+    const from = this.command.stdout.length
+    await this.command.sendStdin('verify\n')
+    return (await this.#until('(ok|not ok: .*)\n', from)).trim()
+  }
+
+  async #until(pattern: string, from: number): Promise<string> {
+    const find = () => new RegExp(pattern).exec(this.command.stdout.slice(from))?.[0]
+    try {
+      await until('an answer', () => find() !== undefined || !this.command.isRunning, ANSWER_MS)
+    } catch {
+      return 'no answer'
+    }
+    return find() ?? `ended: ${this.command.stderr.slice(-500)}`
+  }
+}
+
+async function createWithGuests(): Promise<Sandbox> {
+  const sandbox = await Sandbox.create({ workspace: state.workspace })
+  for (const name of files) {
+    await sandbox.files.write(`/root/guests/${name}`, readFileSync(`${guestsDir}${name}`, 'utf8'))
+  }
+  return sandbox
+}
+
+const startAll = (sandbox: Sandbox, names: string[]) => Promise.all(names.map((name) => Guest.start(sandbox, name)))
+const changeAll = (all: Guest[]) => Promise.all(all.map((guest) => guest.change()))
+
+/** The guests whose verdict is not ok, with the verdict. */
+async function failures(all: Guest[]): Promise<string[]> {
+  const verdicts = await Promise.all(all.map(async (guest) => `${guest.name}: ${await guest.verdict()}`))
+  return verdicts.filter((line) => !line.endsWith(': ok'))
+}
+
+const namesOf = (lines: string[]) => lines.map((line) => line.replace(/: .*/s, ''))
+
+test('without a checkpoint: each guest holds when nothing changed, and notices the change', async () => {
+  await using sandbox = await createWithGuests()
+  expect(await failures(await startAll(sandbox, guests))).toEqual([])
+  const changed = await startAll(sandbox, guests)
+  await changeAll(changed)
+  expect(namesOf(await failures(changed))).toEqual(guests)
+})
+
+test.each(guests)('alone, once: %s', async (name) => {
+  await using sandbox = await createWithGuests()
+  const all = await startAll(sandbox, [name])
+  const checkpoint = await sandbox.checkpoint()
+  await changeAll(all)
+  const done = await sandbox.rollback(checkpoint)
+  expect(done.notRestored).toEqual([])
+  expect(await failures(all)).toEqual([])
+})
+
+test('all together, ten rollbacks', async () => {
+  await using sandbox = await createWithGuests()
+  const all = await startAll(sandbox, guests)
+  const checkpoint = await sandbox.checkpoint()
+  for (let round = 1; round <= ROLLBACKS; round++) {
+    await changeAll(all)
+    expect((await sandbox.rollback(checkpoint, { redo: round % 3 === 0 })).notRestored, `round ${round}`).toEqual([])
+    expect(await failures(all), `round ${round}`).toEqual([])
+    await sandbox.rollback(checkpoint, { redo: false })
+  }
+})
+
+test('all together, to the grandparent, through every generation', async () => {
+  await using sandbox = await createWithGuests()
+  const all = await startAll(sandbox, guests)
+  await sandbox.checkpoint({ name: 'grandparent' })
+  await sandbox.checkpoint({ name: 'same' })
+  await changeAll(all)
+  await sandbox.checkpoint({ name: 'parent' })
+  await changeAll(all)
+  await sandbox.checkpoint({ name: 'child' })
+  await changeAll(all)
+  await sandbox.rollback('grandparent')
+  expect(await failures(all)).toEqual([])
+  await sandbox.rollback('same')
+  expect(await failures(all)).toEqual([])
+})
+
+test('all together, from sibling to sibling', async () => {
+  const names = guests.filter((name) => !isAboutTasks(name))
+  await using sandbox = await createWithGuests()
+  const all = await startAll(sandbox, names)
+  await sandbox.checkpoint({ name: 'root' })
+  await changeAll(all)
+  await sandbox.checkpoint({ name: 'changed' })
+  await sandbox.rollback('root')
+  await sandbox.checkpoint({ name: 'unchanged' })
+  for (let round = 1; round <= 3; round++) {
+    await sandbox.rollback('changed')
+    expect(namesOf(await failures(all)), `round ${round}`).toEqual(names)
+    await sandbox.rollback('unchanged')
+    expect(await failures(all), `round ${round}`).toEqual([])
+  }
+})
+
+test('what a command printed is never taken back', async () => {
+  await using sandbox = await createWithGuests()
+  const bash = await sandbox.commands.run(['bash', '--norc'], { background: true })
+  await bash.sendStdin('echo before\n')
+  await until('the first line', () => bash.stdout === 'before\n')
+  const checkpoint = await sandbox.checkpoint()
+  await bash.sendStdin('echo after\n')
+  await until('the second line', () => bash.stdout === 'before\nafter\n')
+  await sandbox.rollback(checkpoint)
+  await bash.sendStdin('echo again\n')
+  await until('the third line', () => bash.stdout === 'before\nafter\nagain\n')
+})
+
+const pause = () => new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
+
+test('a sleep of 2 s with a checkpoint every 100 ms ends', async () => {
+  await using sandbox = await createWithGuests()
+  const sleeper = await Guest.start(sandbox, 'sleep')
+  for (let count = 0; count < 15; count++) {
+    await sandbox.checkpoint()
+    await pause()
+  }
+  expect(await sleeper.verdict()).toBe('ok')
+})
+
+test('a rollback into a sleep that several checkpoints interrupted goes on sleeping, and ends', async () => {
+  await using sandbox = await createWithGuests()
+  const sleeper = await Guest.start(sandbox, 'sleep')
+  const names = ['first', 'second', 'third']
+  for (const name of names) {
+    await sandbox.checkpoint({ name })
+    await pause()
+  }
+  await sleeper.change()
+  for (const name of names) {
+    await sandbox.rollback(name)
+    expect(await sleeper.verdict(), name).toBe('ok')
+  }
+})
+
+test.each(['shared-file-mapping', 'signal'])('a checkpoint refuses what it can not keep: %s', async (kind) => {
+  await using sandbox = await createWithGuests()
+  const guest = await Guest.start(sandbox, 'unsupported', [kind])
+  await expect(sandbox.checkpoint()).rejects.toMatchObject({
+    code: 'UNSUPPORTED',
+    data: { details: [{ pid: guest.command.pid, kind }] },
+  })
+  expect((await sandbox.listCheckpoints()).checkpoints).toEqual([])
+  await guest.change()
+  expect(await sandbox.files.read('/workspace/changed')).toBe('')
+})
+
+test.each(['socket', 'eventfd', 'eventpoll', 'memfd', 'deleted-file', 'shared-memory'])(
+  'a checkpoint reports what it does not keep, and strict refuses: %s',
+  async (kind) => {
+    await using sandbox = await createWithGuests()
+    const guest = await Guest.start(sandbox, 'unsupported', [kind])
+    const notice = { pid: guest.command.pid, kind }
+    const refused = sandbox.checkpoint({ strict: true })
+    await expect(refused).rejects.toMatchObject({ code: 'STRICT' })
+    expect((await sandbox.listCheckpoints()).checkpoints).toEqual([])
+    const checkpoint = await sandbox.checkpoint()
+    expect(checkpoint.warnings).toContainEqual(expect.objectContaining(notice))
+    await guest.change()
+    await sandbox.rollback(checkpoint)
+    await expect(sandbox.files.read('/workspace/changed')).rejects.toMatchObject({ code: 'NOT_FOUND' })
+    expect(await guest.verdict()).toBe('ok')
+  },
+)
+
+test('a strict rollback that could not restore everything changes nothing', async () => {
+  await using sandbox = await createWithGuests()
+  const guest = await Guest.start(sandbox, 'unsupported', ['eventfd'])
+  const checkpoint = await sandbox.checkpoint()
+  await guest.change()
+  await expect(sandbox.rollback(checkpoint, { strict: true })).rejects.toMatchObject({ code: 'STRICT' })
+  expect(await sandbox.files.read('/workspace/changed')).toBe('')
+  expect((await sandbox.rollback(checkpoint)).notRestored).toMatchObject([{ pid: guest.command.pid, kind: 'eventfd' }])
+})
+
+test.each(['child', 'thread'])('a rollback refuses to bring back what ended: %s', async (kind) => {
+  await using sandbox = await createWithGuests()
+  const guest = await Guest.start(sandbox, 'unsupported', [kind])
+  const checkpoint = await sandbox.checkpoint()
+  await guest.change()
+  await expect(sandbox.rollback(checkpoint)).rejects.toMatchObject({ code: 'DEAD_PROCESS' })
+  expect(await sandbox.files.read('/workspace/changed')).toBe('')
+  expect(await guest.verdict()).toBe('ok')
+})

@@ -67,7 +67,13 @@ Error os_error_from(int error_number, std::string_view operation, std::string_vi
   switch (error_number) {
     case EPERM:
     case EACCES:
+    case EROFS:
       error.code = Code::kPermissionDenied;
+      break;
+    case EISDIR:
+    case ENAMETOOLONG:
+    case ELOOP:
+      error.code = Code::kInvalidArgument;
       break;
     case ENOENT:
       error.code = Code::kNotFound;

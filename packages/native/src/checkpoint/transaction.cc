@@ -86,10 +86,15 @@ std::vector<VolumeView> SandboxState::volume_views(const std::vector<bool>& seal
   return views;
 }
 
-// In M0. A staged seal is of use only while the live overlay is the one that it was made for.
-Result<void> SandboxState::stage_seal(std::size_t volume) {
+// A staged seal is of use only while the live overlay is the one that it was made for.
+bool SandboxState::seal_is_staged(std::size_t volume) const {
   const std::optional<StagedOverlay>& standby = standby_[volume];
-  if (standby && standby->stack->back() == volumes_[volume].writable_layer()) return {};
+  return standby && standby->stack->back() == volumes_[volume].writable_layer();
+}
+
+// In M0.
+Result<void> SandboxState::stage_seal(std::size_t volume) {
+  if (seal_is_staged(volume)) return {};
   standby_[volume] = TRY(volumes_[volume].stage_seal(layers_));
   return {};
 }
@@ -137,28 +142,30 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   record.parts.freeze_us = freeze_us;
   record.freeze_attempts = freeze.attempts();
   Stopwatch watch;
-  std::vector<std::shared_ptr<const Layer>> sealed;
+  // All that may fail for want of space or memory comes before the first switch.
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
-    if (!changed[index]) continue;
-    if (!standby_[index] || standby_[index]->stack->back() != volumes_[index].writable_layer()) {
-      // It was first written between the staging and the freeze.
-      TRY(namespaces_.enter_m0());
-      TRY(stage_seal(index));
-      TRY(namespaces_.enter_m1());
-    }
-    sealed.push_back(volumes_[index].writable_layer());
-    StagedOverlay staged = std::move(*standby_[index]);
-    standby_[index].reset();
-    TRY(switch_volume(index, std::move(staged)));
+    if (!changed[index] || seal_is_staged(index)) continue;
+    // It was first written between the staging and the freeze.
+    TRY(namespaces_.enter_m0());
+    TRY(stage_seal(index));
   }
+  TRY(namespaces_.enter_m1());
+  std::vector<std::shared_ptr<const Layer>> sealed;
+  Result<void> outcome = seal_changed(changed, sealed);
   record.parts.switch_us = watch.lap_us();
   record.changed_volumes = sealed.size();
-  if (!sealed.empty()) {
-    std::vector<Notice> failures =
-        TRY(rehome(capture, *image, changed, namespaces_.m1_root.get(), namespaces_.self_fd_dir.get()));
-    record.warnings.insert(record.warnings.end(), failures.begin(), failures.end());
+  if (outcome.ok() && !sealed.empty()) {
+    Result<std::vector<Notice>> failures =
+        rehome(capture, *image, changed, namespaces_.m1_root.get(), namespaces_.self_fd_dir.get());
+    if (failures.ok()) {
+      record.warnings.insert(record.warnings.end(), failures.value().begin(), failures.value().end());
+    } else {
+      outcome = failures.release_error();
+    }
   }
   record.parts.reopen_us = watch.lap_us();
+  // A task that still has a way to the sealed layer must not run on.
+  if (!outcome.ok()) return end_everything(freeze, outcome.release_error(), "the checkpoint");
   TRY(capture.release());
   freeze.thaw();
   record.parts.thaw_us = watch.lap_us();
@@ -172,11 +179,23 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   return &tree_.commit(std::move(record));
 }
 
-Error SandboxState::end_everything(Freeze& freeze, Error cause, const std::string& target) {
+Result<void> SandboxState::seal_changed(const std::vector<bool>& changed,
+                                        std::vector<std::shared_ptr<const Layer>>& sealed) {
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    if (!changed[index]) continue;
+    sealed.push_back(volumes_[index].writable_layer());
+    StagedOverlay staged = std::move(*standby_[index]);
+    standby_[index].reset();
+    TRY(switch_volume(index, std::move(staged)));
+  }
+  return {};
+}
+
+Error SandboxState::end_everything(Freeze& freeze, Error cause, const std::string& call) {
   for (const FrozenProcess& process : freeze.processes()) ::kill(process.pid.value, SIGKILL);
   freeze.thaw();
   Error error = std::move(cause);
-  error.message = "the rollback to " + target + " failed half way (" + error.describe() +
+  error.message = call + " failed half way (" + error.describe() +
                   "); all processes of the sandbox were ended, so that none runs in a mixed state";
   error.next_step = "Roll back to a checkpoint without processes, or create a new sandbox; please report this.";
   return error;
@@ -273,7 +292,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   Result<void> applied = apply_rollback(freeze, capture, *live, target, staged, outcome);
   if (!applied.ok()) {
     if (options.redo) tree_.commit(std::move(safety));
-    return end_everything(freeze, applied.release_error(), target.id);
+    return end_everything(freeze, applied.release_error(), "the rollback to " + target.id);
   }
   Stopwatch watch;
   freeze.thaw();

@@ -72,12 +72,15 @@ class SandboxState {
   explicit SandboxState(SandboxNamespaces namespaces);
   std::vector<VolumeView> volume_views(const std::vector<bool>& sealing) const;
   std::vector<bool> changed_volumes() const;
+  bool seal_is_staged(std::size_t volume) const;
   Result<void> stage_seal(std::size_t volume);
+  // Switches all changed volumes to their staged seals; `sealed` gets the layers, up to the one that failed.
+  Result<void> seal_changed(const std::vector<bool>& changed, std::vector<std::shared_ptr<const Layer>>& sealed);
   Result<void> switch_volume(std::size_t volume, StagedOverlay staged);
   Checkpoint make_record(CaptureResult captured) const;
   Result<void> apply_rollback(Freeze& freeze, TreeCapture& capture, const TreeImage& live, const Checkpoint& target,
                               std::vector<std::optional<StagedOverlay>>& staged, RollbackOutcome& outcome);
-  Error end_everything(Freeze& freeze, Error cause, const std::string& target);
+  Error end_everything(Freeze& freeze, Error cause, const std::string& call);
 
   SandboxNamespaces namespaces_;
   LayerStore layers_;

@@ -55,6 +55,7 @@ void DescriptorReader::begin(std::vector<VolumeView> volumes, const BoundaryPipe
   image_ = image;
   met_.clear();
   met_pipes_.clear();
+  std::erase_if(handles_, [](const auto& entry) { return entry.second.expired(); });
 }
 
 std::vector<int> DescriptorReader::open_fds(HostTid pid, Error* failure) const {
@@ -107,8 +108,10 @@ Result<Description> DescriptorReader::describe(const UniqueFd& duplicate) {
     description.type = kind == S_IFDIR ? "directory" : "file";
     description.path = link;
     constexpr std::string_view kDeleted = " (deleted)";
-    if (info.stx_nlink == 0 && link.ends_with(kDeleted)) {
+    // A file may be called so; then it is there under this name.
+    if (link.ends_with(kDeleted) && (info.stx_nlink == 0 || ::access(link.c_str(), F_OK) != 0)) {
       description.deleted = true;
+      description.has_other_links = kind == S_IFREG && info.stx_nlink > 0;
       description.path.resize(link.size() - kDeleted.size());
     }
     for (std::size_t index = 0; index < volumes_.size(); ++index) {
@@ -139,6 +142,43 @@ Result<Description> DescriptorReader::describe(const UniqueFd& duplicate) {
   return description;
 }
 
+// What of a descriptor a checkpoint does not hold, in words. Refuses what would break a sealed layer.
+Result<void> DescriptorReader::warn_of_limits(HostTid pid, int fd, const Description& description,
+                                              const ProcessImage& process, std::vector<Notice>& warnings) const {
+  const std::string name = "descriptor " + std::to_string(fd);
+  const auto warn = [&](const std::string& kind, const std::string& reason) {
+    warnings.push_back({process.pid.value, kind, name + ": " + reason});
+  };
+  if (description.kind == DescriptionKind::kOther) {
+    const bool has_path = description.type == "socket" || description.type == "fifo";
+    warn(description.type, std::string("kept as it is while it stays open, its state is not captured") +
+                               (has_path ? "; a path that leads to it stops to do so when its volume is sealed" : ""));
+    return {};
+  }
+  if (description.kind != DescriptionKind::kFile) return {};
+  const bool sealing = description.volume >= 0 && volumes_[static_cast<std::size_t>(description.volume)].sealing;
+  if (description.deleted) {
+    if (sealing && description.has_other_links && (description.status_flags & O_ACCMODE) != O_RDONLY) {
+      Error error = make_error(Code::kUnsupported,
+                               "process " + std::to_string(process.pid.value) + " has " + description.path +
+                                   " open for writing, whose name was removed while other links remain",
+                               "Close the file (or end the process), then try again.");
+      error.details.push_back({process.pid.value, "deleted-file", name + ": " + description.path});
+      return error;
+    }
+    warn("deleted-file", description.path + ": kept as it is while it stays open, its contents are not captured");
+    return {};
+  }
+  if (!sealing || description.type != "file") return {};
+  // The description is opened anew on the sealed volume's next overlay, and its locks stay behind.
+  const Result<std::string> info =
+      sys::read_file_at(proc_fd_, std::to_string(pid.value) + "/fdinfo/" + std::to_string(fd), 1u << 20);
+  if (info.ok() && info.value().find("\nlock:") != std::string::npos) {
+    warn("lock", description.path + ": its lock is released by the seal");
+  }
+  return {};
+}
+
 Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage& process,
                                             std::vector<Notice>& warnings) {
   for (DescriptorSlot& slot : process.descriptors) {
@@ -155,15 +195,7 @@ Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage
     if (shared) continue;
     slot.description = static_cast<std::uint32_t>(image_->descriptions.size());
     met_.emplace(key, Met{pid, slot.fd, slot.description});
-    if (description.kind == DescriptionKind::kOther) {
-      warnings.push_back(
-          {process.pid.value, description.type,
-           "descriptor " + std::to_string(slot.fd) + ": kept as it is while it stays open, its state is not captured"});
-    } else if (description.deleted) {
-      warnings.push_back({process.pid.value, "deleted-file",
-                          "descriptor " + std::to_string(slot.fd) + " (" + description.path +
-                              "): kept as it is while it stays open, its contents are not captured"});
-    }
+    TRY(warn_of_limits(pid, slot.fd, description, process, warnings));
     if (description.kind == DescriptionKind::kPipe) {
       const auto known = std::find_if(met_pipes_.begin(), met_pipes_.end(),
                                       [&](const MetPipe& pipe) { return pipe.handle == description.pipe; });
@@ -205,13 +237,19 @@ Result<void> DescriptorReader::read_pipe_contents() {
   return {};
 }
 
-Result<void> replace_pipe_contents(int self_fd_dir, int pipe, const std::string& bytes) {
+Result<void> replace_pipe_contents(int self_fd_dir, const PipeContents& wanted) {
+  const int pipe = wanted.pipe->path_fd.get();
+  const std::string& bytes = wanted.bytes;
   UniqueFd read_end = TRY(reopen(self_fd_dir, pipe, O_RDONLY | O_NONBLOCK));
   char sink[65536];
   while (::read(read_end.get(), sink, sizeof sink) > 0) {
   }
   if (bytes.empty()) return {};
   UniqueFd write_end = TRY(reopen(self_fd_dir, pipe, O_WRONLY | O_NONBLOCK));
+  if (::fcntl(write_end.get(), F_GETPIPE_SZ) < wanted.capacity_bytes &&
+      ::fcntl(write_end.get(), F_SETPIPE_SZ, wanted.capacity_bytes) < 0) {
+    return os_error("fcntl", "F_SETPIPE_SZ");
+  }
   return sys::write_all(write_end.get(), bytes.data(), bytes.size());
 }
 

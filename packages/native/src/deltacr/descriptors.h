@@ -48,6 +48,8 @@ class DescriptorReader {
     std::shared_ptr<const PipeHandle> handle;
     UniqueFd duplicate;
   };
+  Result<void> warn_of_limits(HostTid pid, int fd, const Description& description, const ProcessImage& process,
+                              std::vector<Notice>& warnings) const;
   Result<Description> describe(const UniqueFd& duplicate);
   Result<std::shared_ptr<const PipeHandle>> handle_of(const UniqueFd& duplicate, std::uint64_t inode);
 
@@ -68,7 +70,7 @@ class DescriptorReader {
 // Opens another descriptor of the file behind `fd`, through its magic link: a new description of the same inode.
 Result<UniqueFd> reopen(int self_fd_dir, int fd, int flags);
 
-// Empties the pipe and fills it with `bytes`. `pipe` is any descriptor of it.
-Result<void> replace_pipe_contents(int self_fd_dir, int pipe, const std::string& bytes);
+// Empties the pipe and fills it with what it held.
+Result<void> replace_pipe_contents(int self_fd_dir, const PipeContents& wanted);
 
 }  // namespace deltabox

@@ -20,7 +20,8 @@ static_assert(offsetof(Call, result) == 56);
 inline constexpr std::uint64_t kCodeBytes = 128;
 inline constexpr std::uint64_t kCallsOffset = kCodeBytes;
 inline constexpr std::size_t kMaxCalls = 254;
-inline constexpr std::uint64_t kBufferOffset = 4 * std::uint64_t{4096};  // behind the calls: results larger than a register
+inline constexpr std::uint64_t kBufferOffset =
+    4 * std::uint64_t{4096};  // behind the calls: results larger than a register
 inline constexpr std::uint64_t kBufferBytes = 4 * std::uint64_t{4096};
 inline constexpr std::uint64_t kMappingBytes = kBufferOffset + kBufferBytes;
 static_assert(kCallsOffset + kMaxCalls * sizeof(Call) <= kBufferOffset);

@@ -352,13 +352,19 @@ Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, con
     TRY(set_descriptor_flag(*context.capture->find(flag.process), flag.fd, flag.close_on_exec));
   for (const DescriptionAdjust& adjust : plan.adjust) {
     const HeldProcess* held = context.capture->find(adjust.process);
-    TRY(adjust_description(target.descriptions[adjust.description], held->live->pidfd.get(), adjust.fd));
+    const Description& wanted = target.descriptions[adjust.description];
+    const Result<void> adjusted = adjust_description(wanted, held->live->pidfd.get(), adjust.fd);
+    if (!adjusted.ok()) {
+      outcome.not_restored.push_back({held->live->inside.value, wanted.type,
+                                      "descriptor " + std::to_string(adjust.fd) + ": " + adjusted.error().describe()});
+    }
   }
   for (const PipeContents& wanted : target.pipes) {
     const auto present = std::find_if(live.pipes.begin(), live.pipes.end(),
                                       [&](const PipeContents& pipe) { return pipe.pipe == wanted.pipe; });
     if (present != live.pipes.end() && present->bytes == wanted.bytes) continue;
-    TRY(replace_pipe_contents(context.self_fd_dir, wanted.pipe->path_fd.get(), wanted.bytes));
+    const Result<void> refilled = replace_pipe_contents(context.self_fd_dir, wanted);
+    if (!refilled.ok()) outcome.not_restored.push_back({0, "pipe", "its contents: " + refilled.error().describe()});
   }
   return {};
 }

@@ -122,7 +122,8 @@ Result<void> adjust_description(const Description& wanted, int pidfd, int fd) {
     if (::fcntl(duplicate.get(), F_SETFL, wanted.status_flags & kSettableFlags) != 0)
       return os_error("fcntl", "F_SETFL");
   }
-  if (wanted.kind == DescriptionKind::kFile && ::lseek(duplicate.get(), wanted.offset, SEEK_SET) < 0) {
+  if (wanted.kind == DescriptionKind::kFile && wanted.offset >= 0 &&
+      ::lseek(duplicate.get(), wanted.offset, SEEK_SET) < 0) {
     return os_error("lseek", wanted.path);
   }
   return {};
@@ -227,6 +228,9 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
       if (!opened.contains(slot.description)) {
         Result<UniqueFd> file = open_description(description, m1_root, self_fd_dir);
         if (!file.ok()) {
+          // Reading the sealed layer on is harmless, writing it is not.
+          if ((description.status_flags & O_ACCMODE) != O_RDONLY || description.type == "directory")
+            return file.error();
           failures.push_back({process.pid.value, description.type,
                               "descriptor " + std::to_string(slot.fd) + ": " + file.error().describe()});
           opened[slot.description] = UniqueFd();

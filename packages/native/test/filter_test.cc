@@ -146,6 +146,27 @@ TEST_CASE("clone makes no namespaces, and threads that share everything") {
   }
 }
 
+TEST_CASE("a process shares neither descriptor table nor, beyond vfork, memory") {
+  CHECK(answer(SYS_clone, CLONE_FILES | SIGCHLD) == kEperm);
+  CHECK(answer(SYS_clone, CLONE_VM | SIGCHLD) == kEperm);
+  CHECK(answer(SYS_clone, CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD) == kEperm);
+  CHECK(answer(SYS_clone, CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD) == SECCOMP_RET_ALLOW);
+  CHECK(answer(SYS_vfork) == SECCOMP_RET_ALLOW);
+}
+
+TEST_CASE("close_range closes and does not split the table") {
+  seccomp_data data{};
+  data.nr = SYS_close_range;
+  data.arch = AUDIT_ARCH_X86_64;
+  CHECK(interpret(data) == SECCOMP_RET_ALLOW);
+  data.args[2] = 4;  // CLOSE_RANGE_CLOEXEC
+  CHECK(interpret(data) == SECCOMP_RET_ALLOW);
+  data.args[2] = filter::kCloseRangeUnshare;
+  CHECK(interpret(data) == kEperm);
+  data.args[2] = filter::kCloseRangeUnshare | 4;
+  CHECK(interpret(data) == kEperm);
+}
+
 TEST_CASE("nothing types into a terminal, whatever the upper half of the request says") {
   for (const std::uint64_t request : {filter::kTiocsti, filter::kTioclinux}) {
     CHECK(answer(SYS_ioctl, 0, request) == kEperm);

@@ -41,6 +41,27 @@ TEST_CASE("a rollback restarts a call in full where the restart block may be ano
   CHECK(result_of(registers_to_roll_back(stopped_in(SYS_read, kRestartSys), false)) == kRestartSys);
 }
 
+TEST_CASE("a call that was restarted before is started under its own number, or ends as interrupted") {
+  const ptrace::Registers restarted = stopped_in(SYS_restart_syscall, kRestartBlock);
+  CHECK(is_restarted_call(restarted));
+  CHECK_FALSE(is_restarted_call(stopped_in(SYS_nanosleep, kRestartBlock)));
+  CHECK_FALSE(is_restarted_call(stopped_in(SYS_restart_syscall, 0)));
+  const ptrace::Registers known = registers_to_roll_back(restarted, false, SYS_poll);
+  CHECK(static_cast<long>(known.orig_rax) == SYS_poll);
+  CHECK(result_of(known) == kRestartNoHandler);
+  const ptrace::Registers unknown = registers_to_roll_back(restarted, false);
+  CHECK(static_cast<long>(unknown.orig_rax) == -1);
+  CHECK(result_of(unknown) == -EINTR);
+  CHECK(result_of(registers_to_go_on(restarted, false)) == kRestartBlock);
+}
+
+TEST_CASE("the number of a call with a time-out is known while the registers still say it") {
+  CHECK(timed_call_number(stopped_in(SYS_nanosleep, kRestartBlock)) == SYS_nanosleep);
+  CHECK(timed_call_number(stopped_in(SYS_restart_syscall, kRestartBlock)) == -1);
+  CHECK(timed_call_number(stopped_in(SYS_read, kRestartSys)) == -1);
+  CHECK(timed_call_number(stopped_in(-1, kRestartBlock)) == -1);
+}
+
 TEST_CASE("no program sees an interruption of epoll_wait that never was") {
   for (const long call : {SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_rt_sigtimedwait}) {
     CAPTURE(call);

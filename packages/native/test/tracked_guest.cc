@@ -40,6 +40,14 @@ std::vector<ChangedRun> TrackedGuest::look(LiveProcess& process) {
   std::vector<ChangedRun> runs =
       must(process.tracker->changes(map.get(), *list, parasite_range(process), process.pages));
   must(process.tracker->protect(map.get(), *list, parasite_range(process), runs));
+  // The tracker finds dropped pages by what is held; which bytes is all one to it.
+  std::vector<PageUpdate> held;
+  for (const ChangedRun& run : runs) {
+    for (std::uint64_t address = run.range.start; address < run.range.end; address += kPageSize) {
+      held.push_back({address >> kPageShift, run.dropped ? std::nullopt : std::optional<PageId>(kZeroPage)});
+    }
+  }
+  process.pages = PageMap::updated(process.pages, held, store);
   return runs;
 }
 

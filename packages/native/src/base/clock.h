@@ -21,17 +21,15 @@ inline std::uint64_t unix_time_ms() {
 // Measures laps: each lap_us() is the time since the previous one.
 class Stopwatch {
  public:
-  Stopwatch() : start_ns_(monotonic_ns()), lap_ns_(start_ns_) {}
+  Stopwatch() : lap_ns_(monotonic_ns()) {}
   double lap_us() {
     const std::uint64_t now_ns = monotonic_ns();
     const double us = static_cast<double>(now_ns - lap_ns_) / 1000.0;
     lap_ns_ = now_ns;
     return us;
   }
-  double total_us() const { return static_cast<double>(monotonic_ns() - start_ns_) / 1000.0; }
 
  private:
-  std::uint64_t start_ns_;
   std::uint64_t lap_ns_;
 };
 

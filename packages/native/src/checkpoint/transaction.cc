@@ -2,7 +2,6 @@
 
 #include <sys/stat.h>
 
-#include <csignal>
 #include <set>
 
 #include "base/clock.h"
@@ -10,6 +9,7 @@
 #include "reconcile/descriptor_io.h"
 #include "reconcile/plan.h"
 #include "reconcile/preview.h"
+#include "sandbox/skeleton.h"
 #include "sys/files.h"
 #include "tracee/proc_files.h"
 
@@ -100,7 +100,7 @@ Result<void> SandboxState::stage_seal(std::size_t volume) {
 }
 
 Result<void> SandboxState::switch_volume(std::size_t volume, StagedOverlay staged) {
-  parked_.push_back(TRY(volumes_[volume].switch_to(std::move(staged), namespaces_.m1_root.get())));
+  parked_.push_back(TRY(volumes_[volume].switch_to(std::move(staged), namespaces_.m1_root.get(), kParkingPoint + 1)));
   return {};
 }
 
@@ -165,7 +165,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   }
   record.parts.reopen_us = watch.lap_us();
   // A task that still has a way to the sealed layer must not run on.
-  if (!outcome.ok()) return end_everything(freeze, outcome.release_error(), "the checkpoint");
+  if (!outcome.ok()) return end_everything(freeze, capture, outcome.release_error(), "the checkpoint");
   TRY(capture.release());
   freeze.thaw();
   record.parts.thaw_us = watch.lap_us();
@@ -191,9 +191,9 @@ Result<void> SandboxState::seal_changed(const std::vector<bool>& changed,
   return {};
 }
 
-Error SandboxState::end_everything(Freeze& freeze, Error cause, const std::string& call) {
-  for (const FrozenProcess& process : freeze.processes()) ::kill(process.pid.value, SIGKILL);
-  freeze.thaw();
+Error SandboxState::end_everything(Freeze& freeze, TreeCapture& capture, Error cause, const std::string& call) {
+  capture.abandon();
+  freeze.end_all();
   Error error = std::move(cause);
   error.message = call + " failed half way (" + error.describe() +
                   "); all processes of the sandbox were ended, so that none runs in a mixed state";
@@ -292,7 +292,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   Result<void> applied = apply_rollback(freeze, capture, *live, target, staged, outcome);
   if (!applied.ok()) {
     if (options.redo) tree_.commit(std::move(safety));
-    return end_everything(freeze, applied.release_error(), "the rollback to " + target.id);
+    return end_everything(freeze, capture, applied.release_error(), "the rollback to " + target.id);
   }
   Stopwatch watch;
   freeze.thaw();

@@ -80,7 +80,7 @@ class SandboxState {
   Checkpoint make_record(CaptureResult captured) const;
   Result<void> apply_rollback(Freeze& freeze, TreeCapture& capture, const TreeImage& live, const Checkpoint& target,
                               std::vector<std::optional<StagedOverlay>>& staged, RollbackOutcome& outcome);
-  Error end_everything(Freeze& freeze, Error cause, const std::string& call);
+  Error end_everything(Freeze& freeze, TreeCapture& capture, Error cause, const std::string& call);
 
   SandboxNamespaces namespaces_;
   LayerStore layers_;

@@ -55,6 +55,11 @@ void TreeCapture::forget(Incarnation incarnation) {
   held_.erase(found);
 }
 
+void TreeCapture::abandon() {
+  for (HeldProcess& held : held_) held.session.abandon();
+  held_.clear();
+}
+
 Result<void> TreeCapture::release() {
   Result<void> outcome;
   for (HeldProcess& held : held_) {
@@ -152,8 +157,9 @@ Result<void> TreeCapture::capture_process(HeldProcess& held, CaptureResult& resu
   LiveProcess& live = *held.live;
   ProcessImage image;
   std::shared_ptr<const MappingList> mappings = TRY(list_mappings(proc_fd_, live.pid, live.mappings));
-  TRY(ensure_parasite(held, mappings));
+  // Before anything runs in it: a run ends by SIGTRAP, which the kernel would reset where it is ignored.
   TRY(check_supported(*held.frozen, live, *mappings, image, result.warnings));
+  TRY(ensure_parasite(held, mappings));
   Error failure;
   const std::vector<int> fds = descriptors_.open_fds(live.pid, &failure);
   if (!failure.operation.empty()) return failure;

@@ -4,7 +4,8 @@
 // move working directories and descriptors to the new overlays, and a rollback can reconcile, without a second set-up.
 //
 // What can't be captured at all fails the capture before anything changes (unsupported: a process with its own seccomp
-// filter, writable shared mappings of a volume's files). What is captured in part is a warning.
+// filter or an ignored SIGTRAP, shared mappings of files on a volume that is being sealed). What is captured in part is
+// a warning.
 #pragma once
 
 #include <memory>
@@ -51,6 +52,8 @@ class TreeCapture {
   HeldProcess* find(Incarnation incarnation);
   // A process that the engine ended while it was held.
   void forget(Incarnation incarnation);
+  // All held processes are about to be ended; nothing is put back.
+  void abandon();
   // Puts registers and masks back.
   Result<void> release();
 

@@ -92,10 +92,25 @@ Result<void> read_thread(parasite::Session& session, const parasite::Site& site,
   return {};
 }
 
-Result<ThreadImage> describe_registers(parasite::Session& session, const FrozenThread& frozen) {
+// Which timed call the thread sleeps in. Once restarted the kernel names it restart_syscall(2), so its number is kept
+// from the first stop; instruction and stack pointer tell that the thread is still in it.
+std::int64_t remember_timed_call(LiveProcess& live, HostTid tid, const ptrace::Registers& registers) {
+  const std::int64_t number = timed_call_number(registers);
+  if (number >= 0) {
+    live.timed_calls[tid] = {registers.rip, registers.rsp, number};
+    return number;
+  }
+  const auto known = live.timed_calls.find(tid);
+  const bool same = known != live.timed_calls.end() && is_restarted_call(registers) &&
+                    known->second.instruction == registers.rip && known->second.stack == registers.rsp;
+  return same ? known->second.number : -1;
+}
+
+Result<ThreadImage> describe_registers(parasite::Session& session, LiveProcess& live, const FrozenThread& frozen) {
   ThreadImage thread;
   thread.tid = frozen.tid;
   thread.registers = session.registers();
+  thread.timed_call = remember_timed_call(live, frozen.tid, thread.registers);
   thread.signal_mask = session.signal_mask();
   thread.extended_state = TRY(ptrace::extended_state(frozen.tid));
   if (frozen.held_signal) thread.pending.push_back(*frozen.held_signal);
@@ -118,11 +133,11 @@ bool signal_waiting(const ThreadImage& thread, const std::vector<siginfo_t>& gro
          std::any_of(group_pending.begin(), group_pending.end(), unblocked);
 }
 
-Result<void> describe_process(parasite::Session& leader, const LiveProcess& live, const FrozenProcess& frozen,
+Result<void> describe_process(parasite::Session& leader, LiveProcess& live, const FrozenProcess& frozen,
                               const std::vector<int>& fds, ProcessImage& image) {
   const parasite::Site& site = live.site;
   // Registers and the signal queue before any run: a run replaces the stop in which they were found.
-  image.threads.push_back(TRY(describe_registers(leader, frozen.threads.front())));
+  image.threads.push_back(TRY(describe_registers(leader, live, frozen.threads.front())));
   image.pending = TRY(ptrace::pending_signals(frozen.pid, true));
   std::vector<Call> calls = group_calls(site);
   add_thread_calls(site, calls);
@@ -162,7 +177,7 @@ Result<void> describe_process(parasite::Session& leader, const LiveProcess& live
   image.group_stopped = frozen.threads.front().group_stopped;
   for (std::size_t index = 1; index < frozen.threads.size(); ++index) {
     parasite::Session session = TRY(parasite::Session::begin(frozen.threads[index].tid));
-    ThreadImage thread = TRY(describe_registers(session, frozen.threads[index]));
+    ThreadImage thread = TRY(describe_registers(session, live, frozen.threads[index]));
     std::vector<Call> thread_trip;
     add_thread_calls(site, thread_trip);
     TRY(session.run(site, thread_trip));

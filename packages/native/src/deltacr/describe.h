@@ -12,7 +12,7 @@ namespace deltabox {
 
 // Fills in the image from the leader's session; `fds` are the process's open slots, whose close-on-exec flags are asked
 // in the same trip.
-Result<void> describe_process(parasite::Session& leader, const LiveProcess& live, const FrozenProcess& frozen,
+Result<void> describe_process(parasite::Session& leader, LiveProcess& live, const FrozenProcess& frozen,
                               const std::vector<int>& fds, ProcessImage& image);
 
 // True when a signal will be delivered to the thread as soon as it runs.

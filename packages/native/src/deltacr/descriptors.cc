@@ -27,7 +27,8 @@ std::string anonymous_type(const std::string& link) {
   const std::size_t open = link.find('[');
   const std::size_t close = link.find(']');
   if (open != std::string::npos && close != std::string::npos) return link.substr(open + 1, close - open - 1);
-  return link;
+  constexpr std::string_view kPrefix = "anon_inode:";
+  return link.starts_with(kPrefix) ? link.substr(kPrefix.size()) : link;
 }
 
 }  // namespace

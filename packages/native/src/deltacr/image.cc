@@ -6,8 +6,11 @@ namespace deltabox {
 
 bool Description::same_object(const Description& other) const {
   constexpr int kFixedFlags = O_ACCMODE | O_PATH | O_DIRECTORY;
-  return kind == other.kind && inode == other.inode && device == other.device && path == other.path &&
-         deleted == other.deleted && (status_flags & kFixedFlags) == (other.status_flags & kFixedFlags);
+  // What stays on a parked overlay has lost the front of its path; its inode is what it is.
+  const bool path_matters = !deleted && (kind == DescriptionKind::kFile || kind == DescriptionKind::kDevice);
+  return kind == other.kind && type == other.type && inode == other.inode && device == other.device &&
+         deleted == other.deleted && (!path_matters || path == other.path) &&
+         (status_flags & kFixedFlags) == (other.status_flags & kFixedFlags);
 }
 
 const ProcessImage* TreeImage::find(Incarnation incarnation) const {

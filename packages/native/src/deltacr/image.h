@@ -69,6 +69,7 @@ inline constexpr std::size_t kTaskNameBytes = 16;
 struct ThreadImage {
   HostTid tid;  // in-place rollbacks find the thread by it, its group's incarnation guards against reuse
   ptrace::Registers registers{};
+  std::int64_t timed_call = -1;  // the call behind restart_syscall(2), where registers stand in one
   ptrace::ExtendedState extended_state;
   ptrace::SignalMask signal_mask = 0;
   KernelAltStack alternate_stack;

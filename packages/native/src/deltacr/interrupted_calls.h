@@ -15,6 +15,14 @@ namespace deltabox {
 // After a checkpoint: the same thread goes on. `signal_waiting`: a signal is about to be delivered, so EINTR is true.
 ptrace::Registers registers_to_go_on(ptrace::Registers registers, bool signal_waiting);
 // After a rollback: the thread may have blocked elsewhere since.
-ptrace::Registers registers_to_roll_back(ptrace::Registers registers, bool signal_waiting);
+// `timed_call`: which call it was, when the registers only say restart_syscall(2); -1 when that is not known, and the
+// program sees an interruption, which the man page of every such call allows.
+ptrace::Registers registers_to_roll_back(ptrace::Registers registers, bool signal_waiting,
+                                         std::int64_t timed_call = -1);
+
+// The number of the interrupted call that sleeps with a time-out, from a stop at which it was still named, or -1.
+std::int64_t timed_call_number(const ptrace::Registers& registers);
+// True when the registers stand in restart_syscall(2).
+bool is_restarted_call(const ptrace::Registers& registers);
 
 }  // namespace deltabox

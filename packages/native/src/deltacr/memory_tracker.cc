@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "deltacr/address_space.h"
 #include "sys/kernel_abi.h"
 #include "sys/processes.h"
 
@@ -30,14 +31,14 @@ struct Masks {
   std::uint64_t returned = 0;
 };
 
-constexpr Masks kMixedMasks{abi::kPageIsFile, abi::kPageIsWritten | abi::kPageIsFile, 0,
-                            abi::kPageIsWritten | abi::kPageIsPresent | abi::kPageIsSwapped};
+// Pages of the address space's own: anonymous ones, in memory or swapped out. A write-protect marker in a hole of a
+// file mapping says "swapped" too. Unwritten ones are asked for as well: what was stored and is missing here was
+// dropped.
+constexpr Masks kOwnPages{abi::kPageIsFile, abi::kPageIsFile, abi::kPageIsPresent | abi::kPageIsSwapped,
+                          abi::kPageIsWritten | abi::kPageIsPresent | abi::kPageIsSwapped};
+constexpr Masks kOwnWrittenPages{abi::kPageIsFile, abi::kPageIsFile | abi::kPageIsWritten,
+                                 abi::kPageIsPresent | abi::kPageIsSwapped, abi::kPageIsWritten};
 constexpr Masks kDenseMasks{0, abi::kPageIsWritten, 0, abi::kPageIsWritten};
-constexpr Masks kSparseMasks{0, abi::kPageIsWritten, abi::kPageIsPresent | abi::kPageIsSwapped,
-                             abi::kPageIsWritten | abi::kPageIsPresent | abi::kPageIsSwapped};
-// What a mapping holds of its own: anonymous pages, in memory or swapped out.
-constexpr Masks kContentMasks{abi::kPageIsFile, abi::kPageIsFile, abi::kPageIsPresent | abi::kPageIsSwapped,
-                              abi::kPageIsPresent | abi::kPageIsSwapped};
 
 // Calls visit(region) for all regions of the range. Fails with os_errno EPERM at a mapping that is not registered when
 // `check` is set.
@@ -45,6 +46,7 @@ template <typename Visit>
 Result<void> scan(int pagemap_fd, AddressRange range, const Masks& masks, bool check, Visit visit) {
   static thread_local std::vector<abi::PageRegion> regions(kRegionsPerScan);
   std::uint64_t start = range.start;
+  std::uint64_t seen = range.start;  // a full buffer may end inside a region, which the next call then tells again
   while (start < range.end) {
     abi::PmScanArg argument{};
     argument.size = sizeof argument;
@@ -59,7 +61,13 @@ Result<void> scan(int pagemap_fd, AddressRange range, const Masks& masks, bool c
     argument.return_mask = masks.returned;
     const int count = ::ioctl(pagemap_fd, abi::kPagemapScan, &argument);
     if (count < 0) return os_error("PAGEMAP_SCAN");
-    for (int index = 0; index < count; ++index) visit(regions[static_cast<std::size_t>(index)]);
+    for (int index = 0; index < count; ++index) {
+      abi::PageRegion region = regions[static_cast<std::size_t>(index)];
+      region.start = std::max(region.start, seen);
+      if (region.start >= region.end) continue;
+      seen = region.end;
+      visit(region);
+    }
     if (argument.walk_end <= start) return make_error(Code::kInternal, "PAGEMAP_SCAN does not advance");
     start = argument.walk_end;
   }
@@ -93,10 +101,31 @@ void split_by_contents(AddressRange range, const std::vector<AddressRange>& cont
 
 Result<std::vector<AddressRange>> contents_of(int pagemap_fd, AddressRange range) {
   std::vector<AddressRange> contents;
-  TRY(scan(pagemap_fd, range, kContentMasks, false, [&](const abi::PageRegion& region) {
+  TRY(scan(pagemap_fd, range, kOwnPages, false, [&](const abi::PageRegion& region) {
     contents.push_back({region.start, region.end});
   }));
   return contents;
+}
+
+// Finds stored pages that the range no longer holds. An anonymous hole is a dropped page. In a file mapping a drop
+// leaves a marker that can't be told from a swapped page, so such a page is read again, whatever it is.
+void add_dropped(const MappingList& mappings, AddressRange range, const std::vector<abi::PageRegion>& own,
+                 const PageMap& stored, std::vector<ChangedRun>& runs) {
+  std::size_t region = 0;
+  const Mapping* mapping = nullptr;
+  stored.for_each(range.start >> kPageShift, range.end >> kPageShift, [&](PageNumber page, PageId) {
+    const std::uint64_t address = page << kPageShift;
+    while (region < own.size() && own[region].end <= address) ++region;
+    const bool listed = region < own.size() && own[region].start <= address;
+    if (listed && (own[region].categories & (abi::kPageIsPresent | abi::kPageIsWritten)) != 0) return;
+    if (mapping == nullptr || !mapping->range.contains(address)) mapping = find_mapping(mappings, address);
+    if (mapping == nullptr) return;  // unmapped since; the capture compares the lists of mappings
+    if (mapping->has_file()) {
+      runs.push_back({{address, address + kPageSize}, false});
+    } else if (!listed) {
+      runs.push_back({{address, address + kPageSize}, true});
+    }
+  });
 }
 
 }  // namespace
@@ -168,8 +197,8 @@ Result<void> MemoryTracker::register_range(AddressRange range) {
   return {};
 }
 
-Result<void> MemoryTracker::scan_span(int pagemap_fd, AddressRange range, Mode mode, const PageMap& stored,
-                                      std::vector<ChangedRun>& runs) {
+Result<void> MemoryTracker::scan_span(int pagemap_fd, const MappingList& mappings, AddressRange range, Mode mode,
+                                      const PageMap& stored, std::vector<ChangedRun>& runs) {
   const std::size_t before = runs.size();
   if (mode == Mode::kDense) {
     std::vector<AddressRange> written;
@@ -185,29 +214,16 @@ Result<void> MemoryTracker::scan_span(int pagemap_fd, AddressRange range, Mode m
     }
     return {};
   }
-  const Masks& masks = mode == Mode::kMixed ? kMixedMasks : kSparseMasks;
-  TRY(scan(pagemap_fd, range, masks, true, [&](const abi::PageRegion& region) {
-    const bool has_contents = (region.categories & (abi::kPageIsPresent | abi::kPageIsSwapped)) != 0;
-    runs.push_back({{region.start, region.end}, !has_contents});
+  std::vector<abi::PageRegion> own;
+  TRY(scan(pagemap_fd, range, kOwnPages, true, [&](const abi::PageRegion& region) {
+    own.push_back(region);
+    if ((region.categories & abi::kPageIsWritten) != 0) runs.push_back({{region.start, region.end}, false});
   }));
-  if (mode == Mode::kSparse) {
-    // What was stored and is no longer there was dropped; the scan above does not look at holes.
-    std::vector<PageNumber> held;
-    stored.for_each(range.start >> kPageShift, range.end >> kPageShift,
-                    [&](PageNumber page, PageId) { held.push_back(page); });
-    if (!held.empty()) {
-      const std::vector<AddressRange> contents = TRY(contents_of(pagemap_fd, range));
-      std::size_t part = 0;
-      for (const PageNumber page : held) {
-        const std::uint64_t address = page << kPageShift;
-        while (part < contents.size() && contents[part].end <= address) ++part;
-        if (part == contents.size() || !contents[part].contains(address)) {
-          runs.push_back({{address, address + kPageSize}, true});
-        }
-      }
-      std::sort(runs.begin() + static_cast<long>(before), runs.end(),
-                [](const ChangedRun& a, const ChangedRun& b) { return a.range.start < b.range.start; });
-    }
+  const std::size_t written = runs.size();
+  add_dropped(mappings, range, own, stored, runs);
+  if (runs.size() > written) {
+    std::sort(runs.begin() + static_cast<long>(before), runs.end(),
+              [](const ChangedRun& a, const ChangedRun& b) { return a.range.start < b.range.start; });
   }
   return {};
 }
@@ -228,7 +244,7 @@ Result<std::vector<ChangedRun>> MemoryTracker::changes(int pagemap_fd, const Map
   std::vector<ChangedRun> runs;
   for (const Span& span : spans(mappings, excluded)) {
     const std::size_t before = runs.size();
-    Result<void> scanned = scan_span(pagemap_fd, span.range, span.mode, stored, runs);
+    Result<void> scanned = scan_span(pagemap_fd, mappings, span.range, span.mode, stored, runs);
     if (scanned.ok()) continue;
     if (scanned.error().os_errno != EPERM) return scanned.release_error();
     // Something in this span is new; find out what, mapping by mapping.
@@ -236,7 +252,7 @@ Result<std::vector<ChangedRun>> MemoryTracker::changes(int pagemap_fd, const Map
     for (std::size_t index = span.first; index <= span.last; ++index) {
       const Mapping& mapping = mappings[index];
       const std::size_t mark = runs.size();
-      scanned = scan_span(pagemap_fd, mapping.range, span.mode, stored, runs);
+      scanned = scan_span(pagemap_fd, mappings, mapping.range, span.mode, stored, runs);
       if (scanned.ok()) continue;
       if (scanned.error().os_errno != EPERM) return scanned.release_error();
       runs.resize(mark);
@@ -250,9 +266,7 @@ Result<void> MemoryTracker::protect(int pagemap_fd, const MappingList& mappings,
                                     const std::vector<ChangedRun>& runs) {
   std::size_t first = 0;
   for (const Span& span : spans(mappings, excluded)) {
-    const Masks& masks = span.mode == Mode::kMixed   ? kMixedMasks
-                         : span.mode == Mode::kDense ? kDenseMasks
-                                                     : kSparseMasks;
+    const Masks& masks = span.mode == Mode::kDense ? kDenseMasks : kOwnWrittenPages;
     while (first < runs.size() && runs[first].range.end <= span.range.start) ++first;
     std::size_t last = first;
     while (last < runs.size() && runs[last].range.start < span.range.end) ++last;

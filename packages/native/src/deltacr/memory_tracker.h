@@ -6,9 +6,11 @@
 // is lost when a capture fails between them.
 //
 // Three ways to scan, since their prices differ by a factor of twenty:
-//  mixed   one walk over a run of neighbouring mappings; "written, and not a page of the page cache"
+//  mixed   one walk over a run of neighbouring mappings, for the pages that are their own (not the page cache's)
 //  dense   one large, well-filled anonymous mapping; the kernel's fast path, which knows only "written"
-//  sparse  reservations and huge, mostly empty mappings; only what is present, since marking holes costs page tables
+//  sparse  the same walk over one reservation or huge, mostly empty mapping; holes are not marked, since that costs
+//  page
+//          tables
 //
 // A mapping made since the last look is not registered, and the kernel says EPERM (PM_SCAN_CHECK_WPASYNC; without that
 // flag it would be skipped silently). It is then registered and reported whole.
@@ -56,8 +58,8 @@ class MemoryTracker {
   Mode mode_of(const Mapping& mapping) const;
   std::vector<Span> spans(const MappingList& mappings, AddressRange excluded) const;
   Result<void> register_range(AddressRange range);
-  Result<void> scan_span(int pagemap_fd, AddressRange range, Mode mode, const PageMap& stored,
-                         std::vector<ChangedRun>& runs);
+  Result<void> scan_span(int pagemap_fd, const MappingList& mappings, AddressRange range, Mode mode,
+                         const PageMap& stored, std::vector<ChangedRun>& runs);
   Result<void> scan_fresh(int pagemap_fd, const Mapping& mapping, std::vector<ChangedRun>& runs);
 
   UniqueFd userfaultfd_;

@@ -5,7 +5,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "sandbox/skeleton.h"
 #include "sys/files.h"
 #include "sys/mounts.h"
 
@@ -103,9 +102,9 @@ bool Volume::changed() const {
   return ctime_ns(live_.upper->dir.get()) != live_.upper_ctime_ns || !sys::is_dir_empty(live_.upper->dir.get());
 }
 
-Result<UniqueFd> Volume::switch_to(StagedOverlay staged, int m1_root_fd) {
+Result<UniqueFd> Volume::switch_to(StagedOverlay staged, int m1_root_fd, const char* parking) {
   TRY(sys::move_mount_beneath(staged.mount.get(), m1_root_fd, spec_.path.substr(1)));
-  const Result<void> parked = sys::move_mount_beneath(live_.mount.get(), m1_root_fd, kParkingPoint + 1);
+  const Result<void> parked = sys::move_mount_beneath(live_.mount.get(), m1_root_fd, parking);
   if (!parked.ok()) {
     // The old overlay is still on top and the new one beneath it is unreachable; the next switch would find it, so this
     // must not go unnoticed.

@@ -61,7 +61,8 @@ class Volume {
   // The overlay that a rollback switches to. In M0.
   Result<StagedOverlay> stage(LayerStore& layers, std::shared_ptr<const LayerStack> stack) const;
   // Puts the staged overlay in place and returns the old one, parked. In M1, with all tasks frozen.
-  Result<UniqueFd> switch_to(StagedOverlay staged, int m1_root_fd);
+  // `parking`: where the cover is, relative to the root.
+  Result<UniqueFd> switch_to(StagedOverlay staged, int m1_root_fd, const char* parking);
 
  private:
   VolumeSpec spec_;

@@ -140,7 +140,7 @@ std::string next_step(const Probe& probe, const Error& error, const Context& con
     case Topic::kMemory:
       return memory_advice(error, context);
     case Topic::kReflink:
-      return "Nothing is needed; on XFS or btrfs, checkpoints with large open files would copy less.";
+      return "Nothing is needed: nothing of a sandbox depends on it yet.";
   }
   return {};
 }

@@ -27,7 +27,7 @@ using parasite::Call;
 using parasite::make_call;
 
 constexpr std::uint64_t kKernelSigsetBytes = 8;
-constexpr int kMaxFlushRounds = 64;  // of 8 signals each; more than 512 queued signals are refused at capture
+constexpr int kMaxFlushRounds = 64;  // of 8 signals each; capture refuses more than 128 of a thread or group
 
 std::uint64_t buffer_at(const HeldProcess& held, std::size_t offset) {
   return held.live->site.mapping.value + parasite::kBufferOffset + offset;
@@ -245,7 +245,7 @@ const ThreadImage* find_thread(const ProcessImage& process, HostTid tid) {
 Result<void> apply_registers(HeldProcess& held, const ProcessImage& target) {
   for (const ThreadImage& thread : target.threads) {
     const bool waiting = signal_waiting(thread, target.pending);
-    const ptrace::Registers registers = registers_to_roll_back(thread.registers, waiting);
+    const ptrace::Registers registers = registers_to_roll_back(thread.registers, waiting, thread.timed_call);
     TRY(ptrace::set_extended_state(thread.tid, thread.extended_state));
     if (thread.tid == held.session.tid()) {
       held.session.replace_registers(registers);

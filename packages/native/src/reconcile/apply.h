@@ -1,10 +1,9 @@
 // Carries a plan out on frozen processes: memory, descriptors, signals, registers. It decides nothing; what the plan
 // can't restore, and what the kernel refuses, comes back as notices.
 //
-// Order within one process, and why:
-//   break and mappings → dropped pages → descriptors → signal queue, actions, timers, limits → written pages →
-//   registers
-// Pages come after the last parasite run, since a run lets the kernel touch the thread's rseq area.
+// Order: the tree's descriptors and pipes first; then, process by process, working directory → break and mappings →
+// dropped pages → attributes and signal queue → written pages → registers. Pages come after the last parasite run,
+// since a run lets the kernel touch the thread's rseq area.
 #pragma once
 
 #include <set>

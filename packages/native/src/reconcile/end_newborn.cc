@@ -2,7 +2,6 @@
 #include <sys/wait.h>
 
 #include <algorithm>
-#include <csignal>
 #include <map>
 #include <string>
 
@@ -10,25 +9,6 @@
 #include "reconcile/preview.h"
 
 namespace deltabox {
-
-namespace {
-
-// Kills a frozen process and waits until all its threads are gone; its real parent (or init) still has to reap it.
-Result<void> end_process(HeldProcess& held) {
-  const HostTid pid = held.live->pid;
-  const std::vector<FrozenThread> threads = held.frozen->threads;
-  if (::kill(pid.value, SIGKILL) != 0) return os_error("kill", "pid " + std::to_string(held.live->inside.value));
-  // The leader last: waitpid tells of its end only when the group is empty.
-  for (auto thread = threads.rbegin(); thread != threads.rend(); ++thread) {
-    for (;;) {
-      const ptrace::Stop stop = TRY(ptrace::wait_for_stop(thread->tid));
-      if (stop.kind == ptrace::Stop::Kind::kGone) break;
-    }
-  }
-  return {};
-}
-
-}  // namespace
 
 Result<void> end_newborn(ApplyContext& context, const TreePlan& plan, const TreeImage& live, const TreeImage& target,
                          ApplyOutcome& outcome) {
@@ -39,7 +19,7 @@ Result<void> end_newborn(ApplyContext& context, const TreePlan& plan, const Tree
     const ProcessImage* image = live.find(*incarnation);
     if (held == nullptr || image == nullptr) return make_error(Code::kInternal, "a process to end is not held");
     const HostTid pid = held->live->pid;
-    TRY(end_process(*held));
+    end_frozen_process(*held->frozen);
     to_reap[image->parent.value].push_back(image->pid.value);
     context.capture->forget(*incarnation);
     context.freeze->forget_process(pid);

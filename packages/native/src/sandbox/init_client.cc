@@ -77,7 +77,7 @@ Result<void> InitClient::set_up() {
 Result<Spawned> InitClient::spawn(const SpawnRequest& request) {
   if (request.arguments.empty()) return make_error(Code::kInvalidArgument, "a command needs at least one argument");
   const init_abi::SpawnHeader header{Type::kSpawn, static_cast<std::uint32_t>(request.arguments.size()),
-                                     static_cast<std::uint32_t>(request.environment.size()), 1};
+                                     static_cast<std::uint32_t>(request.environment.size())};
   std::string packet(reinterpret_cast<const char*>(&header), sizeof header);
   const auto append = [&](const std::string& text) { packet.append(text.c_str(), text.size() + 1); };
   append(request.cwd);

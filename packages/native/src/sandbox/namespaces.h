@@ -6,7 +6,7 @@
 // Invariants afterwards:
 //  1. No task has a capability in U1, so none can unmount, trace the engine or take its descriptors.
 //  2. The store is mounted in M0 only.
-//  3. The engine reaches the host's tree by no path, only by the descriptors it kept (/proc, store).
+//  3. The engine reaches the host's tree by no path, only by the descriptors it kept (/proc, the store, the workspace).
 #pragma once
 
 #include <string>

@@ -15,7 +15,6 @@ inline constexpr std::uint64_t kUffdFeatureWpAsync = 1u << 15;        // 6.7
 inline constexpr int kUffdUserModeOnly = 1;                           // 5.11
 
 // PAGEMAP_SCAN, 6.7 (include/uapi/linux/fs.h).
-inline constexpr std::uint64_t kPageIsWpAllowed = 1u << 0;
 inline constexpr std::uint64_t kPageIsWritten = 1u << 1;
 inline constexpr std::uint64_t kPageIsFile = 1u << 2;
 inline constexpr std::uint64_t kPageIsPresent = 1u << 3;
@@ -88,8 +87,5 @@ struct RseqConfiguration {
 static_assert(sizeof(RseqConfiguration) == 24);
 
 inline constexpr int kKcmpFile = 0;
-inline constexpr int kKcmpVm = 1;
-inline constexpr int kKcmpFiles = 2;
-inline constexpr int kKcmpFs = 3;
 
 }  // namespace deltabox::abi

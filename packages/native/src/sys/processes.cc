@@ -32,13 +32,6 @@ Result<bool> same_object(HostTid first, HostTid second, int type, std::uint64_t 
   return order == 0;
 }
 
-Result<std::uint64_t> robust_list_head(HostTid tid) {
-  std::uint64_t head = 0;
-  std::size_t length = 0;
-  if (::syscall(SYS_get_robust_list, tid.value, &head, &length) != 0) return os_error("get_robust_list", name_of(tid));
-  return head;
-}
-
 namespace {
 
 using VectorCall = ssize_t (*)(pid_t, const iovec*, unsigned long, const iovec*, unsigned long, unsigned long);

@@ -19,7 +19,6 @@ Result<UniqueFd> pidfd_open(HostTid tid);
 Result<UniqueFd> pidfd_get_fd(int pidfd, int remote_fd);
 // True when the two descriptors (or resources) are one kernel object (kcmp(2)).
 Result<bool> same_object(HostTid first, HostTid second, int type, std::uint64_t first_id, std::uint64_t second_id);
-Result<std::uint64_t> robust_list_head(HostTid tid);
 
 // Both move all bytes or fail; short transfers are errors.
 Result<void> read_remote(HostTid tid, RemoteAddress address, void* buffer, std::size_t size_bytes);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <string>
 #include <utility>
 
@@ -55,6 +56,23 @@ void Freeze::thaw() {
 void Freeze::drop_held_signals() {
   for (FrozenProcess& process : processes_) {
     for (FrozenThread& thread : process.threads) thread.held_signal.reset();
+  }
+}
+
+void Freeze::end_all() {
+  for (FrozenProcess& process : processes_) end_frozen_process(process);
+  processes_.clear();
+}
+
+void end_frozen_process(const FrozenProcess& process) {
+  ::kill(process.pid.value, SIGKILL);
+  // The leader last: waitpid tells of its end only when the group is empty. A tracer that does not wait keeps its dead
+  // tracees, and with them their pid namespace.
+  for (auto thread = process.threads.rbegin(); thread != process.threads.rend(); ++thread) {
+    for (;;) {
+      const Result<ptrace::Stop> stop = ptrace::wait_for_stop(thread->tid);
+      if (!stop.ok() || stop.value().kind == ptrace::Stop::Kind::kGone) break;
+    }
   }
 }
 

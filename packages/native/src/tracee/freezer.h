@@ -32,6 +32,9 @@ struct FrozenProcess {
   std::vector<FrozenThread> threads;  // the leader first
 };
 
+// Kills the process and waits until all its threads are gone; its real parent (or init) still has to reap it.
+void end_frozen_process(const FrozenProcess& process);
+
 struct ZombieProcess {
   HostTid pid;
   InsidePid inside;
@@ -56,6 +59,8 @@ class Freeze {
   // Lets all threads run, delivering held signals. `drop_held_signals`: a rollback replaced them.
   void thaw();
   void drop_held_signals();
+  // Kills every frozen process and waits until none is left.
+  void end_all();
   // A process or thread that the engine ended while frozen.
   void forget_process(HostTid pid);
   void forget_thread(HostTid pid, HostTid tid);

@@ -44,7 +44,7 @@ struct Stop {
   Kind kind = Kind::kOther;
   int signal = 0;  // kSignal, kGroupStop
 };
-// Blocks until the thread stops or ends. The only place that waits for tracees. A deadline is kept by Deadline below.
+// Blocks until the thread stops or ends. A deadline is kept by Deadline below.
 Result<Stop> wait_for_stop(HostTid tid);
 
 // While it lives, a blocked wait_for_stop fails with BUSY once the time is over (a timer signal interrupts waitpid).

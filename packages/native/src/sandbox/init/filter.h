@@ -27,9 +27,12 @@ inline constexpr std::uint32_t kNumberOffset = 0;
 inline constexpr std::uint32_t kArchOffset = 4;
 inline constexpr std::uint32_t kArgument0Offset = 16;
 inline constexpr std::uint32_t kArgument1Offset = 24;
+inline constexpr std::uint32_t kArgument2Offset = 32;
+
+inline constexpr int kMseal = 462;  // 6.10; a mapping that is sealed could not be rolled back
 
 inline constexpr int kNoSuchCall[] = {
-    SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_add_key, SYS_request_key, SYS_keyctl,
+    kMseal, SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_add_key, SYS_request_key, SYS_keyctl,
 };
 
 inline constexpr int kNotPermitted[] = {
@@ -75,8 +78,9 @@ inline constexpr int kTracerOnly[] = {SYS_clone3, SYS_userfaultfd};
 
 inline constexpr std::uint32_t kNewNamespaces =
     CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
-inline constexpr std::uint32_t kTiocsti = 0x5412;    // types into a terminal
-inline constexpr std::uint32_t kTioclinux = 0x541C;  // pastes into one
+inline constexpr std::uint32_t kCloseRangeUnshare = 2;  // CLOSE_RANGE_UNSHARE, 5.9
+inline constexpr std::uint32_t kTiocsti = 0x5412;       // types into a terminal
+inline constexpr std::uint32_t kTioclinux = 0x541C;     // pastes into one
 
 template <std::size_t kCapacity>
 struct Program {
@@ -91,6 +95,11 @@ struct Program {
   // Returns `action` when the loaded word equals `value`.
   constexpr void when_equal(std::uint32_t value, std::uint32_t action) {
     add(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1);
+    give(action);
+  }
+  // Returns `action` when the loaded word has any bit of `mask`.
+  constexpr void when_any_bit(std::uint32_t mask, std::uint32_t action) {
+    add(BPF_JMP | BPF_JSET | BPF_K, mask, 0, 1);
     give(action);
   }
 };
@@ -108,15 +117,25 @@ constexpr auto build() {
   for (const int number : kNoSuchCall) program.when_equal(static_cast<std::uint32_t>(number), kEnosys);
   for (const int number : kNotPermitted) program.when_equal(static_cast<std::uint32_t>(number), kEperm);
   for (const int number : kTracerOnly) program.when_equal(static_cast<std::uint32_t>(number), SECCOMP_RET_TRACE);
-  // clone: no new namespaces; a thread shares files and working directory with its group.
-  program.add(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 8);
+  // clone: no new namespaces; a thread shares files and working directory with its group, a process does not share its
+  // descriptor table, and its memory only until exec (vfork).
+  program.add(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 14);
   program.load(kArgument0Offset);
-  program.add(BPF_JMP | BPF_JSET | BPF_K, kNewNamespaces, 0, 1);
-  program.give(kEperm);
-  program.add(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 0, 3);
+  program.when_any_bit(kNewNamespaces, kEperm);
+  program.add(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 0, 4);
   program.add(BPF_ALU | BPF_AND | BPF_K, CLONE_FS | CLONE_FILES);
-  program.add(BPF_JMP | BPF_JEQ | BPF_K, CLONE_FS | CLONE_FILES, 1, 0);
+  program.add(BPF_JMP | BPF_JEQ | BPF_K, CLONE_FS | CLONE_FILES, 0, 1);
+  program.give(SECCOMP_RET_ALLOW);
   program.give(kEperm);
+  program.when_any_bit(CLONE_FILES, kEperm);
+  program.add(BPF_JMP | BPF_JSET | BPF_K, CLONE_VM, 0, 2);
+  program.add(BPF_JMP | BPF_JSET | BPF_K, CLONE_VFORK, 1, 0);
+  program.give(kEperm);
+  program.give(SECCOMP_RET_ALLOW);
+  // close_range(CLOSE_RANGE_UNSHARE) would give a thread a descriptor table of its own.
+  program.add(BPF_JMP | BPF_JEQ | BPF_K, SYS_close_range, 0, 4);
+  program.load(kArgument2Offset);
+  program.when_any_bit(kCloseRangeUnshare, kEperm);
   program.give(SECCOMP_RET_ALLOW);
   program.add(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 5);
   program.load(kArgument1Offset);

@@ -26,9 +26,8 @@ struct SpawnHeader {
   Type type;
   std::uint32_t argument_count;
   std::uint32_t environment_count;
-  std::uint32_t no_new_privileges;
 };
-static_assert(sizeof(SpawnHeader) == 16);
+static_assert(sizeof(SpawnHeader) == 12);
 
 struct Reply {
   Type type;

@@ -1,7 +1,8 @@
 // Pid 1 of a sandbox: spawns commands for the engine, reaps, and ends everything when the engine is gone.
 //
 // It is freestanding (no libc): nothing runs before start(), it registers no rseq area, and it stays small enough to be
-// audited in one sitting. It holds no descriptor but its control socket, its signalfd and, during a spawn, the child's.
+// audited in one sitting. It holds no descriptor but /dev/null in the standard slots, its control socket, its signalfd
+// and, during a spawn, the child's.
 //
 // States: waiting for kSetUp → serving. It leaves only by the end of the control socket, which means that the engine
 // died: then it kills every task of the pid namespace and exits, and the kernel removes namespaces and mounts.

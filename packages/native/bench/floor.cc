@@ -192,6 +192,22 @@ void move_mount_or_fail(int mount, const char* path, unsigned flags) {
   if (::move_mount(mount, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH | flags) != 0) fail("move_mount");
 }
 
+void write_own_proc(const char* name, const std::string& text) {
+  const std::string path = std::string("/proc/self/") + name;
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (fd < 0 || ::write(fd, text.data(), text.size()) != static_cast<ssize_t>(text.size())) fail(path.c_str());
+  ::close(fd);
+}
+
+void unshare_as_root_inside() {
+  const std::string uid = std::to_string(::geteuid());
+  const std::string gid = std::to_string(::getegid());
+  if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) fail("unshare");
+  write_own_proc("setgroups", "deny");
+  write_own_proc("uid_map", "0 " + uid + " 1");
+  write_own_proc("gid_map", "0 " + gid + " 1");
+}
+
 // Switches mounts in namespaces of its own: a byte in, the time of one switch out.
 class Switcher {
  public:
@@ -219,8 +235,11 @@ class Switcher {
 
  private:
   [[noreturn]] static void serve(int ask, int answer, std::size_t volumes) {
-    const bool is_root = ::geteuid() == 0;
-    if (::unshare(CLONE_NEWNS | (is_root ? 0 : CLONE_NEWUSER)) != 0) fail("unshare");
+    if (::geteuid() == 0) {
+      if (::unshare(CLONE_NEWNS) != 0) fail("unshare");
+    } else {
+      unshare_as_root_inside();
+    }
     if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) fail("mount");
     // The namespace dies with this process, so any directory will do as a place.
     move_mount_or_fail(make_mount(), "/mnt", 0);

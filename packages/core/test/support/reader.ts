@@ -1,7 +1,9 @@
 import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import type { Sandbox } from '../../src/index.js'
 
+const run = promisify(execFile)
 const readerPath = fileURLToPath(new URL('../reader/reader.py', import.meta.url))
 const MAX_OUTPUT_BYTES = 256 << 20
 
@@ -15,14 +17,8 @@ export interface State {
 /** Reads a sandbox's whole state from outside, without the engine. */
 export async function readState(sandbox: Sandbox): Promise<State> {
   const { initPid } = await sandbox.getInfo()
-  return new Promise((resolve, reject) => {
-    execFile(
-      'python3',
-      [readerPath, String(initPid)],
-      { maxBuffer: MAX_OUTPUT_BYTES, encoding: 'utf8' },
-      (error, stdout) => (error === null ? resolve(JSON.parse(stdout) as State) : reject(error)),
-    )
-  })
+  const { stdout } = await run('python3', [readerPath, String(initPid)], { maxBuffer: MAX_OUTPUT_BYTES })
+  return JSON.parse(stdout) as State
 }
 
 /** Where two states differ, one line for each difference. */

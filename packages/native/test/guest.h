@@ -12,6 +12,7 @@
 
 #include "base/ids.h"
 #include "base/unique_fd.h"
+#include "tracee/freezer.h"
 
 namespace deltabox::test {
 
@@ -68,5 +69,8 @@ class Guest {
   HostTid root_;
   HostTid pid_;
 };
+
+// A freeze that tries again while a loaded machine keeps tasks from stopping in time.
+Freeze freeze_patiently(Freezer& freezer);
 
 }  // namespace deltabox::test

@@ -38,7 +38,7 @@ Site site_of(const Guest& guest) {
 
 // A frozen guest with an installed parasite.
 struct Frozen {
-  Frozen() : freezer(guest.proc_fd(), guest.root()), freeze(must(freezer.freeze_all())), site(site_of(guest)) {
+  Frozen() : freezer(guest.proc_fd(), guest.root()), freeze(freeze_patiently(freezer)), site(site_of(guest)) {
     Session session = must(Session::begin(guest.pid()));
     must(session.install(site, kAddress));
     must(session.finish());
@@ -170,7 +170,7 @@ TEST_CASE("a thread in nanosleep sleeps on as if nothing had happened") {
   Freezer freezer(guest.proc_fd(), guest.root());
   Site site;
   for (int round = 0; round < 50; ++round) {
-    Freeze freeze = must(freezer.freeze_all());
+    Freeze freeze = freeze_patiently(freezer);
     Session session = must(Session::begin(sleeper));
     if (round == 0) {
       site = site_of(guest);
@@ -192,7 +192,7 @@ TEST_CASE("a thread can be made to leave, and its process lives on") {
   const HostTid thread = guest.start_thread(Kind::kSpin, 0);
   Freezer freezer(guest.proc_fd(), guest.root());
   {
-    Freeze freeze = must(freezer.freeze_all());
+    Freeze freeze = freeze_patiently(freezer);
     Site site = site_of(guest);
     Session session = must(Session::begin(thread));
     must(session.install(site, kAddress));

@@ -28,7 +28,7 @@ class TrackedGuest {
   // Installs parasite and tracker, as at the first sight of a process.
   void track(HostTid pid, LiveProcess& process);
 
-  Freeze freeze() { return must(freezer_.freeze_all()); }
+  Freeze freeze() { return freeze_patiently(freezer_); }
   UniqueFd pagemap(HostTid pid) const {
     return must(sys::open_at(guest.proc_fd(), std::to_string(pid.value) + "/pagemap", O_RDONLY));
   }

@@ -63,13 +63,13 @@ struct Place {
     TRY(namespaces.enter_m0());
     StagedOverlay staged = TRY(volumes[volume].stage_seal(layers));
     TRY(namespaces.enter_m1());
-    return volumes[volume].switch_to(std::move(staged), root(), kParkingPoint + 1);
+    return volumes[volume].switch_to(std::move(staged), root(), namespaces.parking.get(), std::to_string(volume));
   }
   Result<UniqueFd> go_to(std::size_t volume, std::shared_ptr<const LayerStack> stack) {
     TRY(namespaces.enter_m0());
     StagedOverlay staged = TRY(volumes[volume].stage(layers, std::move(stack)));
     TRY(namespaces.enter_m1());
-    return volumes[volume].switch_to(std::move(staged), root(), kParkingPoint + 1);
+    return volumes[volume].switch_to(std::move(staged), root(), namespaces.parking.get(), std::to_string(volume));
   }
 };
 
@@ -191,7 +191,8 @@ Result<void> check_staged_early(Place& place) {
   EXPECT(::mkdirat(place.root(), "workspace/dir", 0755) == 0);
   TRY(place.write("workspace/dir/deep", "3"));
   EXPECT(::unlinkat(place.root(), "workspace/from-host", 0) == 0);
-  const UniqueFd parked = TRY(place.volumes[0].switch_to(std::move(staged), place.root(), kParkingPoint + 1));
+  const UniqueFd parked =
+      TRY(place.volumes[0].switch_to(std::move(staged), place.root(), place.namespaces.parking.get(), "0"));
   EXPECT(place.read("workspace/before") == "1");
   EXPECT(place.read("workspace/after") == "2");
   EXPECT(place.read("workspace/dir/deep") == "3");

@@ -1,17 +1,15 @@
-import { readFileSync } from 'node:fs'
-
-// The kernel reports times in ticks of USER_HZ, which is 100 on x86-64.
-const MS_PER_TICK = 10
+import { readdirSync, readFileSync } from 'node:fs'
 
 /** CPU time and bytes written of a process so far; bytes are undefined where /proc forbids to read them. */
 export function readUsage(pid) {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  const cpuMs = (Number(fields[11]) + Number(fields[12])) * MS_PER_TICK
+  // The first number of schedstat is the time on a CPU in nanoseconds; ticks of /proc/PID/stat are as long as ten pauses.
+  const cpuNs = readdirSync(`/proc/${pid}/task`)
+    .map((tid) => Number(readFileSync(`/proc/${pid}/task/${tid}/schedstat`, 'utf8').split(' ')[0]))
+    .reduce((sum, ns) => sum + ns, 0)
   try {
     const io = readFileSync(`/proc/${pid}/io`, 'utf8')
-    return { cpuMs, writtenBytes: Number(/^write_bytes: (\d+)$/m.exec(io)?.[1]) }
+    return { cpuMs: cpuNs / 1e6, writtenBytes: Number(/^write_bytes: (\d+)$/m.exec(io)?.[1]) }
   } catch {
-    return { cpuMs, writtenBytes: undefined }
+    return { cpuMs: cpuNs / 1e6, writtenBytes: undefined }
   }
 }

@@ -1,5 +1,8 @@
-// Measures, prints a table, and with --json keeps all figures.
-import { writeFileSync } from 'node:fs'
+// Measures, prints a table and keeps all figures in results/.
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { cpus, release } from 'node:os'
+import { dirname } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { makeWorkspace } from './project.mjs'
 import { renderReport } from './report.mjs'
@@ -13,15 +16,32 @@ const { values } = parseArgs({
   },
 })
 
+// What matters about a machine, and nothing that tells which one it is.
+const machine = {
+  kernel: release().split('.').slice(0, 2).join('.'),
+  cpus: cpus().length,
+  user: process.getuid() === 0 ? 'root' : 'ordinary',
+}
+
+function resultsFile(date) {
+  const name = `${date}-linux-${machine.kernel}-${machine.cpus}cpu-${machine.user}.json`
+  return fileURLToPath(new URL(`./results/${name}`, import.meta.url))
+}
+
 const workspace = makeWorkspace()
 try {
   const results = []
+  const rounds = Number(values.rounds)
   for (const residentMb of values['resident-mb'].split(',').map(Number)) {
     console.error(`measuring with ${residentMb} MB resident …`)
-    results.push(await runSessionScenario({ workspace: workspace.dir, residentMb, rounds: Number(values.rounds) }))
+    results.push(await runSessionScenario({ workspace: workspace.dir, residentMb, rounds }))
   }
   console.log(renderReport(results))
-  if (values.json !== undefined) writeFileSync(values.json, JSON.stringify(results, null, 2) + '\n')
+  const date = new Date().toISOString().slice(0, 10)
+  const file = values.json ?? resultsFile(date)
+  mkdirSync(dirname(file), { recursive: true })
+  writeFileSync(file, JSON.stringify({ date, ...machine, rounds, results }, null, 2) + '\n')
+  console.log(`all figures: ${file}`)
 } finally {
   workspace.remove()
 }

@@ -8,3 +8,10 @@ export function quantile(samples, fraction) {
 export function summarise(samples) {
   return { p50: quantile(samples, 0.5), p95: quantile(samples, 0.95), n: samples.length }
 }
+
+/** The same for each field of equal records. */
+export function summariseFields(records) {
+  return Object.fromEntries(
+    Object.keys(records[0]).map((field) => [field, summarise(records.map((record) => record[field]))]),
+  )
+}

@@ -9,7 +9,6 @@
 #include "reconcile/descriptor_io.h"
 #include "reconcile/plan.h"
 #include "reconcile/preview.h"
-#include "sandbox/skeleton.h"
 #include "sys/files.h"
 #include "tracee/proc_files.h"
 
@@ -100,7 +99,8 @@ Result<void> SandboxState::stage_seal(std::size_t volume) {
 }
 
 Result<void> SandboxState::switch_volume(std::size_t volume, StagedOverlay staged) {
-  parked_.push_back(TRY(volumes_[volume].switch_to(std::move(staged), namespaces_.m1_root.get(), kParkingPoint + 1)));
+  parked_.push_back(TRY(volumes_[volume].switch_to(std::move(staged), namespaces_.m1_root.get(),
+                                                   namespaces_.parking.get(), std::to_string(volume))));
   return {};
 }
 

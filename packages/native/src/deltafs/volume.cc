@@ -44,6 +44,25 @@ Result<UniqueFd> mount_overlay(const LayerStack& stack, int upper_fd, int work_f
   return sys::fs_mount(context.get(), MOUNT_ATTR_NODEV);
 }
 
+// The root directory of an overlay is its upper layer's: a fresh one must look like the root that it replaces. Set
+// through the overlay, whose own inode keeps copies of these attributes.
+Result<void> inherit_root(int from_dir, int overlay_mount) {
+  struct stat from {};
+  struct stat to {};
+  if (::fstat(from_dir, &from) != 0) return os_error("fstat", "volume root");
+  if (::fstatat(overlay_mount, "", &to, AT_EMPTY_PATH) != 0) return os_error("fstatat", "volume root");
+  if ((from.st_uid != to.st_uid || from.st_gid != to.st_gid) &&
+      ::fchownat(overlay_mount, ".", from.st_uid, from.st_gid, 0) != 0) {
+    return os_error("fchownat", "volume root");
+  }
+  if (from.st_mode != to.st_mode && ::fchmodat(overlay_mount, ".", from.st_mode & 07777, 0) != 0) {
+    return os_error("fchmodat", "volume root");
+  }
+  const timespec times[2] = {from.st_atim, from.st_mtim};
+  if (::utimensat(overlay_mount, ".", times, 0) != 0) return os_error("utimensat", "volume root");
+  return {};
+}
+
 }  // namespace
 
 Result<StagedOverlay> Volume::stage(LayerStore& layers, std::shared_ptr<const LayerStack> stack) const {
@@ -53,8 +72,6 @@ Result<StagedOverlay> Volume::stage(LayerStore& layers, std::shared_ptr<const La
                           " layers, the most that one overlay can stack",
                       "Roll back to an earlier checkpoint, or create a new sandbox.");
   }
-  struct stat base {};
-  if (::fstat(stack->front()->dir.get(), &base) != 0) return os_error("fstat", spec_.name);
   // The root directory's own mode is the topmost layer's.
   struct stat top {};
   if (::fstat(stack->back()->dir.get(), &top) != 0) return os_error("fstat", spec_.name);
@@ -87,6 +104,8 @@ Result<Volume> Volume::create(VolumeSpec spec, LayerStore& layers, int workspace
     stack->push_back(TRY(layers.make_base(volume.spec_.name, volume.spec_.mode, volume.spec_.base_dirs)));
   }
   volume.live_ = TRY(volume.stage(layers, std::move(stack)));
+  TRY(inherit_root(volume.live_.stack->back()->dir.get(), volume.live_.mount.get()));
+  volume.live_.upper_ctime_ns = ctime_ns(volume.live_.upper->dir.get());
   return volume;
 }
 
@@ -102,14 +121,12 @@ bool Volume::changed() const {
   return ctime_ns(live_.upper->dir.get()) != live_.upper_ctime_ns || !sys::is_dir_empty(live_.upper->dir.get());
 }
 
-Result<UniqueFd> Volume::switch_to(StagedOverlay staged, int m1_root_fd, const char* parking) {
+Result<UniqueFd> Volume::switch_to(StagedOverlay staged, int m1_root_fd, int parking_fd, const std::string& place) {
+  TRY(inherit_root(staged.stack->back()->dir.get(), staged.mount.get()));
+  staged.upper_ctime_ns = ctime_ns(staged.upper->dir.get());
   TRY(sys::move_mount_beneath(staged.mount.get(), m1_root_fd, spec_.path.substr(1)));
-  const Result<void> parked = sys::move_mount_beneath(live_.mount.get(), m1_root_fd, parking);
-  if (!parked.ok()) {
-    // The old overlay is still on top and the new one beneath it is unreachable; the next switch would find it, so this
-    // must not go unnoticed.
-    return parked.error();
-  }
+  // Fails only for want of memory; then the old overlay is still on top, and the caller ends what runs on it.
+  TRY(sys::move_mount_to(live_.mount.get(), parking_fd, place));
   UniqueFd old = std::move(live_.mount);
   live_ = std::move(staged);
   const struct statx info = TRY(sys::statx_at(live_.mount.get(), "", AT_EMPTY_PATH, STATX_MNT_ID));

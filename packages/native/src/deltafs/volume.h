@@ -10,7 +10,7 @@
 //  1. A sealed layer never changes. The caller re-opens every descriptor and moves every working directory of tasks off
 //     the parked overlay before it thaws them, and refuses to seal under writable shared mappings.
 //  2. live_stack() + the writable layer is what tasks see.
-//  3. A parked overlay lies beneath a cover, so that no path leads to it.
+//  3. No path leads to a parked overlay.
 #pragma once
 
 #include <memory>
@@ -61,8 +61,8 @@ class Volume {
   // The overlay that a rollback switches to. In M0.
   Result<StagedOverlay> stage(LayerStore& layers, std::shared_ptr<const LayerStack> stack) const;
   // Puts the staged overlay in place and returns the old one, parked. In M1, with all tasks frozen.
-  // `parking`: where the cover is, relative to the root.
-  Result<UniqueFd> switch_to(StagedOverlay staged, int m1_root_fd, const char* parking);
+  // `parking_fd` and `place`: where the old one goes.
+  Result<UniqueFd> switch_to(StagedOverlay staged, int m1_root_fd, int parking_fd, const std::string& place);
 
  private:
   VolumeSpec spec_;

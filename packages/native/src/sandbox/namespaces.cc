@@ -107,7 +107,7 @@ Result<UniqueFd> mount_proc_of(HostTid init, int proc_fd) {
 
 // Makes a tmpfs the root of this mount namespace and fills it. The tmpfs is stacked on "/", so that the host's tree
 // stays in reach by absolute paths until the pivot.
-Result<void> build_root(const std::vector<std::string>& volume_paths, int proc_mount_fd) {
+Result<UniqueFd> build_root(const std::vector<std::string>& volume_paths, int proc_mount_fd) {
   UniqueFd context = TRY(sys::fs_open("tmpfs"));
   TRY(sys::fs_config_string(context.get(), "mode", "0755"));
   TRY(sys::fs_config_string(context.get(), "size", "8m"));
@@ -115,6 +115,7 @@ Result<void> build_root(const std::vector<std::string>& volume_paths, int proc_m
   UniqueFd root = TRY(sys::fs_mount(context.get(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
   TRY(sys::move_mount_to(root.get(), AT_FDCWD, "/"));
   TRY(apply_skeleton(root.get(), plan_host_skeleton(volume_paths), proc_mount_fd));
+  UniqueFd parking = TRY(sys::open_at(root.get(), kParkingPoint + 1, O_PATH | O_DIRECTORY));
   // What hides parked volume tops from tasks (deltafs/volume.h).
   UniqueFd cover_context = TRY(sys::fs_open("tmpfs"));
   TRY(sys::fs_config_string(cover_context.get(), "mode", "0000"));
@@ -127,7 +128,8 @@ Result<void> build_root(const std::vector<std::string>& volume_paths, int proc_m
   if (::umount2(".", MNT_DETACH) != 0) return os_error("umount2", "old root");
   if (::chdir("/") != 0) return os_error("chdir", "/");
   UniqueFd new_root = TRY(sys::open_at(AT_FDCWD, "/", O_PATH | O_DIRECTORY));
-  return sys::set_mount_attributes(new_root.get(), MOUNT_ATTR_RDONLY, false);
+  TRY(sys::set_mount_attributes(new_root.get(), MOUNT_ATTR_RDONLY, false));
+  return parking;
 }
 
 Result<void> become_namespace_root(const IdMap& map) {
@@ -185,7 +187,7 @@ Result<SandboxNamespaces> build_namespaces(const NamespaceConfig& config) {
   built.init = TRY(start_init(std::move(init_control), binary.get(), built.host_proc.get(), config.id_map));
   built.init_client = InitClient(std::move(control));
   UniqueFd proc_mount = TRY(mount_proc_of(built.init, built.host_proc.get()));
-  TRY(build_root(config.volume_paths, proc_mount.get()));
+  built.parking = TRY(build_root(config.volume_paths, proc_mount.get()));
   built.m1 = TRY(sys::open_at(built.host_proc.get(), "self/ns/mnt", O_RDONLY));
   built.m1_root = TRY(sys::open_at(AT_FDCWD, "/", O_PATH | O_DIRECTORY));
   if (::unshare(CLONE_NEWNS) != 0) return os_error("unshare", "M0");

@@ -34,6 +34,7 @@ struct SandboxNamespaces {
   UniqueFd m0;           // namespace descriptors
   UniqueFd m1;
   UniqueFd m1_root;         // "/" as tasks see it
+  UniqueFd parking;         // the parking places below their cover, in M1
   UniqueFd store;           // root of the store, in M0
   UniqueFd workspace_base;  // the workspace's host directory, in M0
   HostTid init;

@@ -105,6 +105,9 @@ std::vector<SkeletonOperation> plan_host_skeleton(const std::vector<std::string>
     plan.push_back(MakeDir{path, 0700});
     made.insert(path);
   }
+  for (std::size_t index = 0; index < volume_paths.size(); ++index) {
+    plan.push_back(MakeDir{std::string(kParkingPoint) + "/" + std::to_string(index), 0700});
+  }
   plan.push_back(Bind{"/usr", "/usr", true});
   for (const char* name : kTopLinks) {
     const std::string path = std::string("/") + name;

@@ -40,7 +40,9 @@ struct MountProc {
 };
 using SkeletonOperation = std::variant<MakeDir, MakeSymlink, MakeFile, Bind, MountDevpts, MountProc>;
 
-// The store's mount point in M0 and the covered parking place of old volume tops in M1.
+// The store's mount point in M0 and the parking places of old volume tops in M1: directories 0, 1, … by volume, below
+// one that is covered by another mount, so that no path leads to them. The engine holds a descriptor from before the
+// cover.
 inline constexpr const char* kStorePoint = "/.deltabox/store";
 inline constexpr const char* kBasePoint = "/.deltabox/base";
 inline constexpr const char* kParkingPoint = "/.deltabox/parking";

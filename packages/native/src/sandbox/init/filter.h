@@ -78,6 +78,11 @@ inline constexpr int kTracerOnly[] = {SYS_clone3, SYS_userfaultfd};
 
 inline constexpr std::uint32_t kNewNamespaces =
     CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+inline constexpr std::uint32_t kArgument3Offset = 40;
+
+inline constexpr std::uint32_t kPtraceSeize = 0x4206;
+inline constexpr std::uint32_t kPtraceSetOptions = 0x4200;
+inline constexpr std::uint32_t kPtraceOptionTraceSeccomp = 0x80;
 inline constexpr std::uint32_t kCloseRangeUnshare = 2;  // CLOSE_RANGE_UNSHARE, 5.9
 inline constexpr std::uint32_t kTiocsti = 0x5412;       // types into a terminal
 inline constexpr std::uint32_t kTioclinux = 0x541C;     // pastes into one
@@ -107,7 +112,7 @@ struct Program {
 constexpr auto build() {
   constexpr std::uint32_t kEnosys = SECCOMP_RET_ERRNO | ENOSYS;
   constexpr std::uint32_t kEperm = SECCOMP_RET_ERRNO | EPERM;
-  Program<160> program;
+  Program<192> program;
   program.load(kArchOffset);
   program.add(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
   program.give(kEnosys);  // 32-bit calls have other numbers
@@ -137,6 +142,14 @@ constexpr auto build() {
   program.load(kArgument2Offset);
   program.when_any_bit(kCloseRangeUnshare, kEperm);
   program.give(SECCOMP_RET_ALLOW);
+  // A tracer inside must not let the calls pass that only the engine's tracer may.
+  program.add(BPF_JMP | BPF_JEQ | BPF_K, SYS_ptrace, 0, 7);
+  program.load(kArgument0Offset);
+  program.add(BPF_JMP | BPF_JEQ | BPF_K, kPtraceSeize, 1, 0);
+  program.add(BPF_JMP | BPF_JEQ | BPF_K, kPtraceSetOptions, 0, 3);
+  program.load(kArgument3Offset);
+  program.when_any_bit(kPtraceOptionTraceSeccomp, kEperm);
+  program.give(SECCOMP_RET_ALLOW);
   program.add(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 5);
   program.load(kArgument1Offset);
   program.when_equal(kTiocsti, kEperm);
@@ -146,6 +159,6 @@ constexpr auto build() {
 }
 
 inline constexpr auto kProgram = build();
-static_assert(kProgram.size <= 160);
+static_assert(kProgram.size <= 192);
 
 }  // namespace deltabox::filter

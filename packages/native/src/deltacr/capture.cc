@@ -81,10 +81,6 @@ Result<void> TreeCapture::check_supported(const FrozenProcess& frozen, const Liv
                                           std::vector<Notice>& warnings) {
   const TaskStatus status = TRY(task_status(proc_fd_, frozen.pid));
   image.umask = status.umask;
-  if (frozen.threads.front().tid != frozen.pid) {
-    return unsupported(live, "thread", "its main thread has ended while others run",
-                       "End the process, then try again.");
-  }
   if (status.seccomp_filters > kFiltersOfSandbox) {
     return unsupported(live, "seccomp", "it runs under a seccomp filter of its own",
                        "End the process, then try again.");

@@ -4,6 +4,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
@@ -63,6 +64,7 @@ Session::Session(Session&& other) noexcept
     : tid_(other.tid_),
       active_(std::exchange(other.active_, false)),
       ran_(other.ran_),
+      stop_held_(other.stop_held_),
       registers_(other.registers_),
       mask_(other.mask_),
       rseq_(other.rseq_),
@@ -75,6 +77,7 @@ Session& Session::operator=(Session&& other) noexcept {
     tid_ = other.tid_;
     active_ = std::exchange(other.active_, false);
     ran_ = other.ran_;
+    stop_held_ = other.stop_held_;
     registers_ = other.registers_;
     mask_ = other.mask_;
     rseq_ = other.rseq_;
@@ -93,23 +96,31 @@ Result<void> Session::finish() {
     TRY(sys::write_remote(tid_, RemoteAddress{rseq_.rseq_abi_pointer + kRseqCsOffset}, &rseq_cs_, sizeof rseq_cs_));
   }
   TRY(ptrace::set_registers(tid_, registers_));
-  return ptrace::set_signal_mask(tid_, mask_);
+  TRY(ptrace::set_signal_mask(tid_, mask_));
+  if (stop_held_ && ::syscall(SYS_tkill, tid_.value, SIGSTOP) != 0) return os_error("tkill", name_of(tid_));
+  return {};
+}
+
+// Passing: the interrupt that froze it, a group stop, a call that only we may make, and SIGSTOP, which nothing can
+// block.
+bool Session::is_passing_stop(const ptrace::Stop& stop) {
+  if (stop.kind != ptrace::Stop::Kind::kSignal) return true;
+  if (stop.signal != SIGSTOP) return false;
+  stop_held_ = true;
+  return true;
 }
 
 Result<void> Session::run_until_trap() {
   ran_ = true;
   for (int stops = 0; stops < kMaxStops; ++stops) {
     const ptrace::Stop stop = TRY(ptrace::wait_for_stop(tid_));
-    switch (stop.kind) {
-      case ptrace::Stop::Kind::kSignal:
-        if (stop.signal == SIGTRAP) return {};
-        return make_error(Code::kInternal,
-                          "signal " + std::to_string(stop.signal) + " inside a run of " + name_of(tid_));
-      case ptrace::Stop::Kind::kGone:
-        return os_error_from(ESRCH, "parasite run", name_of(tid_));
-      default:
-        TRY(ptrace::resume(tid_));  // the interrupt that froze it, a group stop, a call that only we may make
+    if (stop.kind == ptrace::Stop::Kind::kGone) return os_error_from(ESRCH, "parasite run", name_of(tid_));
+    if (is_passing_stop(stop)) {
+      TRY(ptrace::resume(tid_));
+      continue;
     }
+    if (stop.signal == SIGTRAP) return {};
+    return make_error(Code::kInternal, "signal " + std::to_string(stop.signal) + " inside a run of " + name_of(tid_));
   }
   return make_error(Code::kInternal, "a run of " + name_of(tid_) + " does not end");
 }
@@ -142,7 +153,7 @@ Result<std::int64_t> Session::single_call(RemoteAddress instruction, const Call&
     TRY(ptrace::single_step(tid_));
     const ptrace::Stop stop = TRY(ptrace::wait_for_stop(tid_));
     if (stop.kind == ptrace::Stop::Kind::kGone) return os_error_from(ESRCH, "single step", name_of(tid_));
-    if (stop.kind != ptrace::Stop::Kind::kSignal) continue;
+    if (is_passing_stop(stop)) continue;
     if (stop.signal != SIGTRAP) return make_error(Code::kInternal, "a signal inside a single step of " + name_of(tid_));
     registers = TRY(ptrace::registers(tid_));
     if (registers.rip != instruction.value) return static_cast<std::int64_t>(registers.rax);

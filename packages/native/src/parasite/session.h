@@ -50,6 +50,8 @@ class Session {
   void replace_registers(const ptrace::Registers& registers) { registers_ = registers; }
   void replace_signal_mask(ptrace::SignalMask mask) { mask_ = mask; }
   void keep_rseq_cs_from_memory() { rseq_cs_known_ = false; }
+  // A stop that came meanwhile belongs to the state that a rollback replaces.
+  void drop_held_stop() { stop_held_ = false; }
 
   // Maps the parasite at a free address. Registers one mapping in the tracee that images leave out.
   Result<void> install(Site& site, RemoteAddress address);
@@ -68,12 +70,15 @@ class Session {
   void abandon() { active_ = false; }
 
  private:
+  // True when the stop is none of the run's business and the thread may go on.
+  bool is_passing_stop(const ptrace::Stop& stop);
   explicit Session(HostTid tid) : tid_(tid) {}
   Result<void> run_until_trap();
 
   HostTid tid_;
   bool active_ = false;
   bool ran_ = false;
+  bool stop_held_ = false;  // a SIGSTOP came during a run
   ptrace::Registers registers_{};
   ptrace::SignalMask mask_ = 0;
   abi::RseqConfiguration rseq_{};

@@ -251,6 +251,7 @@ Result<void> apply_registers(HeldProcess& held, const ProcessImage& target) {
       held.session.replace_registers(registers);
       held.session.replace_signal_mask(thread.signal_mask);
       held.session.keep_rseq_cs_from_memory();
+      held.session.drop_held_stop();
       continue;
     }
     TRY(ptrace::set_registers(thread.tid, registers));

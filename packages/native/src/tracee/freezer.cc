@@ -232,6 +232,11 @@ Result<bool> Freeze::freeze_newborn() {
       }
       process->parent = parent;
       TRY(freeze_new_threads(*process, threads, found_new));
+      if (!process->threads.empty() && process->threads.front().tid != pid) {
+        // Usually a group on its way out: its leader is gone, the others are going.
+        return make_error(Code::kBusy,
+                          "the main thread of tid " + std::to_string(pid.value) + " has ended while others run");
+      }
       if (process->threads.empty()) {
         if (task_state(proc_fd, pid, pid) == 'Z') {
           const Result<TaskStatus> status = task_status(proc_fd, pid);

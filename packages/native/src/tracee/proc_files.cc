@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <string_view>
@@ -42,6 +43,9 @@ Result<std::vector<HostTid>> threads_of(int proc_fd, HostTid pid) {
   UniqueFd dir = TRY(sys::open_at(proc_fd, std::to_string(pid.value) + "/task", O_RDONLY | O_DIRECTORY));
   std::vector<HostTid> threads;
   for (const int tid : TRY(sys::list_numeric_dir(dir.get()))) threads.push_back(HostTid{tid});
+  // Ids are recycled, so a thread's may be lower than its leader's.
+  const auto leader = std::find(threads.begin(), threads.end(), pid);
+  if (leader != threads.end()) std::rotate(threads.begin(), leader, leader + 1);
   return threads;
 }
 

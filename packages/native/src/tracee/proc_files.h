@@ -19,6 +19,7 @@ struct TaskStatus {
   char state = '?';
 };
 
+// The leader first, where it is still there.
 Result<std::vector<HostTid>> threads_of(int proc_fd, HostTid pid);
 // Children of one thread; a task's children hang below the thread that made them.
 Result<std::vector<HostTid>> children_of(int proc_fd, HostTid pid, HostTid tid);

@@ -36,7 +36,7 @@ export interface CreateSandboxOptions {
 const checkpointName = z
   .string()
   .min(1, 'is empty')
-  .max(100, 'is longer than 100 characters')
+  .refine((name) => Buffer.byteLength(name) <= 64, 'is longer than 64 bytes')
   .regex(
     /^[\p{L}\p{N}][\p{L}\p{N}._ -]*$/u,
     'must begin with a letter or digit and hold only letters, digits, . _ - and spaces',
@@ -72,7 +72,10 @@ export const rollbackOptionsSchema = z.strictObject({
 export interface RollbackOptions {
   /** Take a safety checkpoint first, so that the rollback can be undone. @default true */
   readonly redo?: boolean
-  /** Throw STRICT, and change nothing, if something cannot be restored. @default false */
+  /**
+   * Throw STRICT if something cannot be restored: before anything changes where planning shows it, and after the
+   * rollback for what only shows while it is carried out. @default false
+   */
   readonly strict?: boolean
   /** Ends the waiting; the engine still completes the rollback. */
   readonly signal?: AbortSignal

@@ -156,6 +156,9 @@ Result<void> DescriptorReader::warn_of_limits(HostTid pid, int fd, const Descrip
                                (has_path ? "; a path that leads to it stops to do so when its volume is sealed" : ""));
     return {};
   }
+  if (description.kind == DescriptionKind::kPipe && (description.status_flags & O_DIRECT) != 0) {
+    warn("pipe", "the borders between its packets are not captured");
+  }
   if (description.kind != DescriptionKind::kFile) return {};
   const bool sealing = description.volume >= 0 && volumes_[static_cast<std::size_t>(description.volume)].sealing;
   if (description.deleted) {

@@ -63,6 +63,9 @@ Result<void> Server::run() {
 
 bool Server::idle_too_long() const {
   if (identity_.idle_timeout_ms == 0 || !clients_.empty()) return false;
+  for (const auto& [id, command] : commands_.all()) {
+    if (!command->status) return false;
+  }
   return now_ms() - last_activity_ms_ > identity_.idle_timeout_ms;
 }
 

@@ -33,12 +33,15 @@ export function checks() {
     })
   }
   const database = 'packages/native/build/release'
-  if (capture('run-clang-tidy', ['--help']) !== undefined && existsSync(join(rootDir, database, 'compile_commands.json'))) {
+  if (
+    capture('run-clang-tidy', ['--help']) !== undefined &&
+    existsSync(join(rootDir, database, 'compile_commands.json'))
+  ) {
     all.push({
       name: 'clang-tidy',
       command: 'run-clang-tidy',
       // The addon is left out: Node's own headers do not pass.
-      check: ['-quiet', '-p', database, 'packages/native/src/(?!addon)'],
+      check: ['-quiet', '-p', database, 'packages/native/src/(?!addon).*[.]cc$'],
     })
   }
   return all

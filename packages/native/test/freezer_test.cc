@@ -42,6 +42,19 @@ char wait_for_state(const Guest& guest, HostTid tid, const std::string& states) 
   return state;
 }
 
+// A killed process dies thread by thread.
+void wait_until_dead(const Guest& guest, HostTid pid) {
+  const auto lives = [&] {
+    const Result<std::vector<HostTid>> threads = threads_of(guest.proc_fd(), pid);
+    if (!threads.ok()) return false;
+    return std::any_of(threads.value().begin(), threads.value().end(), [&](HostTid tid) {
+      const char state = task_state(guest.proc_fd(), pid, tid);
+      return state != 'Z' && state != 'X';
+    });
+  };
+  for (int tick = 0; tick < 1000 && lives(); ++tick) ::usleep(kTick);
+}
+
 }  // namespace
 
 TEST_CASE("a freeze holds every thread of every process, parents first and leaders first") {
@@ -216,9 +229,25 @@ TEST_CASE("a process killed while frozen does not disturb the thaw of the others
     ::usleep(kMoment);
   }
   CHECK(guest.answers());
+  wait_until_dead(guest, child);
   Freeze next = freeze_patiently(freezer);
   CHECK(find(next, child) == nullptr);
   CHECK(find(next, guest.pid()) != nullptr);
+}
+
+// A tracer that neither detaches nor waits keeps its dead tracees from their parents.
+TEST_CASE("a process killed while frozen is its parent's to reap after the thaw" * doctest::should_fail()) {
+  Guest guest;
+  const HostTid child = guest.start_child(Kind::kSpin, 0, 1);
+  Freezer freezer(guest.proc_fd(), guest.root());
+  {
+    Freeze freeze = freeze_patiently(freezer);
+    ::kill(child.value, SIGKILL);
+    ::usleep(kMoment);
+  }
+  wait_until_dead(guest, child);
+  freezer.release_late_threads();
+  CHECK(guest.reaps(child));
 }
 
 TEST_CASE("forgotten tasks are not thawed twice") {

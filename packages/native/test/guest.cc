@@ -39,6 +39,7 @@ enum class Op : std::uint64_t {
   kThread,
   kChild,
   kZombie,
+  kReap,
   kVfork,
   kChurn,
 };
@@ -305,7 +306,10 @@ std::int64_t Guest::ask(const Request& request) {
 std::int64_t Guest::ask_or_fail(const char* what, const Request& request) {
   const std::int64_t answer = ask(request);
   // Errors are -1 … -4095, as in a register; words read may be anything else.
-  if (answer < 0 && answer > -4096) FAIL("the guest's " << what << ": " << std::strerror(static_cast<int>(-answer)));
+  if (answer < 0 && answer > -4096) {
+    const std::string sentence = std::string(what) + ": " + std::strerror(static_cast<int>(-answer));
+    FAIL("the guest's " << sentence);
+  }
   return answer;
 }
 
@@ -374,6 +378,10 @@ HostTid Guest::start_child(Kind kind, int counter, int threads) {
 
 HostTid Guest::leave_zombie() {
   return HostTid{static_cast<pid_t>(ask_or_fail("fork", {Op::kZombie, 0, 0, 0, 0, {}}))};
+}
+
+bool Guest::reaps(HostTid child) {
+  return ask_or_fail("waitpid", {Op::kReap, static_cast<std::uint64_t>(child.value), 0, 0, 0, {}}) == 1;
 }
 
 void Guest::vfork_for(std::uint64_t ms) { ask_or_fail("vfork", {Op::kVfork, ms, 0, 0, 0, {}}); }

@@ -50,6 +50,7 @@ class Guest {
   HostTid start_thread(Kind kind, int counter);
   HostTid start_child(Kind kind, int counter, int threads = 0);
   HostTid leave_zombie();
+  bool reaps(HostTid child);         // whether the guest's waitpid(2) has it within a second
   void vfork_for(std::uint64_t ms);  // answers at once, then lies in vfork(2) for that long
   void churn(bool on);
   std::uint64_t counter(int index) const { return const_cast<volatile std::uint64_t*>(counters_)[index]; }

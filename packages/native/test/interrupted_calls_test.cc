@@ -1,4 +1,4 @@
-#include "deltacr/interrupted_calls.h"
+#include "tracee/interrupted_calls.h"
 
 #include <sys/syscall.h>
 
@@ -30,65 +30,71 @@ long result_of(const ptrace::Registers& registers) { return static_cast<long>(re
 TEST_CASE("a checkpoint leaves restartable calls to the kernel") {
   for (const long result : {kRestartSys, -513L, kRestartNoHandler, kRestartBlock}) {
     for (const long call : {SYS_read, SYS_nanosleep, SYS_poll, SYS_futex, SYS_epoll_wait}) {
-      CHECK(result_of(registers_to_go_on(stopped_in(call, result), false)) == result);
+      CHECK(result_of(registers_to_go_on(stopped_in(call, result))) == result);
     }
   }
 }
 
 TEST_CASE("a rollback restarts a call in full where the restart block may be another's") {
-  CHECK(result_of(registers_to_roll_back(stopped_in(SYS_nanosleep, kRestartBlock), false)) == kRestartNoHandler);
-  CHECK(result_of(registers_to_roll_back(stopped_in(SYS_poll, kRestartBlock), true)) == kRestartNoHandler);
-  CHECK(result_of(registers_to_roll_back(stopped_in(SYS_read, kRestartSys), false)) == kRestartSys);
+  CHECK(result_of(registers_to_roll_back(stopped_in(SYS_nanosleep, kRestartBlock), SYS_nanosleep)) ==
+        kRestartNoHandler);
+  CHECK(result_of(registers_to_roll_back(stopped_in(SYS_poll, kRestartBlock), -1)) == kRestartNoHandler);
+  CHECK(result_of(registers_to_roll_back(stopped_in(SYS_read, kRestartSys), -1)) == kRestartSys);
 }
 
 TEST_CASE("a call that was restarted before is started under its own number, or ends as interrupted") {
   const ptrace::Registers restarted = stopped_in(SYS_restart_syscall, kRestartBlock);
-  CHECK(is_restarted_call(restarted));
-  CHECK_FALSE(is_restarted_call(stopped_in(SYS_nanosleep, kRestartBlock)));
-  CHECK_FALSE(is_restarted_call(stopped_in(SYS_restart_syscall, 0)));
-  const ptrace::Registers known = registers_to_roll_back(restarted, false, SYS_poll);
+  const ptrace::Registers known = registers_to_roll_back(restarted, SYS_poll);
   CHECK(static_cast<long>(known.orig_rax) == SYS_poll);
   CHECK(result_of(known) == kRestartNoHandler);
-  const ptrace::Registers unknown = registers_to_roll_back(restarted, false);
+  const ptrace::Registers unknown = registers_to_roll_back(restarted, -1);
   CHECK(static_cast<long>(unknown.orig_rax) == -1);
   CHECK(result_of(unknown) == -EINTR);
-  CHECK(result_of(registers_to_go_on(restarted, false)) == kRestartBlock);
+  CHECK(result_of(registers_to_go_on(restarted)) == kRestartBlock);
 }
 
-TEST_CASE("the number of a call with a time-out is known while the registers still say it") {
-  CHECK(timed_call_number(stopped_in(SYS_nanosleep, kRestartBlock)) == SYS_nanosleep);
-  CHECK(timed_call_number(stopped_in(SYS_restart_syscall, kRestartBlock)) == -1);
-  CHECK(timed_call_number(stopped_in(SYS_read, kRestartSys)) == -1);
-  CHECK(timed_call_number(stopped_in(-1, kRestartBlock)) == -1);
+TEST_CASE("which call a thread sleeps in is known from its first stop on, as long as it stays in it") {
+  TimedCalls calls;
+  const HostTid tid{7};
+  const ptrace::Registers restarted = stopped_in(SYS_restart_syscall, kRestartBlock);
+  CHECK(calls.observe(tid, restarted) == -1);
+  CHECK(calls.observe(tid, stopped_in(SYS_nanosleep, kRestartBlock)) == SYS_nanosleep);
+  CHECK(calls.observe(tid, restarted) == SYS_nanosleep);
+  CHECK(calls.observe(HostTid{8}, restarted) == -1);
+  CHECK(calls.observe(tid, stopped_in(SYS_read, kRestartSys)) == -1);
+  CHECK(calls.observe(tid, stopped_in(-1, kRestartBlock)) == -1);
+  ptrace::Registers elsewhere = restarted;
+  elsewhere.rsp = 64;
+  CHECK(calls.observe(tid, elsewhere) == -1);
+  calls.forget_unless([](HostTid) { return false; });
+  CHECK(calls.observe(tid, restarted) == -1);
 }
 
 TEST_CASE("no program sees an interruption of epoll_wait that never was") {
   for (const long call : {SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_rt_sigtimedwait}) {
     CAPTURE(call);
-    CHECK(result_of(registers_to_go_on(stopped_in(call, -EINTR), false)) == kRestartNoHandler);
-    CHECK(result_of(registers_to_roll_back(stopped_in(call, -EINTR), false)) == kRestartNoHandler);
-    CHECK(result_of(registers_to_go_on(stopped_in(call, -EINTR), true)) == -EINTR);
-    CHECK(result_of(registers_to_roll_back(stopped_in(call, -EINTR), true)) == -EINTR);
+    CHECK(result_of(registers_to_go_on(stopped_in(call, -EINTR))) == kRestartNoHandler);
+    CHECK(result_of(registers_to_roll_back(stopped_in(call, -EINTR), -1)) == kRestartNoHandler);
   }
 }
 
 TEST_CASE("other results of calls are left alone") {
   for (const long result : {0L, 5L, static_cast<long>(-EINTR), static_cast<long>(-EAGAIN), -1L}) {
-    CHECK(result_of(registers_to_roll_back(stopped_in(SYS_read, result), false)) == result);
+    CHECK(result_of(registers_to_roll_back(stopped_in(SYS_read, result), -1)) == result);
   }
 }
 
 TEST_CASE("a thread stopped in its own code keeps every register, whatever rax holds") {
   for (const long value : {kRestartBlock, static_cast<long>(-EINTR), kRestartSys}) {
     const ptrace::Registers before = stopped_in(-1, value);
-    const ptrace::Registers after = registers_to_roll_back(before, false);
+    const ptrace::Registers after = registers_to_roll_back(before, -1);
     CHECK(std::memcmp(&before, &after, sizeof before) == 0);
   }
 }
 
 TEST_CASE("nothing but rax is ever changed") {
   ptrace::Registers before = stopped_in(SYS_nanosleep, kRestartBlock);
-  ptrace::Registers after = registers_to_roll_back(before, false);
+  ptrace::Registers after = registers_to_roll_back(before, -1);
   after.rax = before.rax;
   CHECK(std::memcmp(&before, &after, sizeof before) == 0);
 }

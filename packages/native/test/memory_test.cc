@@ -3,7 +3,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#include "deltacr/interrupted_calls.h"
+#include "tracee/interrupted_calls.h"
 #include "expect.h"
 #include "parasite/session.h"
 #include "random.h"

@@ -43,8 +43,12 @@ std::vector<ChangedRun> TrackedGuest::look(LiveProcess& process) {
   // The tracker finds dropped pages by what is held; which bytes is all one to it.
   std::vector<PageUpdate> held;
   for (const ChangedRun& run : runs) {
-    for (std::uint64_t address = run.range.start; address < run.range.end; address += kPageSize) {
-      held.push_back({address >> kPageShift, run.dropped ? std::nullopt : std::optional<PageId>(kZeroPage)});
+    const PageNumber first = run.range.start >> kPageShift;
+    const PageNumber last = run.range.end >> kPageShift;
+    if (run.dropped) {
+      process.pages.for_each(first, last, [&](PageNumber number, PageId) { held.push_back({number, std::nullopt}); });
+    } else {
+      for (PageNumber number = first; number < last; ++number) held.push_back({number, kZeroPage});
     }
   }
   process.pages = PageMap::updated(process.pages, held, store);

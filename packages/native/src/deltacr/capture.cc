@@ -163,7 +163,7 @@ Result<void> TreeCapture::capture_process(HeldProcess& held, CaptureResult& resu
   image.address_space = live.address_space;
   image.host_pid = live.pid;
   image.pid = live.inside;
-  TRY(describe_process(held.session, live, *held.frozen, fds, image));
+  TRY(describe_process(held.session, live, freeze_.timed_calls(), *held.frozen, fds, image));
   TRY(descriptors_.read_process(live.pid, live.pidfd.get(), image, result.warnings));
   const std::string link = TRY(sys::read_link_at(proc_fd_, std::to_string(live.pid.value) + "/cwd"));
   image.working_dir = strip_deleted(link, image.working_dir_deleted);

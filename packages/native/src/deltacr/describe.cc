@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <string>
 
-#include "deltacr/interrupted_calls.h"
+#include "tracee/interrupted_calls.h"
 
 namespace deltabox {
 
@@ -22,13 +22,19 @@ constexpr std::uint64_t kKernelSigsetBytes = 8;
 constexpr std::size_t kMaxTripFds = 100;  // the rest in further trips; the calls before take about half of a batch
 
 // Where each result lies in the parasite's buffer.
+struct ThreadPart {
+  KernelAltStack alternate_stack;
+  char name[kTaskNameBytes];
+  std::uint64_t robust_list;
+  std::uint64_t robust_list_bytes;
+  std::uint64_t clear_child_tid;
+};
 struct Buffer {
   KernelSigaction actions[kSignals];
   itimerval timers[3];
   rlimit limits[kLimits];
   Credentials credentials;
-  KernelAltStack alternate_stack;
-  char name[kTaskNameBytes];
+  ThreadPart thread;
 };
 static_assert(sizeof(Buffer) <= parasite::kBufferBytes);
 
@@ -69,8 +75,12 @@ std::vector<Call> group_calls(const parasite::Site& site) {
 }
 
 void add_thread_calls(const parasite::Site& site, std::vector<Call>& calls) {
-  calls.push_back(make_call(SYS_sigaltstack, 0, buffer_address(site, offsetof(Buffer, alternate_stack))));
-  calls.push_back(make_call(SYS_prctl, PR_GET_NAME, buffer_address(site, offsetof(Buffer, name))));
+  const auto at = [&](std::size_t offset) { return buffer_address(site, offsetof(Buffer, thread) + offset); };
+  calls.push_back(make_call(SYS_sigaltstack, 0, at(offsetof(ThreadPart, alternate_stack))));
+  calls.push_back(make_call(SYS_prctl, PR_GET_NAME, at(offsetof(ThreadPart, name))));
+  calls.push_back(make_call(SYS_get_robust_list, 0, at(offsetof(ThreadPart, robust_list)),
+                            at(offsetof(ThreadPart, robust_list_bytes))));
+  calls.push_back(make_call(SYS_prctl, PR_GET_TID_ADDRESS, at(offsetof(ThreadPart, clear_child_tid))));
 }
 
 Result<void> check_all(const std::vector<Call>& calls, InsidePid pid) {
@@ -81,63 +91,37 @@ Result<void> check_all(const std::vector<Call>& calls, InsidePid pid) {
 }
 
 Result<void> read_thread(parasite::Session& session, const parasite::Site& site, ThreadImage& thread) {
-  struct {
-    KernelAltStack alternate_stack;
-    char name[kTaskNameBytes];
-  } part;
-  static_assert(offsetof(Buffer, name) == offsetof(Buffer, alternate_stack) + sizeof(KernelAltStack));
-  TRY(session.read_buffer(site, offsetof(Buffer, alternate_stack), &part, sizeof part));
+  ThreadPart part;
+  TRY(session.read_buffer(site, offsetof(Buffer, thread), &part, sizeof part));
   thread.alternate_stack = part.alternate_stack;
   std::copy(std::begin(part.name), std::end(part.name), thread.name.begin());
+  thread.kernel_pointers = {session.rseq(), part.robust_list, part.robust_list_bytes, part.clear_child_tid};
   return {};
 }
 
-// Which timed call the thread sleeps in. Once restarted the kernel names it restart_syscall(2), so its number is kept
-// from the first stop; instruction and stack pointer tell that the thread is still in it.
-std::int64_t remember_timed_call(LiveProcess& live, HostTid tid, const ptrace::Registers& registers) {
-  const std::int64_t number = timed_call_number(registers);
-  if (number >= 0) {
-    live.timed_calls[tid] = {registers.rip, registers.rsp, number};
-    return number;
-  }
-  const auto known = live.timed_calls.find(tid);
-  const bool same = known != live.timed_calls.end() && is_restarted_call(registers) &&
-                    known->second.instruction == registers.rip && known->second.stack == registers.rsp;
-  return same ? known->second.number : -1;
-}
-
-Result<ThreadImage> describe_registers(parasite::Session& session, LiveProcess& live, const FrozenThread& frozen) {
+Result<ThreadImage> describe_registers(parasite::Session& session, TimedCalls& timed_calls, FrozenThread& frozen) {
   ThreadImage thread;
   thread.tid = frozen.tid;
   thread.registers = session.registers();
-  thread.timed_call = remember_timed_call(live, frozen.tid, thread.registers);
+  thread.timed_call = timed_calls.observe(frozen.tid, thread.registers);
   thread.signal_mask = session.signal_mask();
   thread.extended_state = TRY(ptrace::extended_state(frozen.tid));
   if (frozen.held_signal) thread.pending.push_back(*frozen.held_signal);
   const std::vector<siginfo_t> queued = TRY(ptrace::pending_signals(frozen.tid, false));
   thread.pending.insert(thread.pending.end(), queued.begin(), queued.end());
+  // What it finds when it goes on after the pause.
+  session.replace_registers(registers_to_go_on(thread.registers));
+  frozen.settled = true;
   return thread;
-}
-
-// What the thread finds when it goes on after the pause (deltacr/interrupted_calls.h).
-void settle_interrupted_call(parasite::Session& session, const ThreadImage& thread,
-                             const std::vector<siginfo_t>& group_pending) {
-  session.replace_registers(registers_to_go_on(session.registers(), signal_waiting(thread, group_pending)));
 }
 
 }  // namespace
 
-bool signal_waiting(const ThreadImage& thread, const std::vector<siginfo_t>& group_pending) {
-  const auto unblocked = [&](const siginfo_t& info) { return (thread.signal_mask >> (info.si_signo - 1) & 1) == 0; };
-  return std::any_of(thread.pending.begin(), thread.pending.end(), unblocked) ||
-         std::any_of(group_pending.begin(), group_pending.end(), unblocked);
-}
-
-Result<void> describe_process(parasite::Session& leader, LiveProcess& live, const FrozenProcess& frozen,
-                              const std::vector<int>& fds, ProcessImage& image) {
+Result<void> describe_process(parasite::Session& leader, const LiveProcess& live, TimedCalls& timed_calls,
+                              FrozenProcess& frozen, const std::vector<int>& fds, ProcessImage& image) {
   const parasite::Site& site = live.site;
   // Registers and the signal queue before any run: a run replaces the stop in which they were found.
-  image.threads.push_back(TRY(describe_registers(leader, live, frozen.threads.front())));
+  image.threads.push_back(TRY(describe_registers(leader, timed_calls, frozen.threads.front())));
   image.pending = TRY(ptrace::pending_signals(frozen.pid, true));
   std::vector<Call> calls = group_calls(site);
   add_thread_calls(site, calls);
@@ -173,17 +157,15 @@ Result<void> describe_process(parasite::Session& leader, LiveProcess& live, cons
   for (std::size_t index = 0; index < fds.size(); ++index) {
     image.descriptors.push_back({fds[index], (flags[index] & FD_CLOEXEC) != 0, 0});
   }
-  settle_interrupted_call(leader, image.threads.front(), image.pending);
   image.group_stopped = frozen.threads.front().group_stopped;
   for (std::size_t index = 1; index < frozen.threads.size(); ++index) {
     parasite::Session session = TRY(parasite::Session::begin(frozen.threads[index].tid));
-    ThreadImage thread = TRY(describe_registers(session, live, frozen.threads[index]));
+    ThreadImage thread = TRY(describe_registers(session, timed_calls, frozen.threads[index]));
     std::vector<Call> thread_trip;
     add_thread_calls(site, thread_trip);
     TRY(session.run(site, thread_trip));
     TRY(check_all(thread_trip, live.inside));
     TRY(read_thread(session, site, thread));
-    settle_interrupted_call(session, thread, image.pending);
     image.threads.push_back(std::move(thread));
     TRY(session.finish());
   }

@@ -66,6 +66,14 @@ inline constexpr int kSignals = 64;
 inline constexpr int kLimits = 16;
 inline constexpr std::size_t kTaskNameBytes = 16;
 
+// Addresses that a thread gave the kernel, which writes there when the thread runs or ends. A stale one faults.
+struct KernelPointers {
+  abi::RseqConfiguration rseq{};  // address 0: not registered
+  std::uint64_t robust_list = 0;  // set_robust_list(2)
+  std::uint64_t robust_list_bytes = 0;
+  std::uint64_t clear_child_tid = 0;  // set_tid_address(2)
+};
+
 struct ThreadImage {
   HostTid tid;  // in-place rollbacks find the thread by it, its group's incarnation guards against reuse
   ptrace::Registers registers{};
@@ -73,6 +81,7 @@ struct ThreadImage {
   ptrace::ExtendedState extended_state;
   ptrace::SignalMask signal_mask = 0;
   KernelAltStack alternate_stack;
+  KernelPointers kernel_pointers;
   std::array<char, kTaskNameBytes> name{};
   std::vector<siginfo_t> pending;  // queued to this thread
 };

@@ -14,13 +14,6 @@
 
 namespace deltabox {
 
-// A call that sleeps with a time-out and was interrupted: restarted, it is only known as restart_syscall(2).
-struct TimedCall {
-  std::uint64_t instruction = 0;  // rip and rsp tell whether it is still the same call
-  std::uint64_t stack = 0;
-  std::int64_t number = -1;
-};
-
 struct LiveProcess {
   Incarnation incarnation = 0;
   HostTid pid;
@@ -28,7 +21,6 @@ struct LiveProcess {
   UniqueFd pidfd;
   parasite::Site site;
   std::optional<MemoryTracker> tracker;
-  std::map<HostTid, TimedCall> timed_calls;
   std::uint64_t address_space = 0;  // grows when the address space is found to be another one (exec)
   // The state at the last look: pages not reported as changed since are these.
   std::shared_ptr<const MappingList> mappings;

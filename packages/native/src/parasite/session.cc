@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -110,6 +111,22 @@ bool Session::is_passing_stop(const ptrace::Stop& stop) {
   return true;
 }
 
+// Says where the thread was and what it touched: such a signal is a defect, and this is all there will be to find it
+// by.
+Error Session::unexpected_signal(int signal) {
+  std::string text = "signal " + std::to_string(signal) + " inside a run of " + name_of(tid_);
+  const Result<siginfo_t> info = ptrace::signal_info(tid_);
+  const Result<ptrace::Registers> registers = ptrace::registers(tid_);
+  char detail[160];
+  if (info.ok() && registers.ok()) {
+    std::snprintf(detail, sizeof detail, " (code %d, address %p, rip %#llx, r12 %#llx, r13 %llu, rax %#llx)",
+                  info.value().si_code, info.value().si_addr, registers.value().rip, registers.value().r12,
+                  registers.value().r13, registers.value().rax);
+    text += detail;
+  }
+  return make_error(Code::kInternal, text);
+}
+
 Result<void> Session::run_until_trap() {
   ran_ = true;
   for (int stops = 0; stops < kMaxStops; ++stops) {
@@ -120,7 +137,7 @@ Result<void> Session::run_until_trap() {
       continue;
     }
     if (stop.signal == SIGTRAP) return {};
-    return make_error(Code::kInternal, "signal " + std::to_string(stop.signal) + " inside a run of " + name_of(tid_));
+    return unexpected_signal(stop.signal);
   }
   return make_error(Code::kInternal, "a run of " + name_of(tid_) + " does not end");
 }

@@ -74,6 +74,7 @@ class Session {
   bool is_passing_stop(const ptrace::Stop& stop);
   explicit Session(HostTid tid) : tid_(tid) {}
   Result<void> run_until_trap();
+  Error unexpected_signal(int signal);
 
   HostTid tid_;
   bool active_ = false;

@@ -12,12 +12,11 @@
 #include <string>
 
 #include "deltacr/address_space.h"
-#include "deltacr/describe.h"
-#include "deltacr/interrupted_calls.h"
 #include "deltacr/memory.h"
 #include "reconcile/descriptor_io.h"
 #include "reconcile/preview.h"
 #include "sys/files.h"
+#include "tracee/interrupted_calls.h"
 
 namespace deltabox {
 
@@ -166,6 +165,75 @@ Result<bool> has_queued_signals(HostTid tid) {
   return !TRY(ptrace::pending_signals(tid, false)).empty() || !TRY(ptrace::pending_signals(tid, true)).empty();
 }
 
+// --- Addresses that the kernel writes to ---
+
+const ThreadImage* find_thread(const ProcessImage& process, HostTid tid) {
+  const auto found = std::find_if(process.threads.begin(), process.threads.end(),
+                                  [&](const ThreadImage& thread) { return thread.tid == tid; });
+  return found != process.threads.end() ? &*found : nullptr;
+}
+
+constexpr std::uint64_t kRseqUnregister = 1;  // RSEQ_FLAG_UNREGISTER
+
+bool same_rseq(const ThreadImage& live, const ThreadImage& target) {
+  return live.kernel_pointers.rseq.rseq_abi_pointer == target.kernel_pointers.rseq.rseq_abi_pointer;
+}
+
+Result<void> call_rseq(parasite::Session& session, const HeldProcess& held, const abi::RseqConfiguration& rseq,
+                       std::uint64_t flags) {
+  if (rseq.rseq_abi_pointer == 0) return {};
+  Call call = make_call(SYS_rseq, rseq.rseq_abi_pointer, rseq.rseq_abi_size, flags, rseq.signature);
+  TRY(session.run(held.live->site, {&call, 1}));
+  if (call.result < 0) return failed_call(held, "rseq in a tracee", call);
+  return {};
+}
+
+// Runs `step` with a session of the thread: the leader's own or a short one.
+template <typename Step>
+Result<void> in_thread(HeldProcess& held, HostTid tid, Step step) {
+  if (tid == held.session.tid()) return step(held.session);
+  parasite::Session session = TRY(parasite::Session::begin(tid));
+  session.keep_rseq_cs_from_memory();
+  TRY(step(session));
+  return session.finish();
+}
+
+// A thread whose rseq area is about to be unmapped would be killed on its next return to user space; one that had none
+// yet will register it itself, and must find that free.
+Result<void> forget_rseq(HeldProcess& held, const ProcessImage& live, const ProcessImage& target) {
+  for (const ThreadImage& wanted : target.threads) {
+    const ThreadImage* present = find_thread(live, wanted.tid);
+    if (present == nullptr || same_rseq(*present, wanted)) continue;
+    TRY(in_thread(held, wanted.tid, [&](parasite::Session& session) {
+      return call_rseq(session, held, present->kernel_pointers.rseq, kRseqUnregister);
+    }));
+  }
+  return {};
+}
+
+// Once the mappings are the target's.
+Result<void> restore_kernel_pointers(HeldProcess& held, const ProcessImage& live, const ProcessImage& target) {
+  for (const ThreadImage& wanted : target.threads) {
+    const ThreadImage* present = find_thread(live, wanted.tid);
+    if (present == nullptr) continue;
+    const KernelPointers& before = present->kernel_pointers;
+    const KernelPointers& pointers = wanted.kernel_pointers;
+    std::vector<Call> calls;
+    if (before.robust_list != pointers.robust_list) {
+      calls.push_back(make_call(SYS_set_robust_list, pointers.robust_list, pointers.robust_list_bytes));
+    }
+    if (before.clear_child_tid != pointers.clear_child_tid) {
+      calls.push_back(make_call(SYS_set_tid_address, pointers.clear_child_tid));
+    }
+    if (calls.empty() && same_rseq(*present, wanted)) continue;
+    TRY(in_thread(held, wanted.tid, [&](parasite::Session& session) -> Result<void> {
+      TRY(run_batched(session, held.live->site, calls));
+      return same_rseq(*present, wanted) ? Result<void>() : call_rseq(session, held, pointers.rseq, 0);
+    }));
+  }
+  return {};
+}
+
 // --- Attributes of the group and of one thread ---
 
 struct AttributeBatch {
@@ -236,16 +304,9 @@ Result<void> run_attributes(parasite::Session& session, const HeldProcess& held,
 
 // --- One process ---
 
-const ThreadImage* find_thread(const ProcessImage& process, HostTid tid) {
-  const auto found = std::find_if(process.threads.begin(), process.threads.end(),
-                                  [&](const ThreadImage& thread) { return thread.tid == tid; });
-  return found != process.threads.end() ? &*found : nullptr;
-}
-
 Result<void> apply_registers(HeldProcess& held, const ProcessImage& target) {
   for (const ThreadImage& thread : target.threads) {
-    const bool waiting = signal_waiting(thread, target.pending);
-    const ptrace::Registers registers = registers_to_roll_back(thread.registers, waiting, thread.timed_call);
+    const ptrace::Registers registers = registers_to_roll_back(thread.registers, thread.timed_call);
     TRY(ptrace::set_extended_state(thread.tid, thread.extended_state));
     if (thread.tid == held.session.tid()) {
       held.session.replace_registers(registers);
@@ -389,10 +450,12 @@ Result<void> apply_target(ApplyContext& context, const TreeImage& live, const Tr
     if (held == nullptr || present == nullptr)
       return make_error(Code::kInternal, "a process of the target is not held");
     TRY(apply_working_dir(context, *held, *present, wanted, switched));
+    TRY(forget_rseq(*held, *present, wanted));
     const std::vector<MapRange> remapped = TRY(apply_mappings(context, *held, *present, wanted, outcome));
     const PagePlan pages = plan_pages(present->pages, wanted.pages, *wanted.mappings, remapped);
     TRY(drop_pages(*held, pages.drops));
     TRY(apply_signals_and_attributes(*held, *present, wanted, outcome));
+    TRY(restore_kernel_pointers(*held, *present, wanted));
     const std::vector<Notice> one_way = one_way_changes(*present, wanted);
     outcome.not_restored.insert(outcome.not_restored.end(), one_way.begin(), one_way.end());
     outcome.written_pages += pages.writes.size();

@@ -23,6 +23,15 @@ constexpr useconds_t kBackoffUs = 3'000;
 constexpr int kMaxLooks = 64;  // each finds at least one newborn task that was born before its parent stopped
 constexpr std::size_t kMaxProcesses = 65'536;
 
+// A thread that was frozen and not captured, in an attempt that failed for another's sake, must not notice.
+void settle(HostTid tid, TimedCalls& timed_calls) {
+  const Result<ptrace::Registers> registers = ptrace::registers(tid);
+  if (!registers.ok()) return;
+  (void)timed_calls.observe(tid, registers.value());
+  const ptrace::Registers settled = registers_to_go_on(registers.value());
+  if (settled.rax != registers.value().rax) (void)ptrace::set_registers(tid, settled);
+}
+
 }  // namespace
 
 Freeze::Freeze(Freeze&& other) noexcept
@@ -34,6 +43,8 @@ Freeze::Freeze(Freeze&& other) noexcept
 
 Freeze::~Freeze() { thaw(); }
 
+TimedCalls& Freeze::timed_calls() { return freezer_->timed_calls_; }
+
 void Freeze::thaw() {
   for (FrozenProcess& process : processes_) {
     for (FrozenThread& thread : process.threads) {
@@ -41,6 +52,7 @@ void Freeze::thaw() {
         freezer_->late_.push_back(thread.tid);
         continue;
       }
+      if (!thread.settled) settle(thread.tid, freezer_->timed_calls_);
       int signal = 0;
       if (thread.held_signal) {
         signal = thread.held_signal->si_signo;
@@ -51,6 +63,15 @@ void Freeze::thaw() {
     }
   }
   processes_.clear();
+}
+
+bool Freeze::holds(HostTid tid) const {
+  for (const FrozenProcess& process : processes_) {
+    for (const FrozenThread& thread : process.threads) {
+      if (thread.tid == tid) return true;
+    }
+  }
+  return false;
 }
 
 void Freeze::drop_held_signals() {
@@ -93,7 +114,10 @@ Result<Freeze> Freezer::freeze_all() {
   for (const std::uint64_t timeout_us : kAttemptTimeoutsUs) {
     ++freeze.attempts_;
     Result<void> attempted = freeze.attempt(timeout_us);
-    if (attempted.ok()) return freeze;
+    if (attempted.ok()) {
+      timed_calls_.forget_unless([&](HostTid tid) { return freeze.holds(tid); });
+      return freeze;
+    }
     freeze.thaw();
     if (attempted.error().code != Code::kBusy) return attempted.release_error();
     last = attempted.release_error();
@@ -189,7 +213,9 @@ Result<void> Freeze::freeze_new_threads(FrozenProcess& process, const std::vecto
     const bool is_known = std::any_of(begin, begin + static_cast<long>(known),
                                       [&](const FrozenThread& thread) { return thread.tid == tid; });
     if (is_known || !TRY(attach(process.pid, tid))) continue;
-    process.threads.push_back({tid, false, false, {}});
+    FrozenThread thread;
+    thread.tid = tid;
+    process.threads.push_back(thread);
   }
   // All are told to stop before any is waited for, so that they stop side by side.
   for (std::size_t index = known; index < process.threads.size();) {

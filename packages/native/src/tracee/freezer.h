@@ -16,12 +16,14 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "tracee/interrupted_calls.h"
 
 namespace deltabox {
 
 struct FrozenThread {
   HostTid tid;
   bool stopped = false;
+  bool settled = false;  // its interrupted call has been seen to; thaw() sees to the others
   bool group_stopped = false;
   std::optional<siginfo_t> held_signal;  // it was about to be delivered when the thread froze
 };
@@ -51,6 +53,7 @@ class Freeze {
   Freeze& operator=(const Freeze&) = delete;
   ~Freeze();  // thaws
 
+  TimedCalls& timed_calls();
   std::vector<FrozenProcess>& processes() { return processes_; }
   const std::vector<ZombieProcess>& zombies() const { return zombies_; }
   int attempts() const { return attempts_; }
@@ -68,6 +71,7 @@ class Freeze {
  private:
   friend class Freezer;
   explicit Freeze(Freezer& freezer) : freezer_(&freezer) {}
+  bool holds(HostTid tid) const;
   Result<void> attempt(std::uint64_t timeout_us);
   Result<bool> freeze_newborn();
   Result<void> freeze_new_threads(FrozenProcess& process, const std::vector<HostTid>& threads, bool& found_new);
@@ -97,6 +101,7 @@ class Freezer {
   int proc_fd_;
   HostTid init_;
   std::vector<HostTid> late_;
+  TimedCalls timed_calls_;
 };
 
 }  // namespace deltabox

@@ -213,6 +213,12 @@ std::int64_t serve(const Request& request, int random_fd) {
       if (child > 0) ::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT);
       return child;
     }
+    case Op::kReap:
+      for (int tick = 0; tick < 1000; ++tick) {
+        if (::waitpid(static_cast<pid_t>(request.a), nullptr, WNOHANG) != 0) return 1;
+        sleep_ms(1);
+      }
+      return 0;
     case Op::kChurn:
       churning = request.a != 0;
       return 0;

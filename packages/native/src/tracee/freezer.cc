@@ -58,8 +58,8 @@ void Freeze::thaw() {
         signal = thread.held_signal->si_signo;
         (void)ptrace::set_signal_info(thread.tid, *thread.held_signal);
       }
-      // A thread that was killed meanwhile is no longer there to be detached.
-      (void)ptrace::detach(thread.tid, signal);
+      // One that was killed meanwhile can't be detached; its end is told to its tracer first, so it is collected later.
+      if (!ptrace::detach(thread.tid, signal).ok()) freezer_->late_.push_back(thread.tid);
     }
   }
   processes_.clear();
@@ -128,16 +128,20 @@ Result<Freeze> Freezer::freeze_all() {
 }
 
 void Freezer::release_late_threads() {
-  std::erase_if(late_, [](HostTid tid) {
+  const auto release = [this](HostTid tid) {
     int status = 0;
     const pid_t stopped = ::waitpid(tid.value, &status, __WALL | WNOHANG);
     if (stopped == 0) return false;
     if (stopped == tid.value && WIFSTOPPED(status)) {
       const bool is_signal = (status >> 16) == 0;
+      settle(tid, timed_calls_);
       (void)ptrace::detach(tid, is_signal ? WSTOPSIG(status) : 0);
     }
     return true;
-  });
+  };
+  // A leader's end is told only once its threads' ends were collected.
+  while (std::erase_if(late_, release) > 0 && !late_.empty()) {
+  }
 }
 
 Result<void> Freeze::attempt(std::uint64_t timeout_us) {

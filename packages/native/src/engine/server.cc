@@ -21,6 +21,20 @@ constexpr std::size_t kMaxClients = 256;
 constexpr int kSendTimeoutS = 5;
 constexpr int kLateThreadPollMs = 1;
 constexpr int kIdlePollMs = 500;
+constexpr int kEndTimeoutMs = 30'000;  // a task in an uninterruptible wait can't be killed; the client gives up at 60 s
+
+// The end of init is the end of every task; returns when the kernel has taken all of them down. Tasks that are still
+// attached keep their pid namespace until their tracer collects them, so everything is collected, not init alone.
+void end_all_tasks(HostTid init) {
+  ::kill(init.value, SIGKILL);
+  for (int waited_ms = 0; waited_ms < kEndTimeoutMs;) {
+    const pid_t collected = ::waitpid(-1, nullptr, __WALL | WNOHANG);
+    if (collected == init.value || (collected < 0 && errno == ECHILD)) return;
+    if (collected != 0) continue;
+    ::usleep(1000);
+    ++waited_ms;
+  }
+}
 
 std::uint64_t now_ms() { return monotonic_ns() / 1'000'000; }
 
@@ -224,9 +238,7 @@ Result<v1::EngineFrame> Server::dispatch(Client& client, const v1::ClientFrame& 
     }
     case v1::ClientFrame::kKillSandbox:
       killed_ = true;
-      // The end of init is the end of every task; the answer comes when the kernel has taken all of them down.
-      ::kill(state_->namespaces().init.value, SIGKILL);
-      ::waitpid(state_->namespaces().init.value, nullptr, 0);
+      end_all_tasks(state_->namespaces().init);
       answer.mutable_empty();
       return answer;
     default:

@@ -10,6 +10,7 @@
 #include "reconcile/plan.h"
 #include "reconcile/preview.h"
 #include "sys/files.h"
+#include "sys/mounts.h"
 #include "tracee/proc_files.h"
 
 namespace deltabox {
@@ -163,6 +164,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
       outcome = failures.release_error();
     }
   }
+  if (outcome.ok()) outcome = protect_parked();
   record.parts.reopen_us = watch.lap_us();
   // A task that still has a way to the sealed layer must not run on.
   if (!outcome.ok()) return end_everything(freeze, capture, outcome.release_error(), "the checkpoint");
@@ -177,6 +179,16 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   record.layer_usage = TRY(measure_layers(sealed));
   record.engine_us = elapsed_us(call_start_ns);
   return &tree_.commit(std::move(record));
+}
+
+// A task may still hold a removed directory or a removed file open, or run a program that lies on a parked overlay. It
+// may read there; a read-only mount refuses everything else, and refuses to become one while a descriptor for writing
+// is left.
+Result<void> SandboxState::protect_parked() {
+  for (const UniqueFd& parked : parked_) {
+    TRY(sys::set_mount_attributes(parked.get(), MOUNT_ATTR_RDONLY, false));
+  }
+  return {};
 }
 
 Result<void> SandboxState::seal_changed(const std::vector<bool>& changed,
@@ -223,6 +235,7 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
   }
   outcome.parts.switch_us = watch.lap_us();
   TRY(apply_target(context, live, *target.image, switched, applied));
+  TRY(protect_parked());
   outcome.parts.apply_us = end_us + watch.lap_us();
   freeze.drop_held_signals();
   TRY(capture.release());
@@ -256,16 +269,28 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   TRY(stage_needed());  // what was first written since; usually nothing
   TreeCapture capture(namespaces_.host_proc.get(), freeze, registry_, store_, descriptors_);
   const std::vector<bool> changed = changed_volumes();
-  std::vector<bool> leaving(volumes_.size());
+  // Nothing is refused here for the sake of the layers that are left: what a newborn process holds there goes with it.
+  const std::vector<VolumeView> views = volume_views(std::vector<bool>(volumes_.size(), false));
   std::set<int> switched;
+  std::set<std::uint64_t> left_devices;
   for (std::size_t index = 0; index < staged.size(); ++index) {
-    leaving[index] = staged[index].has_value();
-    if (leaving[index]) switched.insert(static_cast<int>(index));
+    if (!staged[index]) continue;
+    switched.insert(static_cast<int>(index));
+    left_devices.insert(views[index].device);
   }
-  CaptureResult captured = TRY(capture.run(volume_views(leaving), boundary_pipes_));
+  CaptureResult captured = TRY(capture.run(views, boundary_pipes_));
   const std::shared_ptr<const TreeImage> live = captured.image;
   const TreePlan tree_plan = plan_tree(*live, *target.image);
   if (!tree_plan.dead.empty()) return dead_error(tree_plan.dead);
+  std::vector<Notice> staying = staying_shared_mappings(*live, *target.image, left_devices);
+  if (!staying.empty()) {
+    Error error = make_error(Code::kUnsupported,
+                             "process " + std::to_string(staying.front().pid) + " maps " + staying.front().reason +
+                                 " shared, at the checkpoint and now; a sealed layer could be written through it",
+                             "Close the mapping (or end the process), then try again.");
+    error.details = std::move(staying);
+    return error;
+  }
   if (options.strict) {
     std::vector<Notice> lost = preview_not_restored(*live, *target.image, switched);
     if (!lost.empty()) return strict_error("the rollback would not restore everything", std::move(lost));

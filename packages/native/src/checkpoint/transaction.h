@@ -76,6 +76,7 @@ class SandboxState {
   Result<void> stage_seal(std::size_t volume);
   // Switches all changed volumes to their staged seals; `sealed` gets the layers, up to the one that failed.
   Result<void> seal_changed(const std::vector<bool>& changed, std::vector<std::shared_ptr<const Layer>>& sealed);
+  Result<void> protect_parked();
   Result<void> switch_volume(std::size_t volume, StagedOverlay staged);
   Checkpoint make_record(CaptureResult captured) const;
   Result<void> apply_rollback(Freeze& freeze, TreeCapture& capture, const TreeImage& live, const Checkpoint& target,

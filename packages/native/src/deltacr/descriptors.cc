@@ -112,7 +112,6 @@ Result<Description> DescriptorReader::describe(const UniqueFd& duplicate) {
     // A file may be called so; then it is there under this name.
     if (link.ends_with(kDeleted) && (info.stx_nlink == 0 || ::access(link.c_str(), F_OK) != 0)) {
       description.deleted = true;
-      description.has_other_links = kind == S_IFREG && info.stx_nlink > 0;
       description.path.resize(link.size() - kDeleted.size());
     }
     for (std::size_t index = 0; index < volumes_.size(); ++index) {
@@ -162,10 +161,11 @@ Result<void> DescriptorReader::warn_of_limits(HostTid pid, int fd, const Descrip
   if (description.kind != DescriptionKind::kFile) return {};
   const bool sealing = description.volume >= 0 && volumes_[static_cast<std::size_t>(description.volume)].sealing;
   if (description.deleted) {
-    if (sealing && description.has_other_links && (description.status_flags & O_ACCMODE) != O_RDONLY) {
+    if (sealing && (description.status_flags & O_ACCMODE) != O_RDONLY) {
+      // It would keep the sealed overlay writable, for this file and for all that lies beside it.
       Error error = make_error(Code::kUnsupported,
                                "process " + std::to_string(process.pid.value) + " has " + description.path +
-                                   " open for writing, whose name was removed while other links remain",
+                                   " open for writing, a file that was removed since",
                                "Close the file (or end the process), then try again.");
       error.details.push_back({process.pid.value, "deleted-file", name + ": " + description.path});
       return error;

@@ -147,7 +147,6 @@ struct Description {
   std::string path;  // inside
   int volume = -1;   // index of the volume it lies on
   bool deleted = false;
-  bool has_other_links = false;  // deleted under this name only
   std::uint64_t device = 0;
   std::uint64_t inode = 0;
   std::shared_ptr<const PipeHandle> pipe;

@@ -135,7 +135,8 @@ Result<UniqueFd> Volume::switch_to(StagedOverlay staged, int m1_root_fd, int par
 }
 
 Result<void> release_parked(UniqueFd parked, int self_fd_dir) {
-  // umount2 takes only paths; the magic link of our own descriptor names exactly this mount, whatever lies on top.
+  // umount2 takes only paths. The magic link leads to this mount as long as nothing is mounted on top of it, which is
+  // why every parked overlay has a place of its own.
   if (::fchdir(self_fd_dir) != 0) return os_error("fchdir", "/proc/self/fd");
   const std::string name = std::to_string(parked.get());
   if (::umount2(name.c_str(), MNT_DETACH) != 0) return os_error("umount2", "parked overlay");

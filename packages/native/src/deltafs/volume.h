@@ -10,7 +10,7 @@
 //  1. A sealed layer never changes. The caller re-opens every descriptor and moves every working directory of tasks off
 //     the parked overlay before it thaws them, and refuses to seal under writable shared mappings.
 //  2. live_stack() + the writable layer is what tasks see.
-//  3. No path leads to a parked overlay.
+//  3. No path leads to a parked overlay, and it is read-only before tasks run again (transaction.cc).
 #pragma once
 
 #include <memory>

@@ -1,3 +1,5 @@
+#include <fcntl.h>
+
 #include <map>
 #include <string>
 #include <utility>
@@ -43,7 +45,10 @@ bool can_stay(const std::vector<SlotKey>& keys, const Description& wanted, const
   if (taken.contains(present_index)) return false;
   const Description& present = live.descriptions[present_index];
   if (!present.same_object(wanted)) return false;
-  if (!wanted.deleted && (switched.contains(present.volume) || switched.contains(wanted.volume))) return false;
+  const bool is_left = switched.contains(present.volume) || switched.contains(wanted.volume);
+  // A removed file can't be opened anew; it may stay behind where nothing can be written through it.
+  const bool may_stay_behind = wanted.deleted && (present.status_flags & O_ACCMODE) == O_RDONLY;
+  if (is_left && !may_stay_behind) return false;
   for (const SlotKey& key : keys) {
     const auto slot = slots.by_key.find(key);
     if (slot == slots.by_key.end() || slot->second->description != present_index) return false;

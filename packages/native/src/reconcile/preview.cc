@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "deltacr/address_space.h"
 #include "reconcile/plan.h"
 
 namespace deltabox {
@@ -26,6 +27,23 @@ std::vector<Notice> one_way_changes(const ProcessImage& live, const ProcessImage
   }
   if (target.working_dir_deleted) {
     notices.push_back({pid, "working-directory", target.working_dir + " was already deleted at the checkpoint"});
+  }
+  return notices;
+}
+
+std::vector<Notice> staying_shared_mappings(const TreeImage& live, const TreeImage& target,
+                                            const std::set<std::uint64_t>& left_devices) {
+  std::vector<Notice> notices;
+  for (const ProcessImage& wanted : target.processes) {
+    const ProcessImage* present = live.find(wanted.incarnation);
+    if (present == nullptr) continue;
+    for (const Mapping& mapping : *present->mappings) {
+      if (!mapping.shared || !mapping.has_file() || !left_devices.contains(mapping.device)) continue;
+      const Mapping* kept = find_mapping(*wanted.mappings, mapping.range.start);
+      if (kept != nullptr && kept->same_backing(mapping)) {
+        notices.push_back({wanted.pid.value, "shared-file-mapping", mapping.name});
+      }
+    }
   }
   return notices;
 }

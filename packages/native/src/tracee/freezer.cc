@@ -123,7 +123,7 @@ Result<Freeze> Freezer::freeze_all() {
     last = attempted.release_error();
     ::usleep(kBackoffUs);
   }
-  last.next_step = "A process waits in the kernel, for a slow disk for example; try again.";
+  last.next_step = "A process waits in the kernel (for a slow disk, for example) or is just ending; try again.";
   return last;
 }
 

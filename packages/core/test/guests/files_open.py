@@ -36,7 +36,7 @@ def change(count):
         os.set_inheritable(fds["high"], True)
         os.dup2(fds["separate"], fds["shared"])
         os.close(fds["separate"])
-        os.unlink("log")
+        os.rename("log", "old log")
         os.rename("out", "moved")
     else:
         os.open("data", os.O_RDONLY)

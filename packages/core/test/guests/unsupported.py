@@ -28,7 +28,8 @@ def hold(kind):
     elif kind == "memfd":
         held.append(os.memfd_create("memory"))
     elif kind == "deleted-file":
-        held.append(open("deleted", "w"))
+        open("deleted", "w").close()
+        held.append(open("deleted"))
         os.unlink("deleted")
     elif kind == "shared-memory":
         held.append(mmap.mmap(-1, 4096))

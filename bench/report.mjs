@@ -21,6 +21,8 @@ const PARTS = [
 export function renderReport(results) {
   const rows = [
     ['resident memory, MB', ({ residentMb }) => `${residentMb}`],
+    // A busy machine shows in every p95: whoever is thawed first takes the engine's processor.
+    ['load of the machine before (1 minute)', ({ loadBefore }) => loadBefore.toFixed(1)],
     [`checkpoint: pause, ms (goal ${PAUSE_GOAL_MS.toFixed(1)} ms)`, ({ checkpoint }) => pair(checkpoint.pauseMs)],
     ['checkpoint: call to return, ms', ({ checkpoint }) => pair(checkpoint.callMs)],
     ...PARTS.flatMap(([name, part, floorName, floor]) => [

@@ -1,6 +1,6 @@
 // Measures, prints a table and keeps all figures in results/.
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { cpus, release } from 'node:os'
+import { cpus, loadavg, release } from 'node:os'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -34,7 +34,8 @@ try {
   const rounds = Number(values.rounds)
   for (const residentMb of values['resident-mb'].split(',').map(Number)) {
     console.error(`measuring with ${residentMb} MB resident …`)
-    results.push(await runSessionScenario({ workspace: workspace.dir, residentMb, rounds }))
+    const [loadBefore] = loadavg()
+    results.push({ loadBefore, ...(await runSessionScenario({ workspace: workspace.dir, residentMb, rounds })) })
   }
   console.log(renderReport(results))
   const date = new Date().toISOString().slice(0, 10)

@@ -5,6 +5,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -27,6 +28,7 @@ namespace {
   char ignored;
   if (::read(gate_fd, &ignored, 1) != 1) ::_exit(1);
   if (::dup2(control_fd, init_abi::kControlFd) < 0) ::_exit(1);
+  (void)::setpriority(PRIO_PROCESS, 0, 0);  // the engine's own may be higher
   // The binary's descriptor is close-on-exec and above the control socket's slot.
   for (int slot = 0; slot < 3; ++slot) {
     const int null_fd = ::open("/dev/null", O_RDWR);

@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises'
 import { DeltaboxError, isDeltaboxError } from '../errors/deltabox-error.js'
 import type { EngineClient } from '../protocol/engine-client.js'
 import { removeSandboxDir, sandboxDirExists } from '../state/sandbox-dir.js'
@@ -19,7 +20,7 @@ export async function requestKill(client: EngineClient): Promise<void> {
         .request({ case: 'killSandbox', value: {} }, { expect: 'empty', accept: () => undefined })
         .then(() => client.closed),
       new Promise<never>((_, reject) => {
-        timer = setTimeout(() => reject(killTimeout()), KILL_TIMEOUT_MS)
+        timer = globalThis.setTimeout(() => reject(killTimeout()), KILL_TIMEOUT_MS)
       }),
     ])
   } catch (error) {
@@ -29,6 +30,32 @@ export async function requestKill(client: EngineClient): Promise<void> {
     release()
     client.close()
   }
+}
+
+/** An engine that has ended still takes a connection for the moment in which the kernel closes its socket. */
+const GONE_TRIES = 50
+const GONE_PAUSE_MS = 20
+
+/**
+ * Makes sure that nobody answers for the sandbox any more. A lost connection alone does not say so: an engine also hangs
+ * up on a caller who is not its owner, or who is one too many.
+ * @throws BUSY
+ */
+export async function ensureEngineGone(id: string): Promise<void> {
+  for (let attempt = 0; attempt < GONE_TRIES; attempt += 1) {
+    try {
+      const client = await openEngine(id)
+      client.close()
+    } catch (error) {
+      if (isDeltaboxError(error, 'SANDBOX_DEAD') || isDeltaboxError(error, 'SANDBOX_NOT_FOUND')) return
+      throw error
+    }
+    await setTimeout(GONE_PAUSE_MS)
+  }
+  throw new DeltaboxError('BUSY', {
+    message: `the engine of ${id} still runs: it did not take the call`,
+    nextStep: 'call as the user who made the sandbox, and close other clients of it; nothing was removed',
+  })
 }
 
 function killTimeout(): DeltaboxError<'TIMEOUT'> {
@@ -50,6 +77,7 @@ export async function killSandbox(id: string): Promise<boolean> {
     if (isDeltaboxError(error, 'SANDBOX_NOT_FOUND')) existed = false
     else if (!isDeltaboxError(error, 'SANDBOX_DEAD')) throw error
   }
+  await ensureEngineGone(id)
   if (await sandboxDirExists(id)) await removeSandboxDir(id)
   return existed
 }

@@ -10,7 +10,7 @@ import { removeSandboxDir } from '../state/sandbox-dir.js'
 import { connectSandbox } from './connect.js'
 import { createSandbox, type ConnectedSandbox } from './create.js'
 import { requestInfo } from './info.js'
-import { killSandbox, requestKill } from './kill.js'
+import { ensureEngineGone, killSandbox, requestKill } from './kill.js'
 import { listSandboxes } from './list.js'
 import {
   checkpointOptionsSchema,
@@ -177,6 +177,7 @@ export class Sandbox implements AsyncDisposable {
     // After a disconnect only a new connection reaches the engine.
     if (this.#client.isOpen) await requestKill(this.#client)
     else await killSandbox(this.id)
+    await ensureEngineGone(this.id)
     await removeSandboxDir(this.id)
   }
 

@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
+
 #include "sys/files.h"
 #include "sys/mounts.h"
 
@@ -51,8 +53,10 @@ Result<void> inherit_root(int from_dir, int overlay_mount) {
   struct stat to {};
   if (::fstat(from_dir, &from) != 0) return os_error("fstat", "volume root");
   if (::fstatat(overlay_mount, "", &to, AT_EMPTY_PATH) != 0) return os_error("fstatat", "volume root");
+  // An owner without an id in the sandbox can't be given (EINVAL); the root is then the sandbox's own, as a copied-up
+  // directory would be.
   if ((from.st_uid != to.st_uid || from.st_gid != to.st_gid) &&
-      ::fchownat(overlay_mount, ".", from.st_uid, from.st_gid, 0) != 0) {
+      ::fchownat(overlay_mount, ".", from.st_uid, from.st_gid, 0) != 0 && errno != EINVAL) {
     return os_error("fchownat", "volume root");
   }
   if (from.st_mode != to.st_mode && ::fchmodat(overlay_mount, ".", from.st_mode & 07777, 0) != 0) {

@@ -18,7 +18,7 @@ namespace deltabox {
 namespace {
 
 // Parents in vfork(2) need their child's millisecond; a disk under load needs more.
-constexpr std::uint64_t kAttemptTimeoutsUs[] = {10'000, 50'000, 50'000};
+constexpr std::uint64_t kAttemptTimeoutsUs[] = {10'000, 50'000, 50'000, 50'000, 50'000, 50'000};
 constexpr useconds_t kBackoffUs = 3'000;
 constexpr int kMaxLooks = 64;  // each finds at least one newborn task that was born before its parent stopped
 constexpr std::size_t kMaxProcesses = 65'536;

@@ -10,11 +10,17 @@ export { Commands } from './commands/commands.js'
 export { CommandHandle } from './commands/command-handle.js'
 export type {
   BackgroundRunOptions,
+  ByteSink,
   CommandInfo,
   CommandResult,
   CommonRunOptions,
   ForegroundRunOptions,
+  StartedCommand,
+  StdinSource,
 } from './commands/options.js'
+export { Pty } from './pty/pty.js'
+export { PtyHandle } from './pty/pty-handle.js'
+export type { PtyConnectOptions, PtyOptions, PtyResult, PtySize } from './pty/options.js'
 export { Files, type ReadFileOptions, type WriteFileOptions } from './files/files.js'
 export type { Checkpoint, CheckpointResult, PauseParts, RollbackResult } from './checkpoints/checkpoint.js'
 export { buildCheckpointTree, type CheckpointList, type CheckpointNode } from './checkpoints/tree.js'

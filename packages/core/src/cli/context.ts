@@ -1,14 +1,21 @@
 import { Option, type Command } from 'commander'
+import type { ByteSink } from '../commands/options.js'
 import { DeltaboxError, isDeltaboxError } from '../errors/deltabox-error.js'
+import { signalExitCode } from './exit-code.js'
 
 /** Where a command writes to; tests give their own. */
 export interface CliContext {
   readonly stdout: (text: string) => void
   readonly stderr: (text: string) => void
+  /** Output of commands, as it is. A promise says that the reader of our output does not keep up. */
+  readonly stdoutBytes: ByteSink
+  readonly stderrBytes: ByteSink
   /** What the process will exit with. */
   setExitCode(code: number): void
-  /** Fires at Ctrl-C. */
+  /** Fires at Ctrl-C; its reason is the signal's name. */
   readonly interrupted: AbortSignal
+  /** Takes signals from `interrupted` until the returned function is called; a second one still fires it. */
+  onSignal(listener: (signal: NodeJS.Signals) => void): () => void
 }
 
 /** Options that every command has. */
@@ -37,7 +44,9 @@ export function reportFailure(context: CliContext, { json }: JsonOption, error: 
       })
   if (json === true) context.stdout(`${JSON.stringify({ error: failure })}\n`)
   context.stderr(`error ${failure.code}: ${failure.message}\nnext: ${failure.nextStep}\n`)
-  context.setExitCode(1)
+  const { interrupted } = context
+  const isInterrupted = failure.code === 'ABORTED' && interrupted.aborted
+  context.setExitCode(isInterrupted ? signalExitCode(interrupted.reason as NodeJS.Signals) : 1)
 }
 
 /** Wraps a command's action: failures are reported, never thrown. */

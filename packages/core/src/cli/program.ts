@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { registerCheckpoint } from './commands/checkpoint.js'
 import { registerCreate } from './commands/create.js'
@@ -7,20 +8,25 @@ import { registerExec } from './commands/exec.js'
 import { registerLs } from './commands/ls.js'
 import { registerRm } from './commands/rm.js'
 import { registerRollback } from './commands/rollback.js'
+import { registerShell } from './commands/shell.js'
 import { registerTree } from './commands/tree.js'
 import type { CliContext } from './context.js'
 
 const USAGE_EXIT_CODE = 2
 
+const packagePath = new URL('../../package.json', import.meta.url)
+const { version } = JSON.parse(readFileSync(packagePath, 'utf8')) as { version: string }
+
 /** The program with all its commands; each reports its own failures. */
 export function buildProgram(context: CliContext): Command {
   const program = new Command('deltabox')
     .description('sandboxes whose files and live processes roll back together')
+    .version(version)
     .configureOutput({ writeOut: context.stdout, writeErr: context.stderr })
     .exitOverride()
   for (const register of [
-    ...[registerDoctor, registerDemo, registerCreate, registerExec, registerCheckpoint],
-    ...[registerRollback, registerTree, registerLs, registerRm],
+    ...[registerDoctor, registerDemo, registerCreate, registerExec, registerShell],
+    ...[registerCheckpoint, registerRollback, registerTree, registerLs, registerRm],
   ]) {
     register(program, context)
   }

@@ -7,15 +7,21 @@ import { StringDecoder } from 'node:string_decoder'
 export class BoundedText {
   readonly #maxBytes: number
   readonly #onText: ((text: string) => void) | undefined
+  readonly #onBytes: ((bytes: Uint8Array) => void | Promise<void>) | undefined
   readonly #decoder = new StringDecoder('utf8')
   #kept: Buffer[] = []
   #keptBytes = 0
   #truncated = false
   #ended = false
 
-  constructor(maxBytes: number, onText?: (text: string) => void) {
+  constructor(
+    maxBytes: number,
+    onText?: (text: string) => void,
+    onBytes?: (bytes: Uint8Array) => void | Promise<void>,
+  ) {
     this.#maxBytes = maxBytes
     this.#onText = onText
+    this.#onBytes = onBytes
   }
 
   /** Whether something was printed that `text` lacks. */
@@ -31,7 +37,8 @@ export class BoundedText {
     return this.#ended && !this.#truncated ? text + decoder.end() : text
   }
 
-  write(chunk: Uint8Array): void {
+  /** Takes the next piece; a promise asks for no more until it is settled. */
+  write(chunk: Uint8Array): void | Promise<void> {
     const room = this.#maxBytes - this.#keptBytes
     if (chunk.length > room) this.#truncated = true
     if (room > 0) {
@@ -40,8 +47,11 @@ export class BoundedText {
       this.#kept.push(kept)
       this.#keptBytes += kept.length
     }
-    const text = this.#decoder.write(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length))
-    if (text !== '') this.#onText?.(text)
+    if (this.#onText !== undefined) {
+      const text = this.#decoder.write(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length))
+      if (text !== '') this.#onText(text)
+    }
+    return this.#onBytes?.(chunk)
   }
 
   /** Output was lost before it came here. */

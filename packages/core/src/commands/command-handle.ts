@@ -1,10 +1,10 @@
 import { constants } from 'node:os'
-import { abortedError } from '../errors/abort.js'
+import { abortable } from '../errors/abort.js'
 import { DeltaboxError } from '../errors/deltabox-error.js'
 import type { EngineClient } from '../protocol/engine-client.js'
 import type { CommandExited, CommandOutput } from '../protocol/gen/deltabox_pb.js'
 import { BoundedText } from './bounded-text.js'
-import type { CommandResult } from './options.js'
+import type { ByteSink, CommandResult } from './options.js'
 import { rolledBackError, toResult, type CommandOutputs } from './result.js'
 
 /** Stdin is sent in pieces well below the bound of a frame, so that other requests pass between them. */
@@ -18,6 +18,8 @@ export interface CommandHandleInit {
   readonly maxOutputBytes: number
   readonly onStdout?: ((text: string) => void) | undefined
   readonly onStderr?: ((text: string) => void) | undefined
+  readonly onStdoutBytes?: ByteSink | undefined
+  readonly onStderrBytes?: ByteSink | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -42,8 +44,8 @@ export class CommandHandle {
     this.commandId = Number(init.commandId)
     this.pid = init.pid
     this.#outputs = {
-      stdout: new BoundedText(init.maxOutputBytes, init.onStdout),
-      stderr: new BoundedText(init.maxOutputBytes, init.onStderr),
+      stdout: new BoundedText(init.maxOutputBytes, init.onStdout, init.onStdoutBytes),
+      stderr: new BoundedText(init.maxOutputBytes, init.onStderr, init.onStderrBytes),
     }
     this.#ended = new Promise((resolve, reject) => {
       const unsubscribe = client.subscribe(init.commandId, {
@@ -103,7 +105,11 @@ export class CommandHandle {
   async wait(options: { readonly signal?: AbortSignal } = {}): Promise<CommandResult> {
     const release = this.#client.hold()
     try {
-      const result = toResult(this.#outputs, await abortable(this.#ended, options.signal), false)
+      const result = toResult(
+        this.#outputs,
+        await abortable(this.#ended, options.signal, 'waiting for the command'),
+        false,
+      )
       if (result.rolledBack) throw rolledBackError(result)
       return result
     } finally {
@@ -113,12 +119,13 @@ export class CommandHandle {
 
   /** Sends a signal to its process group. @default SIGKILL @throws COMMAND_NOT_FOUND, INVALID_ARGUMENT */
   async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
-    await killCommand(this.#client, this.commandId, signal)
+    await killCommand(this.#client, { commandId: this.commandId }, signal)
   }
 
-  /** Writes to its stdin. @throws COMMAND_NOT_FOUND, INVALID_ARGUMENT (stdin is not open), BUSY (it does not read) */
+  /** Writes to its stdin. @throws COMMAND_NOT_FOUND, INVALID_ARGUMENT (stdin is not open), STALE_GENERATION (a rollback ended it), BUSY (4 MiB
+   * wait for it; the pieces before were taken) */
   async sendStdin(data: string | Uint8Array): Promise<void> {
-    await sendStdin(this.#client, this.commandId, data)
+    await sendStdin(this.#client, { commandId: this.commandId }, data)
   }
 
   /** Ends its stdin. @throws COMMAND_NOT_FOUND */
@@ -137,12 +144,20 @@ export class CommandHandle {
       this.#droppedBytes += Number(droppedBytes)
       output.markTruncated()
     }
-    output.write(data.subarray(data.length - newBytes))
+    void output.write(data.subarray(data.length - newBytes))
   }
 }
 
+/** A command by its id, or a running one by its pid. */
+export type CommandName = { readonly commandId: number } | { readonly pid: number }
+
+/** As the wire has it. */
+export function toWireName(name: CommandName): { commandId: bigint; pid: number } {
+  return 'pid' in name ? { commandId: 0n, pid: name.pid } : { commandId: BigInt(name.commandId), pid: 0 }
+}
+
 /** @throws COMMAND_NOT_FOUND, INVALID_ARGUMENT */
-export async function killCommand(client: EngineClient, commandId: number, signal: NodeJS.Signals): Promise<void> {
+export async function killCommand(client: EngineClient, name: CommandName, signal: NodeJS.Signals): Promise<void> {
   const number = constants.signals[signal]
   if (number === undefined) {
     throw new DeltaboxError('INVALID_ARGUMENT', {
@@ -151,18 +166,18 @@ export async function killCommand(client: EngineClient, commandId: number, signa
     })
   }
   await client.request(
-    { case: 'killCommand', value: { commandId: BigInt(commandId), signal: number } },
+    { case: 'killCommand', value: { ...toWireName(name), signal: number } },
     { expect: 'empty', accept: () => undefined },
   )
 }
 
-/** @throws COMMAND_NOT_FOUND, INVALID_ARGUMENT */
-export async function sendStdin(client: EngineClient, commandId: number, data: string | Uint8Array): Promise<void> {
+/** @throws COMMAND_NOT_FOUND, INVALID_ARGUMENT, STALE_GENERATION, BUSY */
+export async function sendStdin(client: EngineClient, name: CommandName, data: string | Uint8Array): Promise<void> {
   const bytes = typeof data === 'string' ? Buffer.from(data, 'utf8') : data
   for (let start = 0; start < bytes.length; start += STDIN_CHUNK_BYTES) {
     const piece = bytes.subarray(start, start + STDIN_CHUNK_BYTES)
     await client.request(
-      { case: 'stdin', value: { commandId: BigInt(commandId), data: piece } },
+      { case: 'stdin', value: { ...toWireName(name), data: piece } },
       { expect: 'empty', accept: () => undefined },
     )
   }
@@ -174,22 +189,4 @@ export async function closeStdin(client: EngineClient, commandId: number): Promi
     { case: 'stdin', value: { commandId: BigInt(commandId), close: true } },
     { expect: 'empty', accept: () => undefined },
   )
-}
-
-/** The promise's value, unless the signal fires first. */
-async function abortable<Value>(promise: Promise<Value>, signal: AbortSignal | undefined): Promise<Value> {
-  if (signal === undefined) return promise
-  let onAbort: (() => void) | undefined
-  try {
-    return await Promise.race([
-      promise,
-      new Promise<never>((_, reject) => {
-        onAbort = () => reject(abortedError(signal, 'waiting for the command'))
-        if (signal.aborted) onAbort()
-        signal.addEventListener('abort', onAbort, { once: true })
-      }),
-    ])
-  } finally {
-    if (onAbort !== undefined) signal.removeEventListener('abort', onAbort)
-  }
 }

@@ -34,7 +34,8 @@ export class Commands {
   /**
    * Runs a command. A string is run by `/bin/bash -c`, an array as it is. Waits for its end, or with
    * `background: true` returns a handle once it was started. A non-zero exit code does not throw.
-   * @throws INVALID_ARGUMENT; COMMAND_NOT_FOUND (no such program); NOT_FOUND (no such cwd); TIMEOUT, ABORTED and
+   * @throws INVALID_ARGUMENT; COMMAND_NOT_FOUND (no such program); NOT_FOUND (no such cwd or user); UNSUPPORTED (the
+   * sandbox has no ids for that user); TIMEOUT, ABORTED and
    * ROLLED_BACK with the {@link CommandResult} so far as `data`; ENGINE_LOST
    */
   run(command: string | readonly string[], options: BackgroundRunOptions): Promise<CommandHandle>
@@ -69,6 +70,8 @@ export class Commands {
             exitCode: command.running || command.signal !== 0 || command.exitCode < 0 ? null : command.exitCode,
             signal: command.running ? null : signalName(command.signal),
             rolledBack: command.rolledBack,
+            terminal: command.terminal,
+            user: command.user === '' ? 'root' : command.user,
           })),
         signal: options.signal,
       },
@@ -82,13 +85,13 @@ export class Commands {
    */
   async kill(commandId: number, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     validate(commandIdSchema, commandId, 'commandId')
-    await killCommand(this.#client, commandId, signal)
+    await killCommand(this.#client, { commandId }, signal)
   }
 
   /** Writes to a background command's stdin. @throws COMMAND_NOT_FOUND, INVALID_ARGUMENT (stdin is not open) */
   async sendStdin(commandId: number, data: string | Uint8Array): Promise<void> {
     validate(commandIdSchema, commandId, 'commandId')
-    await sendStdin(this.#client, commandId, data)
+    await sendStdin(this.#client, { commandId }, data)
   }
 
   /** Ends a background command's stdin. @throws COMMAND_NOT_FOUND */
@@ -103,7 +106,10 @@ export class Commands {
    */
   async connect(
     commandId: number,
-    options: Pick<CommonRunOptions, 'maxOutputBytes' | 'onStdout' | 'onStderr' | 'signal'> = {},
+    options: Pick<
+      CommonRunOptions,
+      'maxOutputBytes' | 'onStdout' | 'onStderr' | 'onStdoutBytes' | 'onStderrBytes' | 'signal'
+    > = {},
   ): Promise<CommandHandle> {
     validate(commandIdSchema, commandId, 'commandId')
     const command = (await this.list(options)).find((candidate) => candidate.commandId === commandId)
@@ -117,7 +123,7 @@ export class Commands {
   }
 
   async #startBackground(argv: string[], options: BackgroundRunOptions): Promise<CommandHandle> {
-    const { stdin = true, label = '', signal } = options
+    const { stdin = true, label = '', signal, expectedGeneration, idempotencyKey } = options
     return this.#client.request(
       { case: 'run', value: { ...this.#startFields(argv, options), background: true, openStdin: stdin, label } },
       {
@@ -125,20 +131,29 @@ export class Commands {
         accept: ({ value: { commandId, pid } }) =>
           CommandHandle.started(this.#client, toHandleInit(commandId, pid, options)),
         signal,
+        expectedGeneration,
+        idempotencyKey,
         // Aborted while the engine was starting it: nobody knows of it.
         onLate: (late) => void late.kill().catch(() => undefined),
       },
     )
   }
 
-  #startFields(argv: string[], { envs = {}, cwd = this.#workspaceMount }: CommonRunOptions): StartFields {
-    return { argv, env: toEnvironmentStrings(envs), cwd }
+  #startFields(argv: string[], { envs = {}, cwd = this.#workspaceMount, user }: CommonRunOptions): StartFields {
+    return { argv, env: toEnvironmentStrings(envs), cwd, user: String(user ?? '') }
   }
 }
 
 function toHandleInit(commandId: bigint, pid: number, options: CommonRunOptions): CommandHandleInit {
-  const { maxOutputBytes = DEFAULT_MAX_OUTPUT_BYTES, onStdout, onStderr, signal } = options
-  return { commandId, pid, maxOutputBytes, onStdout, onStderr, signal }
+  const {
+    maxOutputBytes = DEFAULT_MAX_OUTPUT_BYTES,
+    onStdout,
+    onStderr,
+    onStdoutBytes,
+    onStderrBytes,
+    signal,
+  } = options
+  return { commandId, pid, maxOutputBytes, onStdout, onStderr, onStdoutBytes, onStderrBytes, signal }
 }
 
 function toArgv(command: string | readonly string[]): string[] {

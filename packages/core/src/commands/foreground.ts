@@ -6,16 +6,19 @@ import { DeltaboxError } from '../errors/deltabox-error.js'
 import type { EngineClient, Reply } from '../protocol/engine-client.js'
 import type { CommandExited } from '../protocol/gen/deltabox_pb.js'
 import { BoundedText } from './bounded-text.js'
+import { pumpStdin } from './stdin.js'
 import { DEFAULT_MAX_OUTPUT_BYTES, type CommandResult, type ForegroundRunOptions } from './options.js'
 import { rolledBackError, toResult, type CommandOutputs } from './result.js'
 
 /** A child that was left behind may hold the pipes open; what it prints later is not the command's. */
 const LEFTOVER_OUTPUT_MS = 200
+const LEFTOVER_LOOK_MS = 20
 /** SIGKILL ends a command at once; beyond this the engine is stuck, and its connection says so. */
 const KILL_TIMEOUT_MS = 10_000
 
 interface Started {
   readonly commandId: bigint
+  readonly pid: number
   readonly stdout: Socket
   readonly stderr: Socket
   readonly stdin: Socket | undefined
@@ -28,6 +31,7 @@ export interface StartFields {
   readonly argv: string[]
   readonly env: string[]
   readonly cwd: string
+  readonly user: string
 }
 
 /** Runs a command to its end. */
@@ -38,8 +42,8 @@ export async function runForeground(
 ): Promise<CommandResult> {
   const { maxOutputBytes = DEFAULT_MAX_OUTPUT_BYTES, signal, timeoutMs, stdin } = options
   const outputs: CommandOutputs = {
-    stdout: new BoundedText(maxOutputBytes, options.onStdout),
-    stderr: new BoundedText(maxOutputBytes, options.onStderr),
+    stdout: new BoundedText(maxOutputBytes, options.onStdout, options.onStdoutBytes),
+    stderr: new BoundedText(maxOutputBytes, options.onStderr, options.onStderrBytes),
   }
   const command = await client.request(
     { case: 'run', value: { ...start, background: false, openStdin: stdin !== undefined } },
@@ -47,21 +51,28 @@ export async function runForeground(
       expect: 'run',
       accept: (reply) => openStreams(client, reply, stdin !== undefined),
       signal,
+      expectedGeneration: options.expectedGeneration,
       // Aborted while the engine was starting it: nobody waits for it any more.
       onLate: (late) => void endCommand(client, late).finally(() => closeStreams(late)),
     },
   )
+  options.onStarted?.({ commandId: Number(command.commandId), pid: command.pid })
   const release = client.hold()
   const limit = startLimit(timeoutMs, signal)
   try {
-    const streamsEnded = Promise.all([collect(command.stdout, outputs.stdout), collect(command.stderr, outputs.stderr)])
-    if (stdin !== undefined) command.stdin?.end(stdin)
+    const collectors = [new Collector(command.stdout, outputs.stdout), new Collector(command.stderr, outputs.stderr)]
+    const streamsEnded = Promise.all(collectors.map(({ ended }) => ended))
+    if (stdin !== undefined && command.stdin !== undefined) {
+      pumpStdin(stdin, command.stdin, command.exited).catch((error: unknown) => limit.fail(error))
+    }
     let exit = await Promise.race([command.exited, limit.reached])
     if (exit === undefined) exit = await endCommand(client, command)
-    await Promise.race([streamsEnded, delay(LEFTOVER_OUTPUT_MS)])
+    await untilRead(collectors, streamsEnded)
     closeStreams(command)
     await streamsEnded
-    return settle(toResult(outputs, exit, limit.cause() === 'timeout'), limit.cause(), timeoutMs, signal)
+    const result = toResult(outputs, exit, limit.cause() === 'timeout')
+    if (limit.cause() === 'stdin') throw stdinError(limit.failure(), result)
+    return settle(result, limit.cause(), timeoutMs, signal)
   } finally {
     limit.stop()
     closeStreams(command)
@@ -70,9 +81,18 @@ export async function runForeground(
   }
 }
 
+function stdinError(cause: unknown, result: CommandResult): DeltaboxError<'ABORTED'> {
+  return new DeltaboxError('ABORTED', {
+    message: `the source of the command’s stdin failed: ${cause instanceof Error ? cause.message : String(cause)}`,
+    nextStep: 'give a source that can be read',
+    data: result,
+    cause,
+  })
+}
+
 function settle(
   result: CommandResult,
-  cause: 'timeout' | 'abort' | undefined,
+  cause: LimitCause | undefined,
   timeoutMs: number | undefined,
   signal: AbortSignal | undefined,
 ): CommandResult {
@@ -112,6 +132,7 @@ function openStreams(client: EngineClient, { value, fds }: Reply<'run'>, withStd
   stdin?.on('error', () => undefined)
   return {
     commandId: value.commandId,
+    pid: value.pid,
     stdout: new Socket({ fd: stdoutFd, readable: true, writable: false }),
     stderr: new Socket({ fd: stderrFd, readable: true, writable: false }),
     stdin,
@@ -126,16 +147,44 @@ function closeStreams({ stdin, stdout, stderr }: Started): void {
   stderr.destroy()
 }
 
-/** Resolves when the stream has ended or was destroyed. */
-function collect(stream: Socket, into: BoundedText): Promise<void> {
-  return new Promise((resolve) => {
-    stream.on('data', (chunk: Buffer) => into.write(chunk))
-    stream.on('error', () => undefined)
-    stream.once('close', () => {
-      into.end()
-      resolve()
+/** Reads one stream to its end, as fast as its reader takes it. */
+class Collector {
+  /** Resolves when the stream has ended or was destroyed, and its reader has taken all. */
+  readonly ended: Promise<void>
+  /** Whether the reader holds it back. */
+  isHeldBack = false
+
+  constructor(stream: Socket, into: BoundedText) {
+    let last: Promise<void> | undefined
+    this.ended = new Promise((resolve) => {
+      stream.on('data', (chunk: Buffer) => {
+        const taken = into.write(chunk)
+        if (taken === undefined) return
+        this.isHeldBack = true
+        stream.pause()
+        const goOn = () => {
+          this.isHeldBack = false
+          stream.resume()
+        }
+        last = taken.then(goOn, goOn)
+      })
+      stream.on('error', () => undefined)
+      stream.once('close', () => {
+        into.end()
+        resolve(last)
+      })
     })
-  })
+  }
+}
+
+/** After the command's end: until its streams have ended too, or what was in them had its time to be read. */
+async function untilRead(collectors: readonly Collector[], streamsEnded: Promise<unknown>): Promise<void> {
+  let ended = false
+  void streamsEnded.then(() => (ended = true))
+  for (let leftMs = LEFTOVER_OUTPUT_MS; leftMs > 0 && !ended;) {
+    await Promise.race([streamsEnded, delay(LEFTOVER_LOOK_MS)])
+    if (!collectors.some(({ isHeldBack }) => isHeldBack)) leftMs -= LEFTOVER_LOOK_MS
+  }
 }
 
 /** Kills the command and what it started; undefined when the engine did not tell its end in time. */
@@ -149,20 +198,31 @@ async function endCommand(client: EngineClient, command: Started): Promise<Comma
   return Promise.race([command.exited, delay(KILL_TIMEOUT_MS)])
 }
 
+type LimitCause = 'timeout' | 'abort' | 'stdin'
+
 interface Limit {
   readonly reached: Promise<undefined>
-  cause(): 'timeout' | 'abort' | undefined
+  cause(): LimitCause | undefined
+  /** The source of the command's stdin failed. */
+  fail(error: unknown): void
+  failure(): unknown
   stop(): void
 }
 
 function startLimit(timeoutMs: number | undefined, signal: AbortSignal | undefined): Limit {
-  let cause: 'timeout' | 'abort' | undefined
+  let cause: LimitCause | undefined
+  let failure: unknown
+  let fail: (error: unknown) => void = () => undefined
   let timer: NodeJS.Timeout | undefined
   let onAbort: (() => void) | undefined
   const reached = new Promise<undefined>((resolve) => {
-    const reach = (why: 'timeout' | 'abort') => {
+    const reach = (why: LimitCause) => {
       cause ??= why
       resolve(undefined)
+    }
+    fail = (error) => {
+      failure = error
+      reach('stdin')
     }
     if (timeoutMs !== undefined) timer = setTimeout(reach, timeoutMs, 'timeout')
     onAbort = () => reach('abort')
@@ -172,6 +232,8 @@ function startLimit(timeoutMs: number | undefined, signal: AbortSignal | undefin
   return {
     reached,
     cause: () => cause,
+    fail: (error) => fail(error),
+    failure: () => failure,
     stop: () => {
       clearTimeout(timer)
       if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort)

@@ -13,3 +13,25 @@ export function abortedError(signal: AbortSignal, what: string): DeltaboxError<'
 export function throwIfAborted(signal: AbortSignal | undefined, what: string): void {
   if (signal?.aborted === true) throw abortedError(signal, what)
 }
+
+/** The promise's value, unless the signal fires first; what the promise stands for goes on. */
+export async function abortable<Value>(
+  promise: Promise<Value>,
+  signal: AbortSignal | undefined,
+  what: string,
+): Promise<Value> {
+  if (signal === undefined) return promise
+  let onAbort: (() => void) | undefined
+  try {
+    return await Promise.race([
+      promise,
+      new Promise<never>((_, reject) => {
+        onAbort = () => reject(abortedError(signal, what))
+        if (signal.aborted) onAbort()
+        signal.addEventListener('abort', onAbort, { once: true })
+      }),
+    ])
+  } finally {
+    if (onAbort !== undefined) signal.removeEventListener('abort', onAbort)
+  }
+}

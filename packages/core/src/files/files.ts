@@ -56,7 +56,7 @@ export class Files {
     const { signal } = options
     const absolutePath = this.#resolve(path)
     const fd = await this.#client.request(
-      { case: 'readFile', value: { path: absolutePath } },
+      { case: 'readFile', value: { path: Buffer.from(absolutePath) } },
       { expect: 'readFile', accept: ({ fds }) => onlyDescriptor(fds), signal, onLate: closeSync },
     )
     try {
@@ -84,7 +84,7 @@ export class Files {
     }
     try {
       await this.#client.request(
-        { case: 'writeFile', value: { path: absolutePath, mode, makeParents } },
+        { case: 'writeFile', value: { path: Buffer.from(absolutePath), mode, makeParents } },
         { expect: 'empty', accept: () => undefined, fds: [memfd], signal },
       )
     } finally {

@@ -4,12 +4,13 @@ import { abortedError, throwIfAborted } from '../errors/abort.js'
 import { fromSystemError } from '../errors/convert.js'
 import { DeltaboxError } from '../errors/deltabox-error.js'
 import { toError } from './failure.js'
-import type { CommandExited, CommandOutput, EngineFrame, RolledBack } from './gen/deltabox_pb.js'
+import type { CommandExited, CommandOutput, EngineFrame, FileEvent, RolledBack, WatchEnded } from './gen/deltabox_pb.js'
 import { ClientFrameSchema, EngineFrameSchema } from './gen/deltabox_pb.js'
 import { native, type Addon, type Channel } from './native.js'
 
 type EngineBody = EngineFrame['body']
-type ReplyCase = Exclude<EngineBody['case'], undefined | 'failure' | 'commandExited' | 'commandOutput' | 'rolledBack'>
+type EventCase = 'commandExited' | 'commandOutput' | 'rolledBack' | 'fileEvent' | 'watchEnded'
+type ReplyCase = Exclude<EngineBody['case'], undefined | 'failure' | EventCase>
 /** A request as a plain object: which, and its fields. */
 export type EngineRequest = NonNullable<Parameters<typeof create<typeof ClientFrameSchema>>[1]>['request']
 
@@ -27,6 +28,14 @@ export interface CommandListener {
   onLost(error: DeltaboxError): void
 }
 
+/** What the events of a watched directory are delivered to. */
+export interface WatchListener {
+  onEvent(event: FileEvent): void
+  onEnded(event: WatchEnded): void
+  /** The connection ended; no further event comes. */
+  onLost(error: DeltaboxError): void
+}
+
 /** How to make one request. */
 export interface RequestOptions<Case extends ReplyCase, Result> {
   readonly expect: Case
@@ -37,7 +46,9 @@ export interface RequestOptions<Case extends ReplyCase, Result> {
   readonly onLate?: (result: Result) => void
   readonly fds?: readonly number[]
   /** Refused with STALE_GENERATION when a rollback happened since. @default any generation */
-  readonly expectedGeneration?: bigint
+  readonly expectedGeneration?: number | undefined
+  /** The engine answers a second request with this key with the answer of the first. */
+  readonly idempotencyKey?: string | undefined
 }
 
 interface Pending {
@@ -56,6 +67,7 @@ export class EngineClient {
   readonly #addon: Addon
   readonly #pending = new Map<bigint, Pending>()
   readonly #commands = new Map<bigint, Set<CommandListener>>()
+  readonly #watches = new Map<bigint, WatchListener>()
   readonly #rollbackListeners = new Set<(event: RolledBack) => void>()
   readonly #closed: Promise<void>
   #resolveClosed!: () => void
@@ -143,7 +155,8 @@ export class EngineClient {
         signal?.addEventListener('abort', onAbort, { once: true })
         const frame = create(ClientFrameSchema, {
           requestId,
-          expectedGeneration: options.expectedGeneration ?? 0n,
+          expectedGeneration: BigInt(options.expectedGeneration ?? 0),
+          idempotencyKey: options.idempotencyKey ?? '',
           ...(request === undefined ? {} : { request }),
         })
         try {
@@ -173,6 +186,12 @@ export class EngineClient {
     }
   }
 
+  /** Delivers the events of a watch until the returned function is called. */
+  subscribeWatch(watchId: bigint, listener: WatchListener): () => void {
+    this.#watches.set(watchId, listener)
+    return () => this.#watches.delete(watchId)
+  }
+
   /** Calls back after each rollback of the sandbox, whoever asked for it, until the returned function is called. */
   onRolledBack(listener: (event: RolledBack) => void): () => void {
     this.#rollbackListeners.add(listener)
@@ -195,9 +214,15 @@ export class EngineClient {
       this.#end('a frame could not be decoded')
       return
     }
-    this.#generation = frame.generation
+    if (frame.generation !== 0n) this.#generation = frame.generation
     if (frame.requestId === 0n) {
       closeAll(fds)
+      if (frame.body.case === 'failure') {
+        // The engine does not take this connection.
+        this.#channel.close()
+        this.#lose(toError(frame.body.value))
+        return
+      }
       this.#dispatchEvent(frame.body)
       return
     }
@@ -218,6 +243,12 @@ export class EngineClient {
       case 'rolledBack':
         for (const listener of [...this.#rollbackListeners]) listener(body.value)
         break
+      case 'fileEvent':
+        this.#watches.get(body.value.watchId)?.onEvent(body.value)
+        break
+      case 'watchEnded':
+        this.#watches.get(body.value.watchId)?.onEnded(body.value)
+        break
       default:
         // An engine that is newer may send events that we do not know.
         break
@@ -225,16 +256,23 @@ export class EngineClient {
   }
 
   #end(why: string): void {
+    this.#lose(
+      new DeltaboxError('ENGINE_LOST', {
+        message: `the connection to the sandbox’s engine ended: ${why}`,
+        nextStep: 'run `deltabox ls` to see whether the sandbox still runs, and connect to it again',
+      }),
+    )
+  }
+
+  #lose(error: DeltaboxError): void {
     if (this.#lost !== undefined) return
-    const error = new DeltaboxError('ENGINE_LOST', {
-      message: `the connection to the sandbox’s engine ended: ${why}`,
-      nextStep: 'run `deltabox ls` to see whether the sandbox still runs, and connect to it again',
-    })
     this.#lost = error
     for (const pending of this.#pending.values()) pending.fail(error)
     this.#pending.clear()
     for (const listeners of this.#commands.values()) for (const listener of [...listeners]) listener.onLost(error)
     this.#commands.clear()
+    for (const watch of [...this.#watches.values()]) watch.onLost(error)
+    this.#watches.clear()
     this.#rollbackListeners.clear()
     this.#resolveClosed()
   }

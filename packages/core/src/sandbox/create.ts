@@ -56,6 +56,7 @@ export async function createSandbox(options: CreateSandboxOptions): Promise<Conn
           workspaceMount: checked.workspaceMount,
           env: toEnvironmentStrings(DEFAULT_ENVIRONMENT),
           idleTimeoutMs: BigInt(checked.idleTimeoutMs),
+          orphanTimeoutMs: BigInt(checked.orphanTimeoutMs),
           metadata: checked.metadata,
           createdAtMs: BigInt(createdAtMs),
         },

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { idempotencyKeySchema } from '../commands/options.js'
 
 /** Options of {@link Sandbox.create}; the one source of their checks and defaults. */
 export const createOptionsSchema = z.strictObject({
@@ -14,6 +15,7 @@ export const createOptionsSchema = z.strictObject({
     .default('/workspace'),
   network: z.string().default('none'),
   idleTimeoutMs: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
+  orphanTimeoutMs: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
   metadata: z.record(z.string().min(1).max(200), z.string().max(4096)).default({}),
   signal: z.instanceof(AbortSignal).optional(),
 })
@@ -28,6 +30,11 @@ export interface CreateSandboxOptions {
   readonly network?: 'none'
   /** The engine ends the sandbox after this long without a client or a running command; 0: never. @default 0 */
   readonly idleTimeoutMs?: number
+  /**
+   * The engine ends the sandbox this long after its last client left, whatever runs in it; 0: never. For sandboxes that
+   * are of no use without the process that made them. @default 0
+   */
+  readonly orphanTimeoutMs?: number
   /** Your own labels; listed, never interpreted, but `name` is shown by `deltabox ls`. */
   readonly metadata?: Readonly<Record<string, string>>
   readonly signal?: AbortSignal
@@ -47,6 +54,8 @@ export const checkpointOptionsSchema = z.strictObject({
   name: checkpointName.optional(),
   metadata: z.record(z.string().min(1).max(200), z.string().max(4096)).optional(),
   strict: z.boolean().optional(),
+  expectedGeneration: z.int().min(1).optional(),
+  idempotencyKey: idempotencyKeySchema.optional(),
   signal: z.instanceof(AbortSignal).optional(),
 })
 
@@ -57,6 +66,10 @@ export interface CheckpointOptions {
   readonly metadata?: Readonly<Record<string, string>>
   /** Throw STRICT, and take no checkpoint, if something cannot be captured. @default false */
   readonly strict?: boolean
+  /** Refuse the call with STALE_GENERATION when `sandbox.generation` is another by now. @default any */
+  readonly expectedGeneration?: number
+  /** A second call with the same key is answered with the answer of the first; of the last 256 such calls. */
+  readonly idempotencyKey?: string
   /** Ends the waiting; the engine may still complete the checkpoint. */
   readonly signal?: AbortSignal
 }
@@ -65,6 +78,8 @@ export interface CheckpointOptions {
 export const rollbackOptionsSchema = z.strictObject({
   redo: z.boolean().optional(),
   strict: z.boolean().optional(),
+  expectedGeneration: z.int().min(1).optional(),
+  idempotencyKey: idempotencyKeySchema.optional(),
   signal: z.instanceof(AbortSignal).optional(),
 })
 
@@ -77,6 +92,10 @@ export interface RollbackOptions {
    * rollback for what only shows while it is carried out. @default false
    */
   readonly strict?: boolean
+  /** Refuse the call with STALE_GENERATION when `sandbox.generation` is another by now. @default any */
+  readonly expectedGeneration?: number
+  /** A second call with the same key is answered with the answer of the first; of the last 256 such calls. */
+  readonly idempotencyKey?: string
   /** Ends the waiting; the engine still completes the rollback. */
   readonly signal?: AbortSignal
 }

@@ -6,6 +6,7 @@ import { Commands } from '../commands/commands.js'
 import { validate } from '../errors/validate.js'
 import { Files } from '../files/files.js'
 import type { EngineClient } from '../protocol/engine-client.js'
+import { Pty } from '../pty/pty.js'
 import { removeSandboxDir } from '../state/sandbox-dir.js'
 import { connectSandbox } from './connect.js'
 import { createSandbox, type ConnectedSandbox } from './create.js'
@@ -43,6 +44,7 @@ export class Sandbox implements AsyncDisposable {
   readonly workspaceMount: string
   readonly commands: Commands
   readonly files: Files
+  readonly pty: Pty
   readonly #client: EngineClient
   #killed: Promise<void> | undefined
 
@@ -52,6 +54,7 @@ export class Sandbox implements AsyncDisposable {
     this.workspaceMount = info.workspaceMount
     this.commands = new Commands(client, info.workspaceMount)
     this.files = new Files(client, info.workspaceMount)
+    this.pty = new Pty(client, info.workspaceMount)
   }
 
   /**
@@ -88,7 +91,8 @@ export class Sandbox implements AsyncDisposable {
    * Then there is no checkpoint.
    */
   async checkpoint(options: CheckpointOptions = {}): Promise<CheckpointResult> {
-    const { name = '', metadata = {}, strict = false, signal } = validate(checkpointOptionsSchema, options, 'options')
+    const checked = validate(checkpointOptionsSchema, options, 'options')
+    const { name = '', metadata = {}, strict = false, signal, expectedGeneration, idempotencyKey } = checked
     const startMs = performance.now()
     return this.#client.request(
       { case: 'checkpoint', value: { name, metadata, strict } },
@@ -96,6 +100,8 @@ export class Sandbox implements AsyncDisposable {
         expect: 'checkpoint',
         accept: ({ value }) => ({ ...toCheckpoint(value), callMs: performance.now() - startMs }),
         signal,
+        expectedGeneration,
+        idempotencyKey,
       },
     )
   }
@@ -107,15 +113,30 @@ export class Sandbox implements AsyncDisposable {
    */
   async rollback(target: string | Pick<Checkpoint, 'id'>, options: RollbackOptions = {}): Promise<RollbackResult> {
     const checkedTarget = validate(targetSchema, target, 'target')
-    const { redo = true, strict = false, signal } = validate(rollbackOptionsSchema, options, 'options')
+    const checked = validate(rollbackOptionsSchema, options, 'options')
+    const { redo = true, strict = false, signal, expectedGeneration, idempotencyKey } = checked
     const startMs = performance.now()
     return this.#client.request(
       {
         case: 'rollback',
         value: { target: typeof checkedTarget === 'string' ? checkedTarget : checkedTarget.id, noRedo: !redo, strict },
       },
-      { expect: 'rollback', accept: ({ value }) => toRollbackResult(value, performance.now() - startMs), signal },
+      {
+        expect: 'rollback',
+        accept: ({ value }) => toRollbackResult(value, performance.now() - startMs),
+        signal,
+        expectedGeneration,
+        idempotencyKey,
+      },
     )
+  }
+
+  /**
+   * Counts the rollbacks, whoever asked for them, as far as this connection has heard. Calls that take
+   * `expectedGeneration` are refused with STALE_GENERATION when another rollback came first.
+   */
+  get generation(): number {
+    return Number(this.#client.generation)
   }
 
   /** All checkpoints and the head. */

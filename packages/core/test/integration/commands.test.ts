@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { expect, test } from 'vitest'
 import { isDeltaboxError, Sandbox } from '../../src/index.js'
 import { until, useTestState } from '../support/state.js'
@@ -124,4 +125,98 @@ test('wrong calls are refused with their code', async () => {
   await expect(commands.sendStdin(999, 'x')).rejects.toMatchObject({ code: 'COMMAND_NOT_FOUND' })
   await expect(commands.connect(999)).rejects.toMatchObject({ code: 'COMMAND_NOT_FOUND' })
   expect((await commands.run('no-such-program')).exitCode).toBe(127)
+})
+
+test('a command runs as another user, or the call says why it cannot', async () => {
+  await using sandbox = await create()
+  const { commands } = sandbox
+  await expect(commands.run('true', { user: 'no-such-user' })).rejects.toMatchObject({ code: 'NOT_FOUND' })
+  expect((await commands.run('id -u', { user: 'root' })).stdout).toBe('0\n')
+  const asNobody = commands.run('id -un; id -u; echo $HOME $USER; touch /workspace/mine', { user: 'nobody' })
+  if (process.getuid?.() !== 0) {
+    await expect(asNobody).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringMatching('one id') as string,
+    })
+    return
+  }
+  const { stdout, exitCode, stderr } = await asNobody
+  expect(stdout).toBe('nobody\n65534\n/nonexistent nobody\n')
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining('Permission denied')])
+  const byUid = await commands.run('id -un; grep CapEff /proc/self/status; umask', { user: 65534, background: true })
+  expect(await byUid.wait()).toMatchObject({ stdout: 'nobody\nCapEff:\t0000000000000000\n0022\n' })
+  expect((await commands.list()).at(-1)).toMatchObject({ user: 'nobody' })
+  // Its processes are captured and rolled back like root's.
+  const cat = await commands.run(['cat'], { user: 'daemon', background: true })
+  const before = await sandbox.checkpoint()
+  await sandbox.rollback(before)
+  await cat.sendStdin('still there\n')
+  await until('the echo', () => cat.stdout === 'still there\n')
+})
+
+test('stdin streams, and output is passed on as bytes, held back by its reader', async () => {
+  await using sandbox = await create()
+  const bytes = Buffer.from(Array.from({ length: 256 }, (_, value) => value))
+  async function* slowly() {
+    for (let piece = 0; piece < 4; piece += 1) {
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      yield bytes
+    }
+  }
+  const seen: Uint8Array[] = []
+  const result = await sandbox.commands.run('cat; printf "\\377" >&2', {
+    stdin: slowly(),
+    onStdoutBytes: (piece) => void seen.push(piece),
+    onStderrBytes: (piece) => void seen.push(piece),
+  })
+  expect(result.exitCode).toBe(0)
+  expect(Buffer.concat(seen)).toEqual(Buffer.concat([bytes, bytes, bytes, bytes, Buffer.of(255)]))
+
+  let taken = 0
+  const slowReader = await sandbox.commands.run('head -c 400000 /dev/zero', {
+    maxOutputBytes: 0,
+    onStdoutBytes: async (piece) => {
+      await new Promise((resolve) => setTimeout(resolve, 100))
+      taken += piece.length
+    },
+  })
+  expect([slowReader.exitCode, taken]).toEqual([0, 400_000])
+
+  // A source that never ends is left when the command ends, and one that fails ends the command.
+  async function* forever() {
+    yield 'one\n'
+    await new Promise(() => undefined)
+  }
+  expect((await sandbox.commands.run('head -n 1', { stdin: forever() })).stdout).toBe('one\n')
+  let answered = (): void => undefined
+  async function* failing(): AsyncGenerator<string> {
+    yield 'one\n'
+    // Once the command has answered.
+    await new Promise<void>((resolve) => (answered = resolve))
+    throw new Error('broken source')
+  }
+  await expect(
+    sandbox.commands.run('cat; sleep 60', { stdin: failing(), onStdout: () => answered() }),
+  ).rejects.toMatchObject({
+    code: 'ABORTED',
+    message: expect.stringContaining('broken source') as string,
+    data: { stdout: 'one\n' },
+  })
+})
+
+test('the output of a background command survives its client, which was killed', async () => {
+  await using sandbox = await create()
+  const script = `
+    import { Sandbox } from ${JSON.stringify(new URL('../../dist/index.js', import.meta.url).href)}
+    const sandbox = await Sandbox.connect(${JSON.stringify(sandbox.id)})
+    const { commandId } = await sandbox.commands.run('echo first; sleep 0.5; echo second; cat', { background: true })
+    process.stdout.write(String(commandId) + '\\n')
+    process.kill(process.pid, 'SIGKILL')`
+  const { stdout, signal } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' })
+  expect(signal).toBe('SIGKILL')
+  const handle = await sandbox.commands.connect(Number(stdout))
+  await until('both lines', () => handle.stdout === 'first\nsecond\n')
+  await handle.sendStdin('third\n')
+  await handle.closeStdin()
+  expect(await handle.wait()).toMatchObject({ exitCode: 0, stdout: 'first\nsecond\nthird\n' })
 })

@@ -20,6 +20,9 @@ async function cli(...args: string[]) {
   await runCli(args, {
     stdout: (text) => (seen.stdout += text),
     stderr: (text) => (seen.stderr += text),
+    stdoutBytes: (bytes) => void (seen.stdout += Buffer.from(bytes).toString()),
+    stderrBytes: (bytes) => void (seen.stderr += Buffer.from(bytes).toString()),
+    onSignal: () => () => undefined,
     setExitCode: (code) => (seen.exitCode = code),
     interrupted: new AbortController().signal,
   })

@@ -60,7 +60,7 @@ describe('EngineClient', () => {
   test('matches replies to requests by id, in any order, and follows the generation', async () => {
     const { client, sent, answer } = fakeEngine()
     const first = client.request({ case: 'info', value: {} }, info)
-    const second = client.request({ case: 'info', value: {} }, { ...info, expectedGeneration: 7n })
+    const second = client.request({ case: 'info', value: {} }, { ...info, expectedGeneration: 7 })
     expect(sent.map(({ requestId }) => requestId)).toEqual([1n, 2n])
     expect(sent[1]?.expectedGeneration).toBe(7n)
     answer({ requestId: 2n, generation: 8n, body: { case: 'info', value: { id: 'two' } } })

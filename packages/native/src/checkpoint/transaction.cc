@@ -138,6 +138,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   if (options.strict && !captured.warnings.empty()) {
     return strict_error("the checkpoint would not capture everything", std::move(captured.warnings));
   }
+  capture_terminals(terminals_, *captured.image);
   const std::shared_ptr<const TreeImage> image = captured.image;
   Checkpoint record = make_record(std::move(captured));
   record.parts.freeze_us = freeze_us;
@@ -168,6 +169,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   record.parts.reopen_us = watch.lap_us();
   // A task that still has a way to the sealed layer must not run on.
   if (!outcome.ok()) return end_everything(freeze, capture, outcome.release_error(), "the checkpoint");
+  if (options.before_thaw) options.before_thaw();
   TRY(capture.release());
   freeze.thaw();
   record.parts.thaw_us = watch.lap_us();
@@ -225,6 +227,7 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
   ApplyOutcome applied;
   Stopwatch watch;
   TRY(end_newborn(context, plan_tree(live, *target.image), live, *target.image, applied));
+  restore_terminals(terminals_, live, *target.image, capture, applied.not_restored);
   const double end_us = watch.lap_us();
   std::set<int> switched;
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
@@ -279,6 +282,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
     left_devices.insert(views[index].device);
   }
   CaptureResult captured = TRY(capture.run(views, boundary_pipes_));
+  capture_terminals(terminals_, *captured.image);
   const std::shared_ptr<const TreeImage> live = captured.image;
   const TreePlan tree_plan = plan_tree(*live, *target.image);
   if (!tree_plan.dead.empty()) return dead_error(tree_plan.dead);
@@ -320,6 +324,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
     return end_everything(freeze, capture, applied.release_error(), "the rollback to " + target.id);
   }
   Stopwatch watch;
+  if (options.before_thaw) options.before_thaw();
   freeze.thaw();
   outcome.parts.thaw_us = watch.lap_us();
   outcome.pause_us = elapsed_us(pause_start_ns);

@@ -8,6 +8,7 @@
 // rollback that fails half way can't be completed either way; all tasks are then ended, and the error says so.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -17,6 +18,7 @@
 #include "base/result.h"
 #include "checkpoint/checkpoint_tree.h"
 #include "deltacr/capture.h"
+#include "deltacr/terminals.h"
 #include "deltafs/volume.h"
 #include "sandbox/namespaces.h"
 #include "tracee/freezer.h"
@@ -27,11 +29,13 @@ struct CheckpointOptions {
   std::string name;
   std::map<std::string, std::string> metadata;
   bool strict = false;
+  std::function<void()> before_thaw;  // with the volumes switched, while nobody runs
 };
 
 struct RollbackOptions {
   bool redo = true;  // keep the state before as a checkpoint
   bool strict = false;
+  std::function<void()> before_thaw;  // as of CheckpointOptions
 };
 
 struct RollbackOutcome {
@@ -63,6 +67,7 @@ class SandboxState {
   SandboxNamespaces& namespaces() { return namespaces_; }
   const CheckpointTree& tree() const { return tree_; }
   BoundaryPipes& boundary_pipes() { return boundary_pipes_; }
+  TerminalTable& terminals() { return terminals_; }
   Freezer& freezer() { return freezer_; }
   // Processes inside, init not counted.
   std::uint64_t live_processes() const;
@@ -93,6 +98,7 @@ class SandboxState {
   DescriptorReader descriptors_;
   Freezer freezer_;
   BoundaryPipes boundary_pipes_;
+  TerminalTable terminals_;
   CheckpointTree tree_;
 };
 

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/time.h>
+#include <termios.h>
 
 #include <array>
 #include <cstdint>
@@ -161,10 +162,18 @@ struct PipeContents {
   int capacity_bytes = 0;
 };
 
+// A terminal whose master end the engine holds (deltacr/terminals.h).
+struct TerminalImage {
+  std::uint64_t id = 0;
+  termios modes{};
+  std::int32_t foreground_group = 0;  // inside; 0: nobody was in it
+};
+
 struct TreeImage {
   std::vector<ProcessImage> processes;  // parents before children
   std::vector<Description> descriptions;
   std::vector<PipeContents> pipes;
+  std::vector<TerminalImage> terminals;
   std::vector<int> zombies;  // pids inside
 
   const ProcessImage* find(Incarnation incarnation) const;

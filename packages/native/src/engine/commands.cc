@@ -1,11 +1,11 @@
 #include "engine/commands.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
+#include <map>
 
 #include "sys/files.h"
 #include "tracee/proc_files.h"
@@ -17,12 +17,33 @@ namespace {
 constexpr std::size_t kSpoolBytes = 1u << 20;  // per background command; the oldest output goes first
 constexpr std::size_t kKeptCommands = 256;     // ended commands that can still be asked for
 constexpr std::size_t kMaxRunning = 4096;
-constexpr int kStdinTimeoutMs = 1000;  // a command that does not read must not hold the engine
+constexpr std::size_t kMaxInputBytes = 4u << 20;  // waiting for a command that does not read
+
+// Later assignments win, as everybody expects; execve(2) would pass both on, and getenv(3) finds the first.
+std::vector<std::string> merge_environment(const google::protobuf::RepeatedPtrField<std::string>& assignments) {
+  std::vector<std::string> merged;
+  std::map<std::string, std::size_t> places;
+  for (const std::string& assignment : assignments) {
+    const std::string name = assignment.substr(0, assignment.find('='));
+    const auto [place, is_new] = places.emplace(name, merged.size());
+    if (is_new) {
+      merged.push_back(assignment);
+    } else {
+      merged[place->second] = assignment;
+    }
+  }
+  return merged;
+}
+
+Error rolled_back_error(const Command& command) {
+  return make_error(Code::kStaleGeneration, "a rollback ended command " + std::to_string(command.id),
+                    "List the commands again, and start it anew if it is still wanted.");
+}
 
 }  // namespace
 
-CommandTable::CommandTable(InitClient& init, BoundaryPipes& boundary, int proc_fd)
-    : init_(init), boundary_(boundary), proc_fd_(proc_fd) {}
+CommandTable::CommandTable(SandboxNamespaces& namespaces, BoundaryPipes& boundary, TerminalTable& terminals)
+    : namespaces_(namespaces), boundary_(boundary), terminals_(terminals) {}
 
 Command* CommandTable::find(CommandId id) {
   const auto found = commands_.find(id);
@@ -34,6 +55,14 @@ Command* CommandTable::find_by_pid(InsidePid pid) {
     if (command->pid == pid && !command->status) return command.get();
   }
   return nullptr;
+}
+
+Result<Command*> CommandTable::find_named(CommandId id, InsidePid pid) {
+  Command* command = id != 0 ? find(id) : find_by_pid(pid);
+  if (command != nullptr) return command;
+  const std::string what = id != 0 ? "no command has the id " + std::to_string(id)
+                                   : "no running command has pid " + std::to_string(pid.value);
+  return make_error(Code::kCommandNotFound, what, "List the commands.");
 }
 
 // A pipe of which one end is the task's and the other the engine's or the client's. Its inode is what tells a capture
@@ -48,50 +77,79 @@ Result<UniqueFd> CommandTable::boundary_pipe(Command& command, bool engine_reads
   return std::move(ours);
 }
 
-Result<StartedCommand> CommandTable::start(const v1::RunRequest& request, ClientId client) {
+// `ours` gets the ends of stdout, stderr and, if it is open, stdin.
+Result<CommandTable::TaskStreams> CommandTable::make_pipes(Command& command, bool open_stdin,
+                                                           std::vector<UniqueFd>& ours) {
+  TaskStreams streams;
+  for (UniqueFd& output : streams.output) ours.push_back(TRY(boundary_pipe(command, true, output)));
+  if (open_stdin) {
+    ours.push_back(TRY(boundary_pipe(command, false, streams.input)));
+  } else {
+    // M1's own /dev/null, so that a capture finds the path again.
+    streams.input = TRY(sys::open_at(AT_FDCWD, "/dev/null", O_RDONLY));
+  }
+  return streams;
+}
+
+Result<CommandTable::TaskStreams> CommandTable::make_terminal(Command& command, const v1::TerminalSize& size,
+                                                              uid_t owner) {
+  const TerminalSize checked = TRY(check_terminal_size(size.cols(), size.rows()));
+  Terminal terminal = TRY(open_terminal(namespaces_.m1_root.get(), checked, owner));
+  TaskStreams streams;
+  for (UniqueFd& output : streams.output) output = TRY(sys::duplicate(terminal.slave.get()));
+  streams.input = std::move(terminal.slave);
+  command.terminal = true;
+  command.stdin_write = TRY(sys::duplicate(terminal.master.get()));
+  command.output[0] = std::move(terminal.master);
+  return streams;
+}
+
+Result<StartedCommand> CommandTable::start(const v1::RunRequest& request, ClientId client,
+                                           std::optional<SpawnUser> user) {
   std::size_t running = 0;
   for (const auto& [id, command] : commands_) running += command->status ? 0 : 1;
   if (running >= kMaxRunning) return make_error(Code::kTooLarge, "4,096 commands are running", "End some of them.");
   auto command = std::make_unique<Command>();
   command->id = next_++;
-  command->background = request.background();
+  command->background = request.background() || request.has_terminal();
   command->label = request.label();
+  command->user = request.user();
   command->owner = client;
   SpawnRequest spawn;
   spawn.arguments.assign(request.argv().begin(), request.argv().end());
-  spawn.environment.assign(request.env().begin(), request.env().end());
+  spawn.environment = merge_environment(request.env());
   spawn.cwd = request.cwd();
   command->arguments = spawn.arguments;
-  UniqueFd task_stdin;
-  UniqueFd task_output[2];
-  UniqueFd our_stdin;
-  UniqueFd our_output[2];
-  if (request.open_stdin()) {
-    our_stdin = TRY(boundary_pipe(*command, false, task_stdin));
+  if (user && user->uid != 0) spawn.user = std::move(user);
+  std::vector<UniqueFd> ours;
+  TaskStreams streams;
+  if (request.has_terminal()) {
+    spawn.takes_terminal = true;
+    streams = TRY(make_terminal(*command, request.terminal(), spawn.user ? spawn.user->uid : 0));
   } else {
-    // M1's own /dev/null, so that a capture finds the path again.
-    task_stdin = TRY(sys::open_at(AT_FDCWD, "/dev/null", O_RDONLY));
+    streams = TRY(make_pipes(*command, request.open_stdin(), ours));
   }
-  for (int index = 0; index < 2; ++index) our_output[index] = TRY(boundary_pipe(*command, true, task_output[index]));
-  spawn.stdin_fd = task_stdin.get();
-  spawn.stdout_fd = task_output[0].get();
-  spawn.stderr_fd = task_output[1].get();
-  const Spawned spawned = TRY(init_.spawn(spawn));
-  command->pid = spawned.pid;
-  command->host_tid = spawned.host_tid;
+  spawn.stdin_fd = streams.input.get();
+  spawn.stdout_fd = streams.output[0].get();
+  spawn.stderr_fd = streams.output[1].get();
+  const Result<Spawned> spawned = namespaces_.init_client.spawn(spawn);
+  if (!spawned.ok()) {
+    for (const std::uint64_t inode : command->pipe_inodes) boundary_.erase(inode);
+    return spawned.error();
+  }
+  command->pid = spawned.value().pid;
+  command->host_tid = spawned.value().host_tid;
   StartedCommand started;
-  if (command->background) {
-    command->stdin_write = std::move(our_stdin);
-    if (command->stdin_write) ::fcntl(command->stdin_write.get(), F_SETFL, O_NONBLOCK);
-    for (int index = 0; index < 2; ++index) {
-      ::fcntl(our_output[index].get(), F_SETFL, O_NONBLOCK);
-      command->output[index] = std::move(our_output[index]);
-    }
-    command->followers.insert(client);
+  if (!command->background) {
+    started.client_fds = std::move(ours);
   } else {
-    for (UniqueFd& output : our_output) started.client_fds.push_back(std::move(output));
-    if (our_stdin) started.client_fds.push_back(std::move(our_stdin));
+    command->followers.insert(client);
+    for (UniqueFd& end : ours) ::fcntl(end.get(), F_SETFL, O_NONBLOCK);
+    for (std::size_t index = 0; index < ours.size(); ++index) {
+      (index < 2 ? command->output[index] : command->stdin_write) = std::move(ours[index]);
+    }
   }
+  if (command->terminal) terminals_[command->id] = {command->stdin_write.get(), command->pid};
   started.command = command.get();
   commands_[command->id] = std::move(command);
   return started;
@@ -103,40 +161,78 @@ Result<void> CommandTable::kill(Command& command, int signal) {
   }
   if (command.status) return {};
   if (signal == SIGKILL) {
-    for (const HostTid descendant : descendants_of(proc_fd_, command.host_tid)) ::kill(descendant.value, signal);
+    const int proc_fd = namespaces_.host_proc.get();
+    for (const HostTid descendant : descendants_of(proc_fd, command.host_tid)) ::kill(descendant.value, signal);
+    // Those whose parent ended hang below init, but are still of the command's session.
+    for (const HostTid task : descendants_of(proc_fd, namespaces_.init)) {
+      if (::getsid(task.value) == command.host_tid.value) ::kill(task.value, signal);
+    }
   }
   if (::kill(-command.host_tid.value, signal) != 0 && errno != ESRCH) return os_error("kill", "command");
   return {};
 }
 
-Result<void> CommandTable::write_stdin(Command& command, const std::string& data, bool close) {
+Result<void> CommandTable::queue_input(Command& command, const std::string& data, bool close) {
   if (!command.background) {
     return make_error(Code::kInvalidArgument, "only background commands take input through the engine",
                       "Start the command in the background with its standard input open.");
   }
-  if (!command.stdin_write) {
+  if (command.rolled_back) return rolled_back_error(command);
+  if (!command.stdin_write || command.closing_input) {
     return make_error(Code::kInvalidArgument, "the command's standard input is closed",
                       "Start the command with its standard input open.");
   }
-  std::size_t written = 0;
-  while (written < data.size()) {
-    const ssize_t count = ::write(command.stdin_write.get(), data.data() + written, data.size() - written);
-    if (count >= 0) {
-      written += static_cast<std::size_t>(count);
-      continue;
-    }
-    if (errno == EINTR) continue;
-    if (errno != EAGAIN) return os_error("write", "standard input");
-    pollfd waiting{command.stdin_write.get(), POLLOUT, 0};
-    if (::poll(&waiting, 1, kStdinTimeoutMs) == 0) {
-      return make_error(Code::kBusy,
-                        "the command took " + std::to_string(written) + " of " + std::to_string(data.size()) +
-                            " bytes and does not read on",
-                        "Send the rest when it reads again.");
-    }
+  if (close && command.terminal) {
+    return make_error(Code::kInvalidArgument, "a terminal's input has no end of its own",
+                      "Send the byte 0x04 (Ctrl-D), or kill the command.");
   }
-  if (close) command.stdin_write.reset();
+  if (!command.input.empty() && command.input.size() + data.size() > kMaxInputBytes) {
+    return make_error(Code::kBusy,
+                      "the command does not read: " + std::to_string(command.input.size()) + " bytes wait for it",
+                      "Send this again when it reads; nothing of it was taken.");
+  }
+  command.input += data;
+  command.closing_input = close;
+  return write_input(command);
+}
+
+Result<void> CommandTable::write_input(Command& command) {
+  std::size_t written = 0;
+  while (written < command.input.size()) {
+    const ssize_t count =
+        ::write(command.stdin_write.get(), command.input.data() + written, command.input.size() - written);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && errno == EAGAIN) break;
+    if (count < 0) {
+      // It closed its end (EPIPE) or hung up (EIO): nobody will read what is left.
+      command.input.clear();
+      terminals_.erase(command.id);
+      command.stdin_write.reset();
+      return make_error(Code::kInvalidArgument, "the command has closed its standard input",
+                        "See with the list of commands whether it still runs.");
+    }
+    written += static_cast<std::size_t>(count);
+  }
+  command.input.erase(0, written);
+  if (command.input.empty() && command.closing_input) command.stdin_write.reset();
   return {};
+}
+
+Result<void> CommandTable::resize(Command& command, TerminalSize size) {
+  if (!command.terminal) {
+    return make_error(Code::kInvalidArgument, "command " + std::to_string(command.id) + " has no terminal",
+                      "Resize commands that were started on a terminal.");
+  }
+  if (command.rolled_back) return rolled_back_error(command);
+  if (!command.stdin_write) return {};  // it ended: there is nothing left to resize
+  return resize_terminal(command.stdin_write.get(), size);
+}
+
+void CommandTable::mark_ended(Command& command, int status) {
+  command.status = status;
+  command.input.clear();
+  command.stdin_write.reset();
+  terminals_.erase(command.id);
 }
 
 void CommandTable::client_left(ClientId client) {

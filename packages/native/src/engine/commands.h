@@ -2,7 +2,8 @@
 //
 // A foreground command's streams travel to its client as descriptors, and the command dies with its client. A
 // background command's streams end here, in a bounded spool, so that it outlives its client and never sees a SIGPIPE
-// because of one.
+// because of one; so does the master of a command on a terminal, which gets no SIGHUP when its client dies. What is
+// sent to a command that does not read waits in a bounded queue; the engine waits for no command.
 #pragma once
 
 #include <deque>
@@ -18,8 +19,10 @@
 #include "base/unique_fd.h"
 #include "deltabox.pb.h"
 #include "deltacr/descriptors.h"
+#include "deltacr/terminals.h"
 #include "engine/client.h"
-#include "sandbox/init_client.h"
+#include "engine/terminal.h"
+#include "sandbox/namespaces.h"
 
 namespace deltabox {
 
@@ -38,14 +41,18 @@ struct Command {
   HostTid host_tid;
   bool background = false;
   std::string label;
+  std::string user;  // empty: root
   std::vector<std::string> arguments;
   ClientId owner = 0;
   std::set<ClientId> followers;
   std::optional<int> status;  // once ended
   bool rolled_back = false;
   // background only
-  UniqueFd stdin_write;
-  UniqueFd output[2];  // read ends of stdout, stderr
+  bool terminal = false;
+  UniqueFd stdin_write;  // of a terminal: its master
+  std::string input;     // not taken by the command yet
+  bool closing_input = false;
+  UniqueFd output[2];  // read ends of stdout, stderr; of a terminal: its master, in the first
   std::deque<SpoolChunk> spool;
   std::size_t spooled_bytes = 0;
   std::uint64_t dropped_bytes = 0;
@@ -61,15 +68,23 @@ struct StartedCommand {
 
 class CommandTable {
  public:
-  CommandTable(InitClient& init, BoundaryPipes& boundary, int proc_fd);
+  CommandTable(SandboxNamespaces& namespaces, BoundaryPipes& boundary, TerminalTable& terminals);
 
-  Result<StartedCommand> start(const v1::RunRequest& request, ClientId client);
+  // `user`: none or uid 0 for root.
+  Result<StartedCommand> start(const v1::RunRequest& request, ClientId client, std::optional<SpawnUser> user);
   Command* find(CommandId id);
+  // By its id, or with id 0 the running command with this pid.
+  Result<Command*> find_named(CommandId id, InsidePid pid);
   Command* find_by_pid(InsidePid pid);
   const std::map<CommandId, std::unique_ptr<Command>>& all() const { return commands_; }
-  // To the command's process group; SIGKILL also to every descendant.
+  // To the command's process group; SIGKILL also to every descendant and to all of its session.
   Result<void> kill(Command& command, int signal);
-  Result<void> write_stdin(Command& command, const std::string& data, bool close);
+  // Takes all of the data or, with BUSY, none.
+  Result<void> queue_input(Command& command, const std::string& data, bool close);
+  // Writes what the command takes now.
+  Result<void> write_input(Command& command);
+  Result<void> resize(Command& command, TerminalSize size);
+  void mark_ended(Command& command, int status);
   // Ends the client's foreground commands and forgets it as a follower.
   void client_left(ClientId client);
   // Reads what a background command wrote; nullopt when there is nothing. At the end the descriptor is closed.
@@ -77,11 +92,17 @@ class CommandTable {
   void forget_old();
 
  private:
+  struct TaskStreams {
+    UniqueFd input;
+    UniqueFd output[2];
+  };
   Result<UniqueFd> boundary_pipe(Command& command, bool engine_reads, UniqueFd& task_end);
+  Result<TaskStreams> make_pipes(Command& command, bool open_stdin, std::vector<UniqueFd>& ours);
+  Result<TaskStreams> make_terminal(Command& command, const v1::TerminalSize& size, uid_t owner);
 
-  InitClient& init_;
+  SandboxNamespaces& namespaces_;
   BoundaryPipes& boundary_;
-  int proc_fd_;
+  TerminalTable& terminals_;
   std::map<CommandId, std::unique_ptr<Command>> commands_;
   CommandId next_ = 1;
 };

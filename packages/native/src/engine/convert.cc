@@ -88,6 +88,8 @@ void fill(v1::Command& message, const Command& command) {
     message.set_signal(exit_signal(*command.status));
   }
   message.set_rolled_back(command.rolled_back);
+  message.set_terminal(command.terminal);
+  message.set_user(command.user);
 }
 
 void fill(v1::CommandExited& message, const Command& command) {

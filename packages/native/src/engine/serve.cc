@@ -141,6 +141,7 @@ Result<void> serve_creation(const Creation& creation, UniqueFd creator_socket) {
   identity.workspace_mount = creation.request.workspace_mount();
   identity.created_at_ms = creation.request.created_at_ms();
   identity.idle_timeout_ms = creation.request.idle_timeout_ms();
+  identity.orphan_timeout_ms = creation.request.orphan_timeout_ms();
   identity.metadata.insert(creation.request.metadata().begin(), creation.request.metadata().end());
   identity.environment.assign(creation.request.env().begin(), creation.request.env().end());
   // The host's root has no id in a ranged map; an ordinary user is root inside.

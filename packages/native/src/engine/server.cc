@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 
 #include "base/clock.h"
 #include "engine/convert.h"
@@ -18,9 +19,8 @@ namespace deltabox {
 namespace {
 
 constexpr std::size_t kMaxClients = 256;
-constexpr int kSendTimeoutS = 5;
 constexpr int kLateThreadPollMs = 1;
-constexpr int kIdlePollMs = 500;
+constexpr int kTickMs = 500;           // for time-outs and clients that do not read
 constexpr int kEndTimeoutMs = 30'000;  // a task in an uninterruptible wait can't be killed; the client gives up at 60 s
 
 // The end of init is the end of every task; returns when the kernel has taken all of them down. Tasks that are still
@@ -45,7 +45,7 @@ Server::Server(std::unique_ptr<SandboxState> state, SandboxIdentity identity, Un
       identity_(std::move(identity)),
       listener_(std::move(listener)),
       allowed_peer_uid_(allowed_peer_uid),
-      commands_(state_->namespaces().init_client, state_->boundary_pipes(), state_->namespaces().host_proc.get()),
+      commands_(*state_, clients_, identity_.environment, identity_.workspace_mount),
       last_activity_ms_(now_ms()) {}
 
 void Server::adopt_creator(UniqueFd socket, std::uint64_t request_id) {
@@ -67,73 +67,83 @@ Result<void> Server::run() {
     }
     Freezer& freezer = state_->freezer();
     if (freezer.has_late_threads()) freezer.release_late_threads();
-    int timeout_ms = identity_.idle_timeout_ms > 0 ? kIdlePollMs : -1;
-    if (freezer.has_late_threads()) timeout_ms = kLateThreadPollMs;
-    TRY(serve_round(timeout_ms));
-    if (idle_too_long()) return {};
+    TRY(serve_round(freezer.has_late_threads() ? kLateThreadPollMs : tick_ms()));
+    if (const char* reason = timed_out()) {
+      std::fprintf(stderr, "%s\n", reason);
+      return {};
+    }
   }
   return {};
 }
 
-bool Server::idle_too_long() const {
-  if (identity_.idle_timeout_ms == 0 || !clients_.empty()) return false;
-  for (const auto& [id, command] : commands_.all()) {
-    if (!command->status) return false;
+// -1: nothing has to be looked at while nothing happens.
+int Server::tick_ms() const {
+  if (identity_.idle_timeout_ms > 0 || identity_.orphan_timeout_ms > 0) return kTickMs;
+  for (const auto& [id, client] : clients_) {
+    if (client->has_unsent()) return kTickMs;
   }
-  return now_ms() - last_activity_ms_ > identity_.idle_timeout_ms;
+  return -1;
+}
+
+const char* Server::timed_out() const {
+  if (!clients_.empty()) return nullptr;
+  const std::uint64_t quiet_ms = now_ms() - last_activity_ms_;
+  if (identity_.orphan_timeout_ms > 0 && quiet_ms > identity_.orphan_timeout_ms) return "ended by its orphan time-out";
+  if (identity_.idle_timeout_ms == 0 || commands_.running() > 0) return nullptr;
+  return quiet_ms > identity_.idle_timeout_ms ? "ended by its idle time-out" : nullptr;
 }
 
 Result<void> Server::serve_round(int timeout_ms) {
-  struct Source {
-    ClientId client = 0;
-    CommandId command = 0;
-    int stream = 0;
-  };
-  std::vector<pollfd> waiting{{listener_.get(), POLLIN, 0}, {state_->namespaces().init_client.fd(), POLLIN, 0}};
-  std::vector<Source> sources(2);
+  PollSet sources;
+  Result<void> failure;
+  commands_.add_sources(sources, failure);
   for (const auto& [id, client] : clients_) {
-    waiting.push_back({client->fd(), POLLIN, 0});
-    sources.push_back({id, 0, 0});
+    const short events = client->has_unsent() ? POLLIN | POLLOUT : POLLIN;
+    sources.add(client->fd(), events, [this, id = id](short ready) {
+      Client* found = client_of(id);
+      if (found == nullptr || killed_) return;
+      if ((ready & POLLOUT) != 0) found->send_rest();
+      if ((ready & ~POLLOUT) != 0) serve_client(*found);
+    });
   }
-  for (const auto& [id, command] : commands_.all()) {
-    for (int stream = 0; stream < 2; ++stream) {
-      if (!command->output[stream]) continue;
-      waiting.push_back({command->output[stream].get(), POLLIN, 0});
-      sources.push_back({0, id, stream});
-    }
-  }
-  const int ready = ::poll(waiting.data(), waiting.size(), timeout_ms);
+  sources.add(listener_.get(), POLLIN, [this](short) {
+    if (!killed_) accept_client();
+  });
+  const int ready = ::poll(sources.fds().data(), sources.fds().size(), timeout_ms);
   if (ready < 0 && errno != EINTR) return os_error("poll");
-  if (ready <= 0) return {};
-  // Output before exits, so that a command's last words come before its end.
-  for (std::size_t index = 2; index < waiting.size(); ++index) {
-    if (waiting[index].revents == 0 || sources[index].command == 0) continue;
-    Command* command = commands_.find(sources[index].command);
-    if (command != nullptr) read_command_output(*command, sources[index].stream);
-  }
-  if (waiting[1].revents != 0) TRY(collect_exits());
-  for (std::size_t index = 2; index < waiting.size() && !killed_; ++index) {
-    if (waiting[index].revents == 0 || sources[index].client == 0) continue;
-    Client* client = client_of(sources[index].client);
-    if (client != nullptr) serve_client(*client);
-  }
-  if (waiting[0].revents != 0 && !killed_) accept_client();
+  if (ready > 0) sources.serve();
+  drop_broken_clients();
   commands_.forget_old();
-  return {};
+  return failure;
 }
 
 void Server::accept_client() {
   UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  if (!socket || clients_.size() >= kMaxClients) return;
+  if (!socket) return;
   ucred peer{};
   socklen_t length = sizeof peer;
   if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return;
   // The socket's directory and mode admit only its owner; this is the second lock.
-  if (static_cast<int>(peer.uid) != allowed_peer_uid_) return;
-  const timeval timeout{kSendTimeoutS, 0};
-  ::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
+  if (static_cast<int>(peer.uid) != allowed_peer_uid_) {
+    refuse_client(std::move(socket), make_error(Code::kPermissionDenied, "another user made this sandbox",
+                                                "Call as the user who made it."));
+    return;
+  }
+  if (clients_.size() >= kMaxClients) {
+    refuse_client(std::move(socket), make_error(Code::kBusy, "the sandbox has 256 clients, the most it takes",
+                                                "Close some of them, then connect again."));
+    return;
+  }
   const ClientId id = next_client_++;
   clients_[id] = std::make_unique<Client>(id, std::move(socket));
+}
+
+// An answer to no request: the client takes it as the reason why the connection ends.
+void Server::refuse_client(UniqueFd socket, const Error& reason) {
+  Client refused(0, std::move(socket));
+  v1::EngineFrame answer;
+  fill(*answer.mutable_failure(), reason);
+  refused.send(answer);
 }
 
 void Server::serve_client(Client& client) {
@@ -145,7 +155,16 @@ void Server::serve_client(Client& client) {
     if (killed_) return;
     handle(client, std::move(frame));
   }
-  if (!open || client.is_broken()) drop_client(id);
+  if (!open) drop_client(id);
+}
+
+void Server::drop_broken_clients() {
+  std::vector<ClientId> broken;
+  for (const auto& [id, client] : clients_) {
+    client->give_up_if_stuck(now_ms());
+    if (client->is_broken()) broken.push_back(id);
+  }
+  for (const ClientId id : broken) drop_client(id);
 }
 
 void Server::drop_client(ClientId id) {
@@ -161,27 +180,50 @@ Client* Server::client_of(ClientId id) {
 
 void Server::handle(Client& client, Frame frame) {
   v1::ClientFrame request;
-  v1::EngineFrame answer;
+  v1::EngineFrame reply;
   std::vector<UniqueFd> fds;
+  CommandId joined = 0;
   if (!request.ParseFromString(frame.payload)) {
-    fill(*answer.mutable_failure(), make_error(Code::kProtocol, "a frame could not be parsed"));
-  } else if (request.expected_generation() != 0 && request.expected_generation() != generation_) {
-    fill(*answer.mutable_failure(),
-         make_error(Code::kStaleGeneration, "the sandbox was rolled back since this handle was made",
-                    "Get fresh handles: list the commands again."));
+    fill(*reply.mutable_failure(), make_error(Code::kProtocol, "a frame could not be parsed"));
   } else {
-    Result<v1::EngineFrame> result = dispatch(client, request, frame, fds);
-    if (result.ok()) {
-      answer = result.release_value();
+    Result<v1::EngineFrame> answered = answer(client, request, frame, fds, joined);
+    if (answered.ok()) {
+      reply = answered.release_value();
     } else {
-      fill(*answer.mutable_failure(), result.error());
+      fill(*reply.mutable_failure(), answered.error());
     }
   }
-  answer.set_request_id(request.request_id());
-  answer.set_generation(generation_);
-  std::vector<int> raw_fds;
-  for (const UniqueFd& fd : fds) raw_fds.push_back(fd.get());
-  client.send(answer, raw_fds);
+  reply.set_request_id(request.request_id());
+  reply.set_generation(generation_);
+  client.send(reply, std::move(fds));
+  if (Command* command = commands_.find(joined)) commands_.follow(client, *command);
+}
+
+// `joined`: the command that a first call with the same idempotency key has started.
+Result<v1::EngineFrame> Server::answer(Client& client, const v1::ClientFrame& request, Frame& frame,
+                                       std::vector<UniqueFd>& fds, CommandId& joined) {
+  const bool has_key = !request.idempotency_key().empty();
+  if (has_key) {
+    if (const v1::EngineFrame* first = TRY(answered_calls_.find(request))) {
+      if (first->has_run()) joined = first->run().command_id();
+      return *first;
+    }
+  }
+  if (request.expected_generation() != 0 && request.expected_generation() != generation_) {
+    return make_error(Code::kStaleGeneration, "the sandbox was rolled back since you last looked",
+                      "Look again, then decide: list the commands and checkpoints.");
+  }
+  Result<v1::EngineFrame> result = dispatch(client, request, frame, fds);
+  if (has_key) {
+    v1::EngineFrame kept;
+    if (result.ok()) {
+      kept = result.value();
+    } else {
+      fill(*kept.mutable_failure(), result.error());
+    }
+    answered_calls_.keep(request, kept);
+  }
+  return result;
 }
 
 Result<v1::EngineFrame> Server::dispatch(Client& client, const v1::ClientFrame& request, Frame& frame,
@@ -191,36 +233,12 @@ Result<v1::EngineFrame> Server::dispatch(Client& client, const v1::ClientFrame& 
     case v1::ClientFrame::kInfo:
       fill_info(*answer.mutable_info());
       return answer;
-    case v1::ClientFrame::kRun:
-      return run_command(client, request.run(), fds);
-    case v1::ClientFrame::kAttachCommand:
-      return attach_command(client, request.attach_command());
     case v1::ClientFrame::kCheckpoint:
       return take_checkpoint(request.checkpoint());
     case v1::ClientFrame::kRollback:
       return roll_back(request.rollback());
     case v1::ClientFrame::kListCheckpoints:
       return list_checkpoints();
-    case v1::ClientFrame::kListCommands:
-      answer.mutable_commands();
-      for (const auto& [id, command] : commands_.all()) fill(*answer.mutable_commands()->add_commands(), *command);
-      return answer;
-    case v1::ClientFrame::kKillCommand:
-    case v1::ClientFrame::kStdin: {
-      const bool is_kill = request.request_case() == v1::ClientFrame::kKillCommand;
-      const CommandId id = is_kill ? request.kill_command().command_id() : request.stdin().command_id();
-      Command* command = commands_.find(id);
-      if (command == nullptr) {
-        return make_error(Code::kCommandNotFound, "no command has the id " + std::to_string(id), "List the commands.");
-      }
-      if (is_kill) {
-        TRY(commands_.kill(*command, request.kill_command().signal()));
-      } else {
-        TRY(commands_.write_stdin(*command, request.stdin().data(), request.stdin().close()));
-      }
-      answer.mutable_empty();
-      return answer;
-    }
     case v1::ClientFrame::kReadFile: {
       OpenedFile file = TRY(open_for_reading(state_->namespaces().m1_root.get(), request.read_file().path()));
       answer.mutable_read_file()->set_size_bytes(file.size_bytes);
@@ -241,8 +259,11 @@ Result<v1::EngineFrame> Server::dispatch(Client& client, const v1::ClientFrame& 
       end_all_tasks(state_->namespaces().init);
       answer.mutable_empty();
       return answer;
-    default:
+    default: {
+      std::optional<Result<v1::EngineFrame>> handled = commands_.handle(client, request, fds);
+      if (handled) return std::move(*handled);
       return make_error(Code::kProtocol, "unknown request");
+    }
   }
 }
 
@@ -262,44 +283,6 @@ void Server::fill_info(v1::SandboxInfo& info) const {
   for (const auto& [key, value] : identity_.metadata) (*info.mutable_metadata())[key] = value;
 }
 
-Result<v1::EngineFrame> Server::run_command(Client& client, const v1::RunRequest& request, std::vector<UniqueFd>& fds) {
-  v1::RunRequest full = request;
-  full.clear_env();
-  for (const std::string& variable : identity_.environment) full.add_env(variable);
-  for (const std::string& variable : request.env()) full.add_env(variable);
-  if (full.cwd().empty()) full.set_cwd(identity_.workspace_mount);
-  StartedCommand started = TRY(commands_.start(full, client.id()));
-  fds = std::move(started.client_fds);
-  v1::EngineFrame answer;
-  answer.mutable_run()->set_command_id(started.command->id);
-  answer.mutable_run()->set_pid(started.command->pid.value);
-  return answer;
-}
-
-Result<v1::EngineFrame> Server::attach_command(Client& client, const v1::AttachCommandRequest& request) {
-  Command* command = commands_.find(request.command_id());
-  if (command == nullptr || !command->background) {
-    return make_error(Code::kCommandNotFound,
-                      "no background command has the id " + std::to_string(request.command_id()), "List the commands.");
-  }
-  command->followers.insert(client.id());
-  std::uint64_t dropped = command->dropped_bytes;
-  for (SpoolChunk chunk : command->spool) {
-    chunk.dropped_before = std::exchange(dropped, 0);
-    v1::EngineFrame event;
-    fill(*event.mutable_command_output(), *command, chunk);
-    client.send(event);
-  }
-  if (command->status) {
-    v1::EngineFrame event;
-    fill(*event.mutable_command_exited(), *command);
-    client.send(event);
-  }
-  v1::EngineFrame answer;
-  answer.mutable_empty();
-  return answer;
-}
-
 Result<v1::EngineFrame> Server::take_checkpoint(const v1::CheckpointRequest& request) {
   settle_needed_ = true;
   CheckpointOptions options;
@@ -314,13 +297,13 @@ Result<v1::EngineFrame> Server::take_checkpoint(const v1::CheckpointRequest& req
 
 Result<v1::EngineFrame> Server::roll_back(const v1::RollbackRequest& request) {
   settle_needed_ = true;
-  Result<RollbackOutcome> outcome = state_->rollback(request.target(), {!request.no_redo(), request.strict()});
+  RollbackOptions options;
+  options.redo = !request.no_redo();
+  options.strict = request.strict();
+  Result<RollbackOutcome> outcome = state_->rollback(request.target(), options);
   if (!outcome.ok()) return outcome.release_error();
   ++generation_;
-  for (const InsidePid pid : outcome.value().ended_processes) {
-    Command* command = commands_.find_by_pid(pid);
-    if (command != nullptr) command->rolled_back = true;
-  }
+  commands_.mark_rolled_back(outcome.value().ended_processes);
   v1::EngineFrame event;
   event.set_generation(generation_);
   event.mutable_rolled_back()->set_checkpoint_id(outcome.value().checkpoint);
@@ -337,49 +320,6 @@ Result<v1::EngineFrame> Server::list_checkpoints() const {
   for (const auto& checkpoint : state_->tree().all())
     fill(*answer.mutable_checkpoints()->add_checkpoints(), *checkpoint);
   return answer;
-}
-
-void Server::read_command_output(Command& command, int stream_index) {
-  const std::optional<SpoolChunk> chunk = commands_.read_output(command, stream_index);
-  if (!chunk) return;
-  v1::EngineFrame event;
-  event.set_generation(generation_);
-  fill(*event.mutable_command_output(), command, *chunk);
-  for (const ClientId follower : command.followers) {
-    Client* client = client_of(follower);
-    if (client != nullptr) client->send(event);
-  }
-}
-
-Result<void> Server::collect_exits() {
-  for (;;) {
-    const std::optional<ChildExit> exit = TRY(state_->namespaces().init_client.next_exit());
-    if (!exit) return {};
-    Command* command = commands_.find_by_pid(exit->pid);
-    if (command == nullptr) continue;  // an orphan that init inherited
-    command->status = exit->status;
-    for (int stream = 0; stream < 2; ++stream) {
-      while (command->output[stream]) {
-        const std::size_t before = command->spooled_bytes + command->dropped_bytes;
-        read_command_output(*command, stream);
-        if (command->spooled_bytes + command->dropped_bytes == before) break;
-      }
-    }
-    command->stdin_write.reset();
-    announce_exit(*command);
-  }
-}
-
-void Server::announce_exit(const Command& command) {
-  v1::EngineFrame event;
-  event.set_generation(generation_);
-  fill(*event.mutable_command_exited(), command);
-  std::set<ClientId> recipients = command.followers;
-  recipients.insert(command.owner);
-  for (const ClientId recipient : recipients) {
-    Client* client = client_of(recipient);
-    if (client != nullptr) client->send(event);
-  }
 }
 
 void Server::broadcast(const v1::EngineFrame& frame) {

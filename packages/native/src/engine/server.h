@@ -9,8 +9,10 @@
 #include "base/result.h"
 #include "checkpoint/transaction.h"
 #include "deltabox.pb.h"
+#include "engine/answered_calls.h"
 #include "engine/client.h"
-#include "engine/commands.h"
+#include "engine/command_requests.h"
+#include "engine/poll_set.h"
 
 namespace deltabox {
 
@@ -19,7 +21,8 @@ struct SandboxIdentity {
   std::string workspace;
   std::string workspace_mount;
   std::uint64_t created_at_ms = 0;
-  std::uint64_t idle_timeout_ms = 0;  // 0: none
+  std::uint64_t idle_timeout_ms = 0;    // 0: none
+  std::uint64_t orphan_timeout_ms = 0;  // 0: none
   std::map<std::string, std::string> metadata;
   std::vector<std::string> environment;  // put before a command's own
   std::vector<std::string> warnings;
@@ -38,32 +41,34 @@ class Server {
   Result<void> serve_round(int timeout_ms);
   void accept_client();
   void serve_client(Client& client);
+  void refuse_client(UniqueFd socket, const Error& reason);
   void handle(Client& client, Frame frame);
+  Result<v1::EngineFrame> answer(Client& client, const v1::ClientFrame& request, Frame& frame,
+                                 std::vector<UniqueFd>& fds, CommandId& joined);
   // The body of the answer; its descriptors go to `fds`.
   Result<v1::EngineFrame> dispatch(Client& client, const v1::ClientFrame& request, Frame& frame,
                                    std::vector<UniqueFd>& fds);
   void drop_client(ClientId id);
 
   void fill_info(v1::SandboxInfo& info) const;
-  Result<v1::EngineFrame> run_command(Client& client, const v1::RunRequest& request, std::vector<UniqueFd>& fds);
-  Result<v1::EngineFrame> attach_command(Client& client, const v1::AttachCommandRequest& request);
   Result<v1::EngineFrame> take_checkpoint(const v1::CheckpointRequest& request);
   Result<v1::EngineFrame> roll_back(const v1::RollbackRequest& request);
   Result<v1::EngineFrame> list_checkpoints() const;
 
-  void read_command_output(Command& command, int stream_index);
-  Result<void> collect_exits();
-  void announce_exit(const Command& command);
   void broadcast(const v1::EngineFrame& frame);
   Client* client_of(ClientId id);
-  bool idle_too_long() const;
+  // Why the sandbox is to end, or null.
+  const char* timed_out() const;
+  int tick_ms() const;
+  void drop_broken_clients();
 
   std::unique_ptr<SandboxState> state_;
   SandboxIdentity identity_;
   UniqueFd listener_;
   int allowed_peer_uid_;
-  CommandTable commands_;
-  std::map<ClientId, std::unique_ptr<Client>> clients_;
+  Clients clients_;
+  CommandRequests commands_;
+  AnsweredCalls answered_calls_;
   ClientId next_client_ = 1;
   std::uint64_t generation_ = 1;
   std::uint64_t last_activity_ms_ = 0;

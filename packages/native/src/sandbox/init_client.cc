@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -50,6 +51,12 @@ Error spawn_error(const Reply& reply, const SpawnRequest& request) {
       if (reply.status == ENOENT || reply.status == ENOTDIR) error.code = Code::kCommandNotFound;
       error.next_step = "Check that the program exists inside the sandbox and is executable.";
       break;
+    case Stage::kTerminal:
+      error = os_error_from(reply.status, "ioctl", "TIOCSCTTY");
+      break;
+    case Stage::kUser:
+      error = os_error_from(reply.status, "setresuid", request.arguments[0]);
+      break;
     default:
       error = os_error_from(reply.status, "spawn", request.arguments[0]);
       break;
@@ -76,8 +83,19 @@ Result<void> InitClient::set_up() {
 
 Result<Spawned> InitClient::spawn(const SpawnRequest& request) {
   if (request.arguments.empty()) return make_error(Code::kInvalidArgument, "a command needs at least one argument");
-  const init_abi::SpawnHeader header{Type::kSpawn, static_cast<std::uint32_t>(request.arguments.size()),
-                                     static_cast<std::uint32_t>(request.environment.size())};
+  init_abi::SpawnHeader header{};
+  header.type = Type::kSpawn;
+  header.argument_count = static_cast<std::uint32_t>(request.arguments.size());
+  header.environment_count = static_cast<std::uint32_t>(request.environment.size());
+  header.takes_terminal = request.takes_terminal ? 1 : 0;
+  if (request.user) {
+    header.changes_user = 1;
+    header.uid = request.user->uid;
+    header.gid = request.user->gid;
+    header.group_count =
+        static_cast<std::uint32_t>(std::min<std::size_t>(request.user->groups.size(), init_abi::kMaxGroups));
+    std::copy_n(request.user->groups.begin(), header.group_count, header.groups);
+  }
   std::string packet(reinterpret_cast<const char*>(&header), sizeof header);
   const auto append = [&](const std::string& text) { packet.append(text.c_str(), text.size() + 1); };
   append(request.cwd);

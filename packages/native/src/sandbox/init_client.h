@@ -11,6 +11,13 @@
 
 namespace deltabox {
 
+// Whom a command runs as.
+struct SpawnUser {
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::vector<std::uint32_t> groups;  // supplementary, at most init_abi::kMaxGroups
+};
+
 struct SpawnRequest {
   std::vector<std::string> arguments;
   std::vector<std::string> environment;
@@ -18,6 +25,8 @@ struct SpawnRequest {
   int stdin_fd = -1;
   int stdout_fd = -1;
   int stderr_fd = -1;
+  bool takes_terminal = false;    // standard input becomes the controlling terminal of the command's session
+  std::optional<SpawnUser> user;  // none: root
 };
 
 struct Spawned {

@@ -13,33 +13,58 @@ Result<std::pair<UniqueFd, UniqueFd>> make_socket_pair(int type) {
   return std::pair<UniqueFd, UniqueFd>(UniqueFd(fds[0]), UniqueFd(fds[1]));
 }
 
+namespace {
+
+// One sendmsg(2); EINTR is retried.
+Result<std::size_t> send_once(int socket_fd, const char* data, std::size_t size_bytes, const std::vector<int>& fds,
+                              int flags) {
+  if (fds.size() > kMaxFdsPerMessage) return make_error(Code::kInternal, "too many descriptors in one message");
+  iovec iov{const_cast<char*>(data), size_bytes};
+  msghdr message{};
+  message.msg_iov = &iov;
+  message.msg_iovlen = 1;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxFdsPerMessage)];
+  if (!fds.empty()) {
+    message.msg_control = control;
+    message.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
+    std::memcpy(CMSG_DATA(header), fds.data(), sizeof(int) * fds.size());
+  }
+  ssize_t count;
+  do {
+    count = ::sendmsg(socket_fd, &message, MSG_NOSIGNAL | flags);
+  } while (count < 0 && errno == EINTR);
+  if (count < 0) return os_error("sendmsg");
+  return static_cast<std::size_t>(count);
+}
+
+}  // namespace
+
 Result<void> send_with_fds(int socket_fd, const void* data, std::size_t size_bytes, const std::vector<int>& fds) {
   const char* cursor = static_cast<const char*>(data);
-  bool with_fds = !fds.empty();
-  if (fds.size() > kMaxFdsPerMessage) return make_error(Code::kInternal, "too many descriptors in one message");
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxFdsPerMessage)];
+  bool first = true;
   do {
-    iovec iov{const_cast<char*>(cursor), size_bytes};
-    msghdr message{};
-    message.msg_iov = &iov;
-    message.msg_iovlen = 1;
-    if (with_fds) {
-      message.msg_control = control;
-      message.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
-      cmsghdr* header = CMSG_FIRSTHDR(&message);
-      header->cmsg_level = SOL_SOCKET;
-      header->cmsg_type = SCM_RIGHTS;
-      header->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
-      std::memcpy(CMSG_DATA(header), fds.data(), sizeof(int) * fds.size());
-    }
-    const ssize_t count = ::sendmsg(socket_fd, &message, MSG_NOSIGNAL);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return os_error("sendmsg");
-    with_fds = false;
+    const std::size_t count = TRY(send_once(socket_fd, cursor, size_bytes, first ? fds : std::vector<int>(), 0));
+    first = false;
     cursor += count;
-    size_bytes -= static_cast<std::size_t>(count);
+    size_bytes -= count;
   } while (size_bytes > 0);
   return {};
+}
+
+Result<std::size_t> send_some(int socket_fd, const void* data, std::size_t size_bytes, const std::vector<int>& fds) {
+  const char* cursor = static_cast<const char*>(data);
+  std::size_t sent = 0;
+  while (sent < size_bytes) {
+    Result<std::size_t> count =
+        send_once(socket_fd, cursor + sent, size_bytes - sent, sent == 0 ? fds : std::vector<int>(), MSG_DONTWAIT);
+    if (!count.ok() && count.error().os_errno == EAGAIN) break;
+    sent += TRY(std::move(count));
+  }
+  return sent;
 }
 
 Result<Received> receive_with_fds(int socket_fd, void* buffer, std::size_t capacity_bytes, int flags) {

@@ -18,6 +18,9 @@ inline constexpr std::size_t kMaxFdsPerMessage = 16;  // same bound as the frame
 Result<std::pair<UniqueFd, UniqueFd>> make_socket_pair(int type);
 // Sends all of data; the descriptors go with its first byte. EINTR is retried.
 Result<void> send_with_fds(int socket_fd, const void* data, std::size_t size_bytes, const std::vector<int>& fds = {});
+// Sends what the socket takes at once and returns how many bytes that was; the descriptors go with the first of them.
+Result<std::size_t> send_some(int socket_fd, const void* data, std::size_t size_bytes,
+                              const std::vector<int>& fds = {});
 
 struct Received {
   std::size_t size_bytes = 0;  // 0: the peer closed

@@ -1,9 +1,7 @@
 import type { Command } from 'commander'
-import { constants } from 'node:os'
-import { text } from 'node:stream/consumers'
-import type { CommandResult } from '../../commands/options.js'
 import { DeltaboxError } from '../../errors/deltabox-error.js'
 import { Sandbox } from '../../sandbox/sandbox.js'
+import { toExitCode } from '../exit-code.js'
 import { action, jsonOption, print, type CliContext, type JsonOption } from '../context.js'
 
 interface ExecFlags extends JsonOption {
@@ -12,10 +10,8 @@ interface ExecFlags extends JsonOption {
   readonly timeoutMs?: string
   readonly detach?: boolean
   readonly stdin?: boolean
+  readonly user?: string
 }
-
-/** As a shell reports an end by signal. */
-const SIGNAL_EXIT_BASE = 128
 
 export function registerExec(program: Command, context: CliContext): void {
   program
@@ -26,6 +22,7 @@ export function registerExec(program: Command, context: CliContext): void {
     .option('--cwd <dir>', 'directory inside the sandbox')
     .option('--env <NAME=value>', 'add a variable (repeatable)', (value, all: string[]) => [...all, value], [])
     .option('--timeout-ms <ms>', 'kill the command after this long')
+    .option('--user <user>', 'name or uid of a user of the sandbox')
     .option('--stdin', 'pass what comes in on stdin')
     .option('--detach', 'leave the command running and print its id')
     .addOption(jsonOption())
@@ -34,7 +31,11 @@ export function registerExec(program: Command, context: CliContext): void {
         const envs = parseEnvs(flags.env)
         const sandbox = await Sandbox.connect(id, { signal: context.interrupted })
         try {
-          const common = { envs, ...(flags.cwd === undefined ? {} : { cwd: flags.cwd }) }
+          const common = {
+            envs,
+            ...(flags.cwd === undefined ? {} : { cwd: flags.cwd }),
+            ...(flags.user === undefined ? {} : { user: flags.user }),
+          }
           if (flags.detach === true) await detach(sandbox, argv, common, flags, context)
           else await attach(sandbox, argv, common, flags, context)
         } finally {
@@ -47,6 +48,7 @@ export function registerExec(program: Command, context: CliContext): void {
 interface CommonFields {
   readonly envs: Record<string, string>
   readonly cwd?: string
+  readonly user?: string
 }
 
 async function detach(
@@ -77,24 +79,33 @@ async function attach(
   flags: ExecFlags,
   context: CliContext,
 ): Promise<void> {
-  const live = flags.json === true ? {} : { onStdout: context.stdout, onStderr: context.stderr, maxOutputBytes: 0 }
-  const result = await sandbox.commands.run(argv, {
-    ...common,
-    ...live,
-    ...(flags.timeoutMs === undefined ? {} : { timeoutMs: Number(flags.timeoutMs) }),
-    ...(flags.stdin === true ? { stdin: await text(process.stdin) } : {}),
-    signal: context.interrupted,
-  })
-  if (flags.json === true) print(context, flags, result, '')
-  context.setExitCode(toExitCode(result))
+  const live =
+    flags.json === true
+      ? {}
+      : { onStdoutBytes: context.stdoutBytes, onStderrBytes: context.stderrBytes, maxOutputBytes: 0 }
+  let release = () => undefined as void
+  try {
+    const result = await sandbox.commands.run(argv, {
+      ...common,
+      ...live,
+      ...(flags.timeoutMs === undefined ? {} : { timeoutMs: Number(flags.timeoutMs) }),
+      ...(flags.stdin === true ? { stdin: process.stdin } : {}),
+      signal: context.interrupted,
+      // The first Ctrl-C is the command's, which may want to tidy up; a second one kills it.
+      onStarted: ({ commandId }) => {
+        release = context.onSignal((signal) => void sandbox.commands.kill(commandId, signal).catch(() => undefined))
+      },
+    })
+    if (flags.json === true) print(context, flags, result, '')
+    context.setExitCode(toExitCode(result))
+  } finally {
+    release()
+    // It would keep this program waiting for input that nobody wants any more.
+    if (flags.stdin === true) process.stdin.destroy()
+  }
 }
 
-function toExitCode({ exitCode, signal }: CommandResult): number {
-  if (exitCode !== null) return exitCode
-  return SIGNAL_EXIT_BASE + (constants.signals[signal as NodeJS.Signals] ?? 0)
-}
-
-function parseEnvs(assignments: readonly string[]): Record<string, string> {
+export function parseEnvs(assignments: readonly string[]): Record<string, string> {
   return Object.fromEntries(
     assignments.map((assignment) => {
       const equals = assignment.indexOf('=')

@@ -20,14 +20,34 @@ enum class Type : std::uint32_t {
   kFailed = 6,   // init → engine: kSetUp or kSpawn failed
 };
 
-enum class Stage : std::uint32_t { kNone, kHostname, kLoopback, kSysctl, kFilter, kParse, kFork, kChdir, kExec };
+enum class Stage : std::uint32_t {
+  kNone,
+  kHostname,
+  kLoopback,
+  kSysctl,
+  kFilter,
+  kParse,
+  kFork,
+  kChdir,
+  kExec,
+  kTerminal,
+  kUser,
+};
+
+inline constexpr std::uint32_t kMaxGroups = 32;  // supplementary groups of a command's user
 
 struct SpawnHeader {
   Type type;
   std::uint32_t argument_count;
   std::uint32_t environment_count;
+  std::uint32_t takes_terminal;  // 1: its standard input is a terminal, which becomes its session's controlling one
+  std::uint32_t changes_user;    // 1: it runs as uid, gid and groups; 0: as root
+  std::uint32_t uid;
+  std::uint32_t gid;
+  std::uint32_t group_count;
+  std::uint32_t groups[kMaxGroups];
 };
-static_assert(sizeof(SpawnHeader) == 12);
+static_assert(sizeof(SpawnHeader) == 32 + 4 * kMaxGroups);
 
 struct Reply {
   Type type;

@@ -6,6 +6,7 @@
 //
 // States: waiting for kSetUp → serving. It leaves only by the end of the control socket, which means that the engine
 // died: then it kills every task of the pid namespace and exits, and the kernel removes namespaces and mounts.
+#include <asm/ioctls.h>
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
@@ -182,8 +183,16 @@ long exec_searching(const char* const* arguments, const char* const* environment
   return result;
 }
 
-[[noreturn]] void run_child(const int* fds, int report_fd, const char* cwd, const char* const* arguments,
-                            const char* const* environment) {
+// Root's capabilities go with its ids.
+long become_user(const SpawnHeader& header) {
+  long result = raw::call(SYS_setgroups, header.group_count, raw::address(header.groups));
+  if (result == 0) result = raw::call(SYS_setresgid, header.gid, header.gid, header.gid);
+  if (result == 0) result = raw::call(SYS_setresuid, header.uid, header.uid, header.uid);
+  return result;
+}
+
+[[noreturn]] void run_child(const SpawnHeader& header, const int* fds, int report_fd, const char* cwd,
+                            const char* const* arguments, const char* const* environment) {
   const auto fail = [&](Stage stage, long result) {
     const Failure failure{stage, result};
     raw::call(SYS_write, report_fd, raw::address(&failure), sizeof failure);
@@ -197,17 +206,27 @@ long exec_searching(const char* const* arguments, const char* const* environment
   raw::call(SYS_close_range, 4, ~0u, 0);
   const unsigned long empty_mask = 0;
   raw::call(SYS_rt_sigprocmask, SIG_SETMASK, raw::address(&empty_mask), 0, sizeof empty_mask);
+  if (header.takes_terminal != 0) {
+    const long taken = raw::call(SYS_ioctl, 0, TIOCSCTTY, 0);
+    if (taken < 0) fail(Stage::kTerminal, taken);
+  }
+  drop_capabilities();
+  if (header.changes_user != 0) {
+    const long changed = become_user(header);
+    if (changed < 0) fail(Stage::kUser, changed);
+  }
   const long moved = raw::call(SYS_chdir, raw::address(cwd));
   if (moved < 0) fail(Stage::kChdir, moved);
-  drop_capabilities();
   fail(Stage::kExec, exec_searching(arguments, environment));
   leave(127);
 }
 
 // Splits the message into cwd, argv and env inside `strings`: argv, null, env, null. Returns the cwd or null.
 const char* parse_spawn(const SpawnHeader& header, std::size_t size) {
-  if (header.argument_count == 0 || header.argument_count + header.environment_count > init_abi::kMaxStrings)
+  if (header.argument_count == 0 || header.argument_count + header.environment_count > init_abi::kMaxStrings ||
+      header.group_count > init_abi::kMaxGroups) {
     return nullptr;
+  }
   if (message[size - 1] != '\0') return nullptr;
   const char* cursor = message + sizeof(SpawnHeader);
   const char* const end = message + size;
@@ -244,7 +263,7 @@ void spawn(std::size_t size, const int* fds, int fd_count) {
     return;
   }
   const long child = raw::call(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-  if (child == 0) run_child(fds, report[1], cwd, strings, strings + header.argument_count + 1);
+  if (child == 0) run_child(header, fds, report[1], cwd, strings, strings + header.argument_count + 1);
   raw::call(SYS_close, report[1]);
   Failure failure;
   // The child execs at once, so this wait is as short as an exec; its end of the pipe closes either way.

@@ -109,14 +109,14 @@ test('two rollbacks to different nodes of the tree, forward and back', async () 
 test('a command started after the checkpoint is ended by the rollback and says so', async () => {
   await using sandbox = await Sandbox.create({ workspace: state.workspace })
   const checkpoint = await sandbox.checkpoint()
-  const foreground = sandbox.commands.run('echo begun; sleep 60').catch((error: unknown) => error)
+  let heard = ''
+  const foreground = sandbox.commands
+    .run('echo begun; sleep 60', { onStdout: (text) => (heard += text) })
+    .catch((error: unknown) => error)
   const background = await sandbox.commands.run('sleep 60', { background: true })
   const events: string[] = []
   sandbox.onRolledBack((event) => events.push(event.checkpoint))
-  await until(
-    'the foreground command runs',
-    async () => (await sandbox.commands.list()).filter(({ running }) => running).length === 2,
-  )
+  await until('the foreground command runs', () => heard === 'begun\n')
 
   await sandbox.rollback(checkpoint)
   const error = await foreground

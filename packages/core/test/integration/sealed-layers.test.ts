@@ -1,7 +1,11 @@
 // Nothing inside has a way to write what a checkpoint sealed: each attempt acts after a checkpoint, and a rollback to it
 // must not find a trace.
+import { execFileSync } from 'node:child_process'
+import { readdirSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { Sandbox } from '../../src/index.js'
+import { LayerHashes } from '../support/layer-hashes.js'
 import { until, useTestState } from '../support/state.js'
 
 const state = useTestState()
@@ -63,4 +67,33 @@ test('a removed file that is open for writing refuses the checkpoint, and a roll
   const { notRestored } = await sandbox.rollback(clean.id)
   expect(notRestored).toEqual([])
   await sandbox.kill()
+})
+
+test('the hashes of sealed layers notice a change of contents that left the times alone, and ignore the writable layer', async () => {
+  await using sandbox = await Sandbox.create({ workspace: state.workspace })
+  await sandbox.commands.run('echo sealed > sealed')
+  const hashes = await LayerHashes.start(sandbox)
+  try {
+    expect(hashes.count).toBe(0)
+    await sandbox.checkpoint()
+    await hashes.observe()
+    expect(hashes.count).toBeGreaterThan(0)
+    await sandbox.commands.run('echo written > written')
+    await hashes.verify()
+
+    const layersDir = join(state.stateDir, 'sandboxes', sandbox.id, 'store', 'layers')
+    const file = readdirSync(layersDir)
+      .map((number) => join(layersDir, number, 'upper', 'sealed'))
+      .find((path) => statSync(path, { throwIfNoEntry: false }) !== undefined)
+    if (file === undefined) throw new Error('no layer holds the file')
+    const copy = join(state.stateDir, 'copy')
+    execFileSync('cp', ['-a', file, copy])
+    writeFileSync(file, 'SEALED\n')
+    execFileSync('touch', ['-r', copy, file])
+    await expect(hashes.verify()).rejects.toThrow(/sealed changed/)
+    // As it was, for the watch of all tests.
+    execFileSync('cp', ['-a', copy, file])
+  } finally {
+    hashes.end()
+  }
 })

@@ -1,7 +1,9 @@
-import { mkdtempSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach } from 'vitest'
 import { Sandbox } from '../../src/index.js'
+import { removeTree } from '../../src/state/remove-tree.js'
+import { watchLayers, type LayerWatch } from './watch-layers.js'
 
 /** Overlay uppers can't lie on an overlay: tests keep their state on a real disk. */
 const STATE_PARENT = process.env['DELTABOX_TEST_DIR'] ?? '/var/tmp'
@@ -14,11 +16,16 @@ export interface TestState {
   workspace: string
 }
 
-/** Gives each test its own state directory and workspace, and removes both with every sandbox in them. */
+/**
+ * Gives each test its own state directory and workspace, and removes both with every sandbox in them. At the end of each
+ * test all layers that it sealed are what they were.
+ */
 export function useTestState(): TestState {
   const state: TestState = { stateDir: '', workspace: '' }
   let root = ''
+  let layers: LayerWatch | undefined
   beforeEach(() => {
+    layers = watchLayers()
     root = mkdtempSync(join(STATE_PARENT, 'dbx-test-'))
     state.stateDir = join(root, 'state')
     state.workspace = join(root, 'workspace')
@@ -29,12 +36,20 @@ export function useTestState(): TestState {
   })
   afterEach(async () => {
     try {
+      await layers?.verify()
+    } finally {
+      layers?.end()
+      await removeAll()
+    }
+  })
+  const removeAll = async () => {
+    try {
       for (const { id } of await Sandbox.list()) await Sandbox.kill(id)
     } finally {
       delete process.env['DELTABOX_STATE_DIR']
-      rmSync(root, { recursive: true, force: true })
+      await removeTree(root)
     }
-  })
+  }
   return state
 }
 

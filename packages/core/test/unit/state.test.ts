@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import {
   chmodSync,
   existsSync,
@@ -15,6 +16,17 @@ import { assertSandboxId, isSandboxId, newSandboxId } from '../../src/state/ids.
 import { removeTree } from '../../src/state/remove-tree.js'
 import { readSandboxRecord, sandboxDirPath, writeSandboxRecord } from '../../src/state/sandbox-dir.js'
 import { isInside, stateDirPath } from '../../src/state/state-dir.js'
+
+/** 3,000 directories of which some hold a file and some forbid everything. */
+const MAKE_DEEP = `
+import os, sys
+os.chdir(sys.argv[1])
+for level in range(3000):
+    os.mkdir("directory")
+    open("file", "w").close()
+    os.chdir("directory")
+    if level % 7 == 0: os.chmod(".", 0o300)
+`
 
 let dir: string
 beforeEach(() => {
@@ -107,6 +119,15 @@ describe('removeTree', () => {
     expect(existsSync(inside)).toBe(false)
     expect(readFileSync(join(outside, 'kept', 'file'), 'utf8')).toBe('kept')
     await removeTree(inside)
+  })
+
+  test('removes names that are no UTF-8, and trees deeper than descriptors or a path reach', async () => {
+    const inside = join(dir, 'inside')
+    mkdirSync(inside)
+    writeFileSync(Buffer.concat([Buffer.from(`${inside}/`), Buffer.from([0xff, 0xfe, 0x0a])]), '')
+    execFileSync('python3', ['-c', MAKE_DEEP, inside])
+    await removeTree(inside)
+    expect(existsSync(inside)).toBe(false)
   })
 
   test('refuses to start at a link', async () => {

@@ -2,6 +2,8 @@
 
 #include <sys/wait.h>
 
+#include "protocol/utf8.h"
+
 namespace deltabox {
 
 namespace {
@@ -9,7 +11,7 @@ namespace {
 void fill(v1::Notice& message, const Notice& notice) {
   message.set_pid(notice.pid);
   message.set_kind(notice.kind);
-  message.set_reason(notice.reason);
+  message.set_reason(to_utf8(notice.reason));
 }
 
 void fill(v1::PauseParts& message, const PauseParts& parts) {
@@ -31,11 +33,11 @@ int exit_signal(int status) { return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 
 void fill(v1::Failure& message, const Error& error) {
   message.set_code(std::string(code_name(error.code)));
-  message.set_message(error.describe());
-  message.set_next_step(error.next_step);
+  message.set_message(to_utf8(error.describe()));
+  message.set_next_step(to_utf8(error.next_step));
   message.set_os_errno(error.os_errno);
   message.set_operation(error.operation);
-  message.set_subject(error.subject);
+  message.set_subject(to_utf8(error.subject));
   for (const Notice& detail : error.details) fill(*message.add_details(), detail);
 }
 

@@ -1,0 +1,26 @@
+/**
+ * What a sandbox's files can do, one switch per class of operations: a class that is off is neither drawn nor compared,
+ * and has a row in docs/limits.md that says so.
+ */
+export const expectations = {
+  /** Writable and read-only MAP_SHARED mappings of files. */
+  sharedMappings: false,
+  /** Files whose last name is removed while a descriptor is open. */
+  deletedOpenFiles: false,
+  /** Directories that are removed while a descriptor or the working directory is in them. */
+  deletedDirectories: false,
+  /** Descriptors and working directories whose path is longer than PATH_MAX. */
+  longPathsHeld: false,
+  /** flock, POSIX and OFD locks. */
+  locks: false,
+  /** rename(2) of directories that existed before the last checkpoint. */
+  renameLowerDirectory: false,
+  /** link(2). */
+  hardLinks: false,
+  /** Directories that are read in part before a checkpoint and to their end after it. */
+  directoryStreams: false,
+  /** st_ino of everything stays over checkpoints and rollbacks. */
+  inodeNumbers: false,
+}
+
+export type Expectations = Readonly<Record<keyof typeof expectations, boolean>>

@@ -1,0 +1,111 @@
+"""
+Hashes sealed layers, and hashes them again: layer_hasher.py LAYERS_DIR. One line of JSON is answered by one:
+
+    {"live": [...], "sealed": [...]}   numbers of the layers that live overlays write, and of those below them
+    {"verify": true}                   hashes all again
+
+Answered is how many layers are known as sealed and where one differs from its first hash. A layer counts as sealed once it
+lies below a live overlay, or was written by one and is no longer. Counted are names, kinds, modes, owners, sizes,
+contents, link targets, device numbers, extended attributes and modification times; not access and change times. An
+ordinary user runs this as root of a user namespace, as its own files may forbid it to read them.
+"""
+
+import hashlib
+import json
+import os
+import stat
+import sys
+
+layers_dir = sys.argv[1]
+was_live = set()
+hashes = {}
+
+
+def digest_entry(name, dir_fd, info):
+    digest = hashlib.blake2b(digest_size=16)
+    # A directory's size is its file system's affair.
+    size = 0 if stat.S_ISDIR(info.st_mode) else info.st_size
+    digest.update(repr((info.st_mode, info.st_uid, info.st_gid, size, info.st_rdev, info.st_mtime_ns)).encode())
+    if stat.S_ISREG(info.st_mode):
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NOATIME, dir_fd=dir_fd)
+        try:
+            digest_contents(digest, fd, info.st_size)
+        finally:
+            os.close(fd)
+    elif stat.S_ISLNK(info.st_mode):
+        digest.update(os.readlink(name, dir_fd=dir_fd))
+    path = b"/proc/self/fd/%d/%s" % (dir_fd, name)
+    for key in sorted(os.listxattr(path, follow_symlinks=False)):
+        digest.update(repr((key, os.getxattr(path, key, follow_symlinks=False))).encode())
+    return digest.hexdigest()
+
+
+def digest_contents(digest, fd, size):
+    """Data with its offsets; holes cost nothing."""
+    offset = 0
+    while offset < size:
+        try:
+            offset = os.lseek(fd, offset, os.SEEK_DATA)
+        except OSError:
+            return
+        data = os.pread(fd, 1 << 20, offset)
+        if not data:
+            return
+        # Zeros count as holes: whether they have blocks is no change.
+        if data.count(0) != len(data):
+            for at in range(0, len(data), 4096):
+                page = data[at : at + 4096]
+                if page.count(0) != len(page):
+                    digest.update(b"%d" % (offset + at))
+                    digest.update(page)
+        offset += len(data)
+
+
+def hash_layer(number):
+    """A hash for each path of a layer; None when the layer is gone."""
+    try:
+        top = os.open(f"{layers_dir}/{number}/upper", os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return None
+    found = {".": digest_entry(b".", top, os.stat(top))}
+    pending = [(top, b"")]
+    while pending:
+        fd, path = pending.pop()
+        for name in sorted(os.listdir(f"/proc/self/fd/{fd}".encode())):
+            info = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            own = path + b"/" + name
+            found[os.fsdecode(own)] = digest_entry(name, fd, info)
+            if stat.S_ISDIR(info.st_mode):
+                pending.append((os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd), own))
+        os.close(fd)
+    return found
+
+
+def observe(live, sealed):
+    now_sealed = set(sealed) | (was_live - set(live))
+    was_live.update(live)
+    for number in sorted(now_sealed - hashes.keys()):
+        found = hash_layer(number)
+        if found is not None:
+            hashes[number] = found
+
+
+def verify():
+    problems = []
+    for number, first in sorted(hashes.items()):
+        again = hash_layer(number)
+        if again is None:  # merged or no longer needed
+            continue
+        for path in sorted(first.keys() | again.keys()):
+            if first.get(path) != again.get(path):
+                what = "is new" if path not in first else "is gone" if path not in again else "changed"
+                problems.append(f"layer {number}: {path} {what}")
+    return problems
+
+
+for line in sys.stdin:
+    request = json.loads(line)
+    if "live" in request:
+        observe(request["live"], request["sealed"])
+    problems = verify() if "verify" in request else []
+    print(json.dumps({"count": len(hashes), "problems": problems}), flush=True)

@@ -1,5 +1,5 @@
 // Random operations in a sandbox against the same operations on a plain copy, with checkpoints and rollbacks between.
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { DeltaboxError, Sandbox } from '../../src/index.js'
@@ -220,10 +220,13 @@ class Run {
 }
 
 /** Keeps the events in the work directory and says how to come here again. */
-function describeFailure(error: unknown, { events, counts, options }: Run): ModelFailure {
+function describeFailure(error: unknown, { events, counts, options, sandbox }: Run): ModelFailure {
   const file = join(options.dir, 'failure.json')
   const text = error instanceof Error ? error.message : String(error)
   writeFileSync(file, JSON.stringify({ seed: options.seed, text, events }))
+  // The rest of the sandbox goes with its end.
+  const log = join(process.env['DELTABOX_STATE_DIR'] ?? '', 'sandboxes', sandbox.id, 'engine.log')
+  if (existsSync(log)) copyFileSync(log, join(options.dir, 'engine.log'))
   const lines = [
     `seed ${options.seed}, after ${counts.calls} calls and ${events.length} events: ${text}`,
     options.events === undefined ? `repeat: npm run soak -- --seed ${options.seed} --steps ${counts.calls}` : '',

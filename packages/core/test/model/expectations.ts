@@ -18,7 +18,7 @@ export const expectations = {
   /** link(2). */
   hardLinks: false,
   /** Directories that are read in part before a checkpoint and to their end after it. */
-  directoryStreams: false,
+  directoryStreams: true,
   /** st_ino of everything stays over checkpoints and rollbacks. */
   inodeNumbers: false,
 }

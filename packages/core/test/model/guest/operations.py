@@ -354,12 +354,12 @@ def make_in_cwd(name, seed, length):
 
 @operation
 def flock_handle(slot, kind):
-    fcntl.flock(descriptor(slot), kind | fcntl.LOCK_NB)
+    fcntl.flock(descriptor(slot), kind if kind == fcntl.LOCK_UN else kind | fcntl.LOCK_NB)
 
 
 @operation
 def posix_lock(slot, kind, start, length):
-    fcntl.lockf(descriptor(slot), kind | fcntl.LOCK_NB, length, start)
+    fcntl.lockf(descriptor(slot), kind if kind == fcntl.LOCK_UN else kind | fcntl.LOCK_NB, length, start)
 
 
 @operation

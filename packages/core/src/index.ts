@@ -21,6 +21,8 @@ export type {
 export { Pty } from './pty/pty.js'
 export { PtyHandle } from './pty/pty-handle.js'
 export type { PtyConnectOptions, PtyOptions, PtyResult, PtySize } from './pty/options.js'
+export type { NetworkOption } from './network/options.js'
+export { Ports, type ForwardOptions, type PortForward } from './ports/ports.js'
 export { Files, type ReadFileOptions, type WriteFileOptions } from './files/files.js'
 export type { Checkpoint, CheckpointResult, PauseParts, RollbackResult } from './checkpoints/checkpoint.js'
 export { buildCheckpointTree, type CheckpointList, type CheckpointNode } from './checkpoints/tree.js'

@@ -54,6 +54,32 @@ TEST_CASE("volumes and the engine's places have their directories") {
   for (const char* path : {kStorePoint, kBasePoint, kParkingPoint}) CHECK(modes.at(path) == 0700);
 }
 
+TEST_CASE("the name service is the host's only with the host's network") {
+  SkeletonOptions host;
+  host.host_network = true;
+  const auto binds_names = [](const std::vector<SkeletonOperation>& plan) {
+    for (const Bind& step : all_of<Bind>(plan)) {
+      if (step.path == "/etc/resolv.conf") return true;
+    }
+    return false;
+  };
+  CHECK_FALSE(binds_names(plan_host_skeleton(kVolumes)));
+  CHECK(binds_names(plan_host_skeleton(kVolumes, host)));
+}
+
+TEST_CASE("trees of the host get a place each: files for certificates, else directories") {
+  SkeletonOptions options;
+  options.trees = {std::string(kCertificatePoint) + "/0.pem", "/data/set"};
+  const std::vector<SkeletonOperation> plan = plan_host_skeleton(kVolumes, options);
+  std::set<std::string> dirs;
+  std::set<std::string> files;
+  for (const MakeDir& step : all_of<MakeDir>(plan)) dirs.insert(step.path);
+  for (const MakeFile& step : all_of<MakeFile>(plan)) files.insert(step.path);
+  CHECK(files.contains(options.trees[0]));
+  CHECK(dirs.contains(options.trees[1]));
+  CHECK(all_of<AttachTree>(plan).size() == 2);
+}
+
 TEST_CASE("only devices are writable binds") {
   for (const Bind& step : all_of<Bind>(plan_host_skeleton(kVolumes))) {
     CAPTURE(step.path);

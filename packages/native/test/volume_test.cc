@@ -87,7 +87,7 @@ Result<Place> build_place(const WorkDir& dir, const std::string& init_binary) {
   Place place;
   NamespaceConfig config;
   config.id_map = TRY(choose_id_map());
-  config.workspace = dir.path() + "/workspace";
+  config.bases = {dir.path() + "/workspace"};
   config.store = dir.path() + "/store";
   config.init_binary = init_binary;
   config.volume_paths = {kWorkspace, kScratch};
@@ -97,10 +97,10 @@ Result<Place> build_place(const WorkDir& dir, const std::string& init_binary) {
   }
   place.namespaces = TRY(build_namespaces(config));
   place.layers = TRY(LayerStore::create(place.namespaces.store.get()));
-  const VolumeSpec workspace{"workspace", kWorkspace, 0755, true, {}};
-  const VolumeSpec scratch{"scratch", kScratch, 01777, false, {"made-before"}};
+  const VolumeSpec workspace{"workspace", kWorkspace, 0755, 0, {}};
+  const VolumeSpec scratch{"scratch", kScratch, 01777, -1, {"made-before"}};
   for (const VolumeSpec& spec : {workspace, scratch}) {
-    place.volumes.push_back(TRY(Volume::create(spec, place.layers, place.namespaces.workspace_base.get())));
+    place.volumes.push_back(TRY(Volume::create(spec, place.layers, place.namespaces.bases)));
   }
   TRY(place.namespaces.enter_m1());
   for (Volume& volume : place.volumes) TRY(volume.attach(place.root()));
@@ -264,7 +264,7 @@ Result<void> check_read_only(Place& place) {
   }
   // The host's directory is below the overlay: nothing reaches it.
   TRY(place.write("workspace/from-host", "changed"));
-  EXPECT(TRY(sys::read_file_at(place.namespaces.workspace_base.get(), "from-host", 100)) == "host");
+  EXPECT(TRY(sys::read_file_at(place.namespaces.bases[0].get(), "from-host", 100)) == "host");
   return {};
 }
 

@@ -1,10 +1,10 @@
 import { realpath, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { DEFAULT_ENVIRONMENT, toEnvironmentStrings } from '../commands/environment.js'
 import { abortedError, throwIfAborted } from '../errors/abort.js'
 import { fromSystemError } from '../errors/convert.js'
 import { DeltaboxError } from '../errors/deltabox-error.js'
 import { validate } from '../errors/validate.js'
+import { toNetworkFields } from '../network/wire.js'
 import { EngineClient } from '../protocol/engine-client.js'
 import { native } from '../protocol/native.js'
 import { newSandboxId } from '../state/ids.js'
@@ -26,12 +26,6 @@ export interface ConnectedSandbox {
 /** Starts an engine and has it make a sandbox; whatever fails, nothing is left behind. */
 export async function createSandbox(options: CreateSandboxOptions): Promise<ConnectedSandbox> {
   const { signal, ...checked } = validate(createOptionsSchema, options, 'options')
-  if (checked.network !== 'none') {
-    throw new DeltaboxError('UNSUPPORTED', {
-      message: `network ${JSON.stringify(checked.network)} is not offered; sandboxes have loopback only`,
-      nextStep: 'leave `network` out, or set it to "none"',
-    })
-  }
   throwIfAborted(signal, 'create')
   const { addon, enginePath } = native()
   const workspace = await resolveWorkspace(checked.workspace)
@@ -54,7 +48,7 @@ export async function createSandbox(options: CreateSandboxOptions): Promise<Conn
           stateDir: dir,
           workspace,
           workspaceMount: checked.workspaceMount,
-          env: toEnvironmentStrings(DEFAULT_ENVIRONMENT),
+          ...toNetworkFields(checked.network, process.env),
           idleTimeoutMs: BigInt(checked.idleTimeoutMs),
           orphanTimeoutMs: BigInt(checked.orphanTimeoutMs),
           metadata: checked.metadata,

@@ -1,5 +1,6 @@
 import type { EngineClient } from '../protocol/engine-client.js'
 import type { SandboxInfo as WireInfo } from '../protocol/gen/deltabox_pb.js'
+import type { NetworkOption } from '../network/options.js'
 import type { SandboxInfo } from './options.js'
 
 /** Plain data from a message of the engine. */
@@ -18,7 +19,13 @@ export function toSandboxInfo(wire: WireInfo): SandboxInfo {
     warnings: [...wire.warnings],
     metadata: { ...wire.metadata },
     idleTimeoutMs: Number(wire.idleTimeoutMs),
+    network: toNetwork(wire),
   }
+}
+
+function toNetwork({ network, networkAllow }: WireInfo): NetworkOption {
+  if (network === 'allow') return { allow: [...networkAllow] }
+  return network === 'host' ? 'host' : 'none'
 }
 
 /** Asks the engine. */

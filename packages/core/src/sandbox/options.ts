@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { idempotencyKeySchema } from '../commands/options.js'
+import { networkSchema, type NetworkOption } from '../network/options.js'
 
 /** Options of {@link Sandbox.create}; the one source of their checks and defaults. */
 export const createOptionsSchema = z.strictObject({
@@ -13,7 +14,7 @@ export const createOptionsSchema = z.strictObject({
     .regex(/^\/[A-Za-z0-9._-]+(\/[A-Za-z0-9._-]+)*$/, 'must be an absolute path of plain names')
     .refine((path) => !path.split('/').some((part) => part === '.' || part === '..'), 'must not contain . or ..')
     .default('/workspace'),
-  network: z.string().default('none'),
+  network: networkSchema.default('none'),
   idleTimeoutMs: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
   orphanTimeoutMs: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
   metadata: z.record(z.string().min(1).max(200), z.string().max(4096)).default({}),
@@ -26,8 +27,8 @@ export interface CreateSandboxOptions {
   readonly workspace?: string
   /** Where it appears inside. @default "/workspace" */
   readonly workspaceMount?: string
-  /** Nothing but loopback inside. @default "none" */
-  readonly network?: 'none'
+  /** What the sandbox reaches beyond its own loopback. @default "none" */
+  readonly network?: NetworkOption
   /** The engine ends the sandbox after this long without a client or a running command; 0: never. @default 0 */
   readonly idleTimeoutMs?: number
   /**
@@ -123,6 +124,7 @@ export interface SandboxInfo {
   readonly metadata: Readonly<Record<string, string>>
   /** 0: none. */
   readonly idleTimeoutMs: number
+  readonly network: NetworkOption
 }
 
 /** A sandbox as {@link Sandbox.list} finds it on disk. */

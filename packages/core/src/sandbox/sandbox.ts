@@ -5,6 +5,7 @@ import type { CheckpointList } from '../checkpoints/tree.js'
 import { Commands } from '../commands/commands.js'
 import { validate } from '../errors/validate.js'
 import { Files } from '../files/files.js'
+import { Ports } from '../ports/ports.js'
 import type { EngineClient } from '../protocol/engine-client.js'
 import { Pty } from '../pty/pty.js'
 import { removeSandboxDir } from '../state/sandbox-dir.js'
@@ -45,6 +46,7 @@ export class Sandbox implements AsyncDisposable {
   readonly commands: Commands
   readonly files: Files
   readonly pty: Pty
+  readonly ports: Ports
   readonly #client: EngineClient
   #killed: Promise<void> | undefined
 
@@ -55,6 +57,7 @@ export class Sandbox implements AsyncDisposable {
     this.commands = new Commands(client, info.workspaceMount)
     this.files = new Files(client, info.workspaceMount)
     this.pty = new Pty(client, info.workspaceMount)
+    this.ports = new Ports(client)
   }
 
   /**

@@ -60,13 +60,13 @@ Result<std::unique_ptr<SandboxState>> SandboxState::create(SandboxNamespaces nam
   TRY(ns.enter_m0());
   state->layers_ = TRY(LayerStore::create(ns.store.get()));
   for (const VolumeSpec& spec : specs) {
-    state->volumes_.push_back(TRY(Volume::create(spec, state->layers_, ns.workspace_base.get())));
+    state->volumes_.push_back(TRY(Volume::create(spec, state->layers_, ns.bases)));
   }
   state->standby_.resize(specs.size());
   TRY(ns.enter_m1());
   for (Volume& volume : state->volumes_) TRY(volume.attach(ns.m1_root.get()));
   state->descriptors_ = TRY(DescriptorReader::create(ns.host_proc.get(), ns.self_fd_dir.get()));
-  TRY(ns.init_client.set_up());
+  TRY(ns.init_client.set_up(ns.init_options));
   return state;
 }
 

@@ -96,13 +96,13 @@ Result<StagedOverlay> Volume::stage_seal(LayerStore& layers) const {
   return stage(layers, std::move(sealed));
 }
 
-Result<Volume> Volume::create(VolumeSpec spec, LayerStore& layers, int workspace_base_fd) {
+Result<Volume> Volume::create(VolumeSpec spec, LayerStore& layers, const std::vector<UniqueFd>& bases) {
   Volume volume;
   volume.spec_ = std::move(spec);
   auto stack = std::make_shared<LayerStack>();
-  if (volume.spec_.from_workspace) {
+  if (volume.spec_.base >= 0) {
     auto base = std::make_shared<Layer>();
-    base->dir = TRY(sys::duplicate(workspace_base_fd));
+    base->dir = TRY(sys::duplicate(bases[static_cast<std::size_t>(volume.spec_.base)].get()));
     stack->push_back(std::move(base));
   } else {
     stack->push_back(TRY(layers.make_base(volume.spec_.name, volume.spec_.mode, volume.spec_.base_dirs)));

@@ -28,7 +28,7 @@ struct VolumeSpec {
   std::string name;
   std::string path;                    // absolute, inside
   mode_t mode = 0755;                  // of its root directory
-  bool from_workspace = false;         // the base is the workspace's host directory, else an empty one
+  int base = -1;                       // which of the sandbox's host directories is the base; -1: an empty one
   std::vector<std::string> base_dirs;  // made in an empty base
 };
 
@@ -43,7 +43,7 @@ struct StagedOverlay {
 class Volume {
  public:
   // Mounts the volume for the first time. Called in M0; `attach` follows in M1.
-  static Result<Volume> create(VolumeSpec spec, LayerStore& layers, int workspace_base_fd);
+  static Result<Volume> create(VolumeSpec spec, LayerStore& layers, const std::vector<UniqueFd>& bases);
   Result<void> attach(int m1_root_fd);
 
   const VolumeSpec& spec() const { return spec_; }

@@ -13,12 +13,15 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 
 #include "engine/convert.h"
+#include "engine/network.h"
 #include "engine/paths.h"
 #include "engine/server.h"
 #include "sandbox/id_map.h"
 #include "sandbox/namespaces.h"
+#include "sandbox/proxy_launcher.h"
 #include "sys/files.h"
 
 namespace deltabox {
@@ -33,13 +36,13 @@ constexpr std::uint32_t kOverflowUid = 65534;  // how an id without a mapping lo
 // back.
 std::vector<VolumeSpec> host_volumes(const std::string& workspace_mount) {
   return {
-      {"workspace", workspace_mount, 0755, true, {}},
-      {"tmp", "/tmp", 01777, false, {}},
-      {"root", "/root", 0700, false, {}},
-      {"home", "/home", 0755, false, {}},
-      {"run", "/run", 0755, false, {"lock"}},
-      {"var", "/var", 0755, false, {"tmp", "log", "lib", "cache", "spool"}},
-      {"shm", "/dev/shm", 01777, false, {}},
+      {"workspace", workspace_mount, 0755, 0, {}},
+      {"tmp", "/tmp", 01777, -1, {}},
+      {"root", "/root", 0700, -1, {}},
+      {"home", "/home", 0755, -1, {}},
+      {"run", "/run", 0755, -1, {"lock"}},
+      {"var", "/var", 0755, -1, {"tmp", "log", "lib", "cache", "spool"}},
+      {"shm", "/dev/shm", 01777, -1, {}},
   };
 }
 
@@ -105,7 +108,7 @@ Result<void> check_mount_point(const std::string& path, const std::vector<Volume
     }
   }
   for (const VolumeSpec& volume : volumes) {
-    if (volume.from_workspace) continue;
+    if (volume.base >= 0) continue;
     if (path == volume.path || path.starts_with(volume.path + "/")) {
       return make_error(Code::kInvalidArgument, path + " lies in the volume " + volume.path,
                         "Choose another mount point.");
@@ -114,16 +117,23 @@ Result<void> check_mount_point(const std::string& path, const std::vector<Volume
   return {};
 }
 
-Result<std::unique_ptr<SandboxState>> build(const v1::CreateRequest& request, const IdMap& id_map) {
+Result<std::unique_ptr<SandboxState>> build(const v1::CreateRequest& request, const IdMap& id_map,
+                                            NetworkMode network) {
   TRY(check_workspace(request.workspace()));
   const std::vector<VolumeSpec> volumes = host_volumes(request.workspace_mount());
   TRY(check_mount_point(request.workspace_mount(), volumes));
   NamespaceConfig config;
   config.id_map = id_map;
-  config.workspace = request.workspace();
+  config.bases = {request.workspace()};
   config.store = request.state_dir() + "/store";
   config.init_binary = TRY(init_binary_path());
   for (const VolumeSpec& volume : volumes) config.volume_paths.push_back(volume.path);
+  config.init_options.own_network = network != NetworkMode::kHost;
+  config.skeleton.host_network = network == NetworkMode::kHost;
+  for (int index = 0; index < request.certificate_files_size(); ++index) {
+    const std::string path = std::string(kCertificatePoint) + "/" + std::to_string(index) + ".pem";
+    config.binds.push_back({request.certificate_files(index), path, false});
+  }
   TRY(sys::make_dir_at(AT_FDCWD, config.store, 0700));
   if (::chown(config.store.c_str(), id_map.outside_uid, id_map.outside_gid) != 0)
     return os_error("chown", config.store);
@@ -131,10 +141,20 @@ Result<std::unique_ptr<SandboxState>> build(const v1::CreateRequest& request, co
   return SandboxState::create(std::move(namespaces), volumes);
 }
 
+// While the engine still has the host's tree and ids: the proxy keeps both.
+Result<std::optional<ProxyLauncher>> start_launcher(const v1::CreateRequest& request, NetworkMode network) {
+  if (network != NetworkMode::kAllow) return std::optional<ProxyLauncher>();
+  const std::vector<std::string> command(request.proxy_command().begin(), request.proxy_command().end());
+  return std::optional<ProxyLauncher>(TRY(ProxyLauncher::start(command)));
+}
+
 Result<void> serve_creation(const Creation& creation, UniqueFd creator_socket) {
   UniqueFd listener = TRY(listen_in(creation.request.state_dir()));
   const IdMap id_map = TRY(choose_id_map());
-  std::unique_ptr<SandboxState> state = TRY(build(creation.request, id_map));
+  SandboxNetwork network(TRY(parse_network_mode(creation.request.network())));
+  std::optional<ProxyLauncher> proxy = TRY(start_launcher(creation.request, network.mode()));
+  std::unique_ptr<SandboxState> state = TRY(build(creation.request, id_map, network.mode()));
+  if (proxy) TRY(network.start_proxy(std::move(*proxy), state->namespaces().init_client));
   SandboxIdentity identity;
   identity.id = creation.request.id();
   identity.workspace = creation.request.workspace();
@@ -144,9 +164,10 @@ Result<void> serve_creation(const Creation& creation, UniqueFd creator_socket) {
   identity.orphan_timeout_ms = creation.request.orphan_timeout_ms();
   identity.metadata.insert(creation.request.metadata().begin(), creation.request.metadata().end());
   identity.environment.assign(creation.request.env().begin(), creation.request.env().end());
+  identity.network_allow.assign(creation.request.network_allow().begin(), creation.request.network_allow().end());
   // The host's root has no id in a ranged map; an ordinary user is root inside.
   const int peer_uid = id_map.ranged ? static_cast<int>(kOverflowUid) : 0;
-  Server server(std::move(state), std::move(identity), std::move(listener), peer_uid);
+  Server server(std::move(state), std::move(identity), std::move(network), std::move(listener), peer_uid);
   server.adopt_creator(std::move(creator_socket), creation.request_id);
   return server.run();
 }

@@ -40,9 +40,11 @@ std::uint64_t now_ms() { return monotonic_ns() / 1'000'000; }
 
 }  // namespace
 
-Server::Server(std::unique_ptr<SandboxState> state, SandboxIdentity identity, UniqueFd listener, int allowed_peer_uid)
+Server::Server(std::unique_ptr<SandboxState> state, SandboxIdentity identity, SandboxNetwork network, UniqueFd listener,
+               int allowed_peer_uid)
     : state_(std::move(state)),
       identity_(std::move(identity)),
+      network_(std::move(network)),
       listener_(std::move(listener)),
       allowed_peer_uid_(allowed_peer_uid),
       commands_(*state_, clients_, identity_.environment, identity_.workspace_mount),
@@ -97,6 +99,9 @@ Result<void> Server::serve_round(int timeout_ms) {
   PollSet sources;
   Result<void> failure;
   commands_.add_sources(sources, failure);
+  if (network_.control_fd() >= 0) {
+    sources.add(network_.control_fd(), POLLIN, [this](short) { network_.read_control(); });
+  }
   for (const auto& [id, client] : clients_) {
     const short events = client->has_unsent() ? POLLIN | POLLOUT : POLLIN;
     sources.add(client->fd(), events, [this, id = id](short ready) {
@@ -254,6 +259,10 @@ Result<v1::EngineFrame> Server::dispatch(Client& client, const v1::ClientFrame& 
       answer.mutable_empty();
       return answer;
     }
+    case v1::ClientFrame::kConnectPort:
+      fds.push_back(TRY(connect_to_port(state_->namespaces().init_client, request.connect_port().port())));
+      answer.mutable_port_connected();
+      return answer;
     case v1::ClientFrame::kKillSandbox:
       killed_ = true;
       end_all_tasks(state_->namespaces().init);
@@ -280,6 +289,7 @@ void Server::fill_info(v1::SandboxInfo& info) const {
   info.set_page_store_bytes(state_->page_store_bytes());
   info.set_idle_timeout_ms(identity_.idle_timeout_ms);
   for (const std::string& warning : identity_.warnings) info.add_warnings(warning);
+  fill_network(info, network_, identity_.network_allow);
   for (const auto& [key, value] : identity_.metadata) (*info.mutable_metadata())[key] = value;
 }
 
@@ -309,6 +319,7 @@ Result<v1::EngineFrame> Server::roll_back(const v1::RollbackRequest& request) {
   event.mutable_rolled_back()->set_checkpoint_id(outcome.value().checkpoint);
   event.mutable_rolled_back()->set_safety_checkpoint_id(outcome.value().safety_checkpoint);
   broadcast(event);
+  report_closed_connections(network_, outcome.value());
   v1::EngineFrame answer;
   fill(*answer.mutable_rollback(), outcome.value());
   return answer;

@@ -12,6 +12,7 @@
 #include "engine/answered_calls.h"
 #include "engine/client.h"
 #include "engine/command_requests.h"
+#include "engine/network.h"
 #include "engine/poll_set.h"
 
 namespace deltabox {
@@ -26,11 +27,13 @@ struct SandboxIdentity {
   std::map<std::string, std::string> metadata;
   std::vector<std::string> environment;  // put before a command's own
   std::vector<std::string> warnings;
+  std::vector<std::string> network_allow;
 };
 
 class Server {
  public:
-  Server(std::unique_ptr<SandboxState> state, SandboxIdentity identity, UniqueFd listener, int allowed_peer_uid);
+  Server(std::unique_ptr<SandboxState> state, SandboxIdentity identity, SandboxNetwork network, UniqueFd listener,
+         int allowed_peer_uid);
 
   // The client that created the sandbox; its creation request is answered here.
   void adopt_creator(UniqueFd socket, std::uint64_t request_id);
@@ -64,6 +67,7 @@ class Server {
 
   std::unique_ptr<SandboxState> state_;
   SandboxIdentity identity_;
+  SandboxNetwork network_;
   UniqueFd listener_;
   int allowed_peer_uid_;
   Clients clients_;

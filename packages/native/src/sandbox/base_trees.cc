@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <sstream>
 
 #include "sys/files.h"
@@ -66,6 +67,14 @@ Result<std::vector<UniqueFd>> serve_once(const IdMap& map, const std::vector<Bas
   return clone_trees(trees, user_namespace.get());
 }
 
+Result<void> receive_mounts(int socket_fd, Answer& answer, std::vector<UniqueFd>& mounts) {
+  sys::Received received = TRY(sys::receive_with_fds(socket_fd, &answer, sizeof answer));
+  if (received.size_bytes != sizeof answer) return make_error(Code::kInternal, "the host helper died");
+  if (answer.os_errno == 0 && received.fds.empty()) return make_error(Code::kInternal, "the host helper lost a mount");
+  for (UniqueFd& mount : received.fds) mounts.push_back(std::move(mount));
+  return {};
+}
+
 [[noreturn]] void run_helper(int socket_fd, const IdMap& map, const std::vector<BaseTree>& trees, pid_t engine_pid) {
   char request = 0;
   if (::read(socket_fd, &request, 1) != 1) ::_exit(1);
@@ -79,8 +88,16 @@ Result<std::vector<UniqueFd>> serve_once(const IdMap& map, const std::vector<Bas
     mounts.error().operation.copy(answer.operation, sizeof answer.operation - 1);
     mounts.error().subject.copy(answer.subject, sizeof answer.subject - 1);
   }
-  const Result<void> sent = sys::send_with_fds(socket_fd, &answer, sizeof answer, fds);
-  ::_exit(sent.ok() ? 0 : 1);
+  // One packet takes kMaxFdsPerMessage descriptors.
+  std::size_t begin = 0;
+  do {
+    const std::size_t end = std::min(fds.size(), begin + sys::kMaxFdsPerMessage);
+    const std::vector<int> batch(fds.begin() + static_cast<std::ptrdiff_t>(begin),
+                                 fds.begin() + static_cast<std::ptrdiff_t>(end));
+    if (!sys::send_with_fds(socket_fd, &answer, sizeof answer, batch).ok()) ::_exit(1);
+    begin = end;
+  } while (begin < fds.size());
+  ::_exit(0);
 }
 
 }  // namespace
@@ -129,22 +146,24 @@ Result<std::vector<UniqueFd>> HostHelper::map_and_clone(int proc_fd) {
   TRY(sys::make_all_private());
   TRY(sys::send_with_fds(socket_.get(), "m", 1));
   Answer answer;
-  Result<sys::Received> received = sys::receive_with_fds(socket_.get(), &answer, sizeof answer);
+  std::vector<UniqueFd> mounts;
+  Result<void> received;
+  while (received.ok() && answer.os_errno == 0 && mounts.size() < trees_.size()) {
+    received = receive_mounts(socket_.get(), answer, mounts);
+  }
   int status = 0;
   ::waitpid(pid_, &status, 0);
-  if (!received.ok()) return received.release_error();
-  if (received.value().size_bytes != sizeof answer) return make_error(Code::kInternal, "the host helper died");
+  TRY(received);
   if (answer.os_errno != 0) {
     Error error = os_error_from(answer.os_errno, answer.operation, answer.subject);
     if (error.operation == "mount_setattr") {
       error.code = Code::kUnsupported;
-      error.message = "the file system of the workspace does not offer idmapped mounts: " + error.subject;
-      error.next_step = "Keep the workspace on ext4, XFS, btrfs or tmpfs, or run as the ordinary user who owns it.";
+      error.message = "the file system of " + error.subject + " does not offer idmapped mounts";
+      error.next_step = "Keep it on ext4, XFS, btrfs or tmpfs, or run as the ordinary user who owns it.";
     }
     return error;
   }
-  if (received.value().fds.size() != trees_.size()) return make_error(Code::kInternal, "the host helper lost a mount");
-  return std::move(received.value().fds);
+  return mounts;
 }
 
 }  // namespace deltabox

@@ -23,6 +23,7 @@ constexpr int kAnswerTimeoutMs = 30'000;  // a stuck file system can delay an ex
 struct Message {
   Reply reply;
   pid_t host_pid = 0;
+  std::vector<UniqueFd> fds;
 };
 
 Result<std::optional<Message>> receive(int socket_fd, int timeout_ms) {
@@ -36,7 +37,8 @@ Result<std::optional<Message>> receive(int socket_fd, int timeout_ms) {
   sys::Received received = TRY(sys::receive_with_fds(socket_fd, &message.reply, sizeof message.reply));
   if (received.size_bytes != sizeof message.reply) return make_error(Code::kInternal, "the sandbox's init is gone");
   message.host_pid = received.sender_pid;
-  return std::optional<Message>(message);
+  message.fds = std::move(received.fds);
+  return std::optional<Message>(std::move(message));
 }
 
 Error spawn_error(const Reply& reply, const SpawnRequest& request) {
@@ -64,21 +66,59 @@ Error spawn_error(const Reply& reply, const SpawnRequest& request) {
   return error;
 }
 
+// Init is inside, so what it hands over is checked like all that it says.
+Result<void> check_socket(int fd, int family, int kind) {
+  int value = 0;
+  socklen_t length = sizeof value;
+  if (::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &value, &length) != 0 || value != family) {
+    return make_error(Code::kInternal, "the sandbox's init handed over something else than the socket asked for");
+  }
+  if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &length) != 0 || value != (kind & ~SOCK_NONBLOCK)) {
+    return make_error(Code::kInternal, "the sandbox's init handed over a socket of another type");
+  }
+  return {};
+}
+
 }  // namespace
 
-Result<void> InitClient::set_up() {
+Result<void> InitClient::set_up(const InitOptions& options) {
   const int enabled = 1;
   if (::setsockopt(socket_.get(), SOL_SOCKET, SO_PASSCRED, &enabled, sizeof enabled) != 0) {
     return os_error("setsockopt", "SO_PASSCRED");
   }
-  const Type type = Type::kSetUp;
-  TRY(sys::send_with_fds(socket_.get(), &type, sizeof type));
+  init_abi::SetUpRequest request;
+  request.own_network = options.own_network ? 1 : 0;
+  request.open_files = options.open_files;
+  request.processes = options.processes;
+  TRY(sys::send_with_fds(socket_.get(), &request, sizeof request));
   std::optional<Message> message = TRY(receive(socket_.get(), kAnswerTimeoutMs));
   if (!message) return make_error(Code::kInternal, "the sandbox's init does not answer");
   if (message->reply.type == Type::kReady) return {};
   static constexpr const char* kStages[] = {"", "sethostname", "loopback up", "namespace limits", "seccomp filter"};
   const auto stage = static_cast<std::size_t>(message->reply.stage);
-  return os_error_from(message->reply.status, "init set-up", stage < std::size(kStages) ? kStages[stage] : "?");
+  const char* subject = stage < std::size(kStages) ? kStages[stage] : "resource limits";
+  return os_error_from(message->reply.status, "init set-up", subject);
+}
+
+Result<UniqueFd> InitClient::make_socket(int family, int kind) {
+  init_abi::SocketRequest request;
+  request.family = family;
+  request.kind = kind;
+  TRY(sys::send_with_fds(socket_.get(), &request, sizeof request));
+  for (;;) {
+    std::optional<Message> message = TRY(receive(socket_.get(), kAnswerTimeoutMs));
+    if (!message) return make_error(Code::kInternal, "the sandbox's init does not answer");
+    if (message->reply.type == Type::kExited) {
+      kept_exits_.push_back({InsidePid{message->reply.pid}, message->reply.status});
+      continue;
+    }
+    if (message->reply.type == Type::kFailed) return os_error_from(message->reply.status, "socket");
+    if (message->reply.type != Type::kSocket || message->fds.size() != 1) {
+      return make_error(Code::kInternal, "unexpected message from the sandbox's init");
+    }
+    TRY(check_socket(message->fds[0].get(), family, kind));
+    return std::move(message->fds[0]);
+  }
 }
 
 Result<Spawned> InitClient::spawn(const SpawnRequest& request) {

@@ -1,6 +1,7 @@
 // The engine's side of pid 1's control socket. Everything that comes back is checked: init runs inside.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,6 +30,13 @@ struct SpawnRequest {
   std::optional<SpawnUser> user;  // none: root
 };
 
+// What init does before it serves.
+struct InitOptions {
+  bool own_network = true;       // false: the host's, whose loopback is up
+  std::uint64_t open_files = 0;  // limit per task; 0: the host's
+  std::uint64_t processes = 0;   // limit per user inside; 0: the host's
+};
+
 struct Spawned {
   InsidePid pid;
   HostTid host_tid;
@@ -45,8 +53,10 @@ class InitClient {
   explicit InitClient(UniqueFd socket) : socket_(std::move(socket)) {}
 
   int fd() const { return socket_.get(); }
-  // Asks init to enable loopback, namespace limits and the filter, and waits for it.
-  Result<void> set_up();
+  // Asks init to enable loopback, limits and the filter, and waits for it.
+  Result<void> set_up(const InitOptions& options);
+  // A socket in the tasks' network namespace, not yet bound or connected.
+  Result<UniqueFd> make_socket(int family, int kind);
   // Waits for the answer, which comes within the time of a fork and an exec. Exits seen meanwhile are kept.
   Result<Spawned> spawn(const SpawnRequest& request);
   // One pending exit, kept or read without blocking; nullopt when there is none.

@@ -44,10 +44,11 @@ namespace {
   ::_exit(127);
 }
 
-Result<HostTid> start_init(UniqueFd control, int binary_fd, int proc_fd, const IdMap& map) {
+Result<HostTid> start_init(UniqueFd control, int binary_fd, int proc_fd, const NamespaceConfig& config) {
   auto [gate_read, gate_write] = TRY(sys::make_pipe(0));
   clone_args arguments{};
-  arguments.flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWTIME;
+  arguments.flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWTIME;
+  if (config.init_options.own_network) arguments.flags |= CLONE_NEWNET;
   arguments.exit_signal = SIGCHLD;
   const long pid = ::syscall(SYS_clone3, &arguments, sizeof arguments);
   if (pid < 0) {
@@ -60,7 +61,7 @@ Result<HostTid> start_init(UniqueFd control, int binary_fd, int proc_fd, const I
     become_init(gate_read.get(), control.get(), binary_fd);
   }
   const HostTid init{static_cast<pid_t>(pid)};
-  TRY(write_identity_maps(proc_fd, init.value, map));
+  TRY(write_identity_maps(proc_fd, init.value, config.id_map));
   if (::write(gate_write.get(), "g", 1) != 1) return os_error("write", "init's gate");
   return init;
 }
@@ -109,14 +110,16 @@ Result<UniqueFd> mount_proc_of(HostTid init, int proc_fd) {
 
 // Makes a tmpfs the root of this mount namespace and fills it. The tmpfs is stacked on "/", so that the host's tree
 // stays in reach by absolute paths until the pivot.
-Result<UniqueFd> build_root(const std::vector<std::string>& volume_paths, int proc_mount_fd) {
+Result<UniqueFd> build_root(const NamespaceConfig& config, const SkeletonSources& sources) {
   UniqueFd context = TRY(sys::fs_open("tmpfs"));
   TRY(sys::fs_config_string(context.get(), "mode", "0755"));
   TRY(sys::fs_config_string(context.get(), "size", "8m"));
   TRY(sys::fs_config_create(context.get()));
   UniqueFd root = TRY(sys::fs_mount(context.get(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
   TRY(sys::move_mount_to(root.get(), AT_FDCWD, "/"));
-  TRY(apply_skeleton(root.get(), plan_host_skeleton(volume_paths), proc_mount_fd));
+  SkeletonOptions options = config.skeleton;
+  for (const HostBind& bind : config.binds) options.trees.push_back(bind.path);
+  TRY(apply_skeleton(root.get(), plan_host_skeleton(config.volume_paths, options), sources));
   UniqueFd parking = TRY(sys::open_at(root.get(), kParkingPoint + 1, O_PATH | O_DIRECTORY));
   // What hides parked volume tops from tasks (deltafs/volume.h).
   UniqueFd cover_context = TRY(sys::fs_open("tmpfs"));
@@ -143,6 +146,41 @@ Result<void> become_namespace_root(const IdMap& map) {
   return {};
 }
 
+// overlayfs and a bind that is not recursive show an empty directory where another file system is mounted.
+Result<void> refuse_mounts_below(const std::string& path) {
+  const std::vector<std::string> inner = TRY(mounts_below(path));
+  if (inner.empty()) return {};
+  return make_error(Code::kInvalidArgument, path + " contains a mount point: " + inner.front(),
+                    "Choose a directory without mounts below it, or unmount it first.");
+}
+
+// In this order: the store, the bases, the binds.
+std::vector<BaseTree> host_trees(const NamespaceConfig& config) {
+  std::vector<BaseTree> trees{BaseTree{config.store, false, false}};
+  for (const std::string& base : config.bases) trees.push_back({base, config.id_map.ranged, false});
+  for (const HostBind& bind : config.binds) {
+    trees.push_back({bind.host_path, bind.idmapped && config.id_map.ranged, false});
+  }
+  return trees;
+}
+
+// The places for the bases are made on a tmpfs that only M0 has, so that M1 does not show how many there are.
+Result<std::vector<UniqueFd>> attach_bases(const std::vector<UniqueFd>& trees) {
+  UniqueFd context = TRY(sys::fs_open("tmpfs"));
+  TRY(sys::fs_config_string(context.get(), "mode", "0700"));
+  TRY(sys::fs_config_create(context.get()));
+  UniqueFd places = TRY(sys::fs_mount(context.get(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
+  TRY(sys::move_mount_to(places.get(), AT_FDCWD, kBasePoint));
+  std::vector<UniqueFd> bases;
+  for (std::size_t index = 1; index < trees.size(); ++index) {
+    const std::string place = std::string(kBasePoint) + "/" + std::to_string(index);
+    TRY(sys::make_dir_at(AT_FDCWD, place, 0700));
+    TRY(sys::move_mount_to(trees[index].get(), AT_FDCWD, place));
+    bases.push_back(TRY(sys::open_at(AT_FDCWD, place, O_RDONLY | O_DIRECTORY)));
+  }
+  return bases;
+}
+
 Result<void> enter(int namespace_fd, const char* name) {
   if (::setns(namespace_fd, CLONE_NEWNS) != 0) return os_error("setns", name);
   return {};
@@ -166,18 +204,14 @@ Result<void> SandboxNamespaces::enter_m1() {
 
 Result<SandboxNamespaces> build_namespaces(const NamespaceConfig& config) {
   SandboxNamespaces built;
-  const std::vector<std::string> inner_mounts = TRY(mounts_below(config.workspace));
-  if (!inner_mounts.empty()) {
-    return make_error(Code::kInvalidArgument, "the workspace contains a mount point: " + inner_mounts.front(),
-                      "Choose a workspace without mounts below it, or unmount it first.");
-  }
+  for (const std::string& base : config.bases) TRY(refuse_mounts_below(base));
+  for (const HostBind& bind : config.binds) TRY(refuse_mounts_below(bind.host_path));
   built.host_proc = TRY(sys::open_at(AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY));
   built.self_fd_dir = TRY(sys::open_at(built.host_proc.get(), "self/fd", O_RDONLY | O_DIRECTORY));
   UniqueFd binary = TRY(sys::open_at(AT_FDCWD, config.init_binary, O_PATH));
   // "/" is what clone3's child and pivot_root expect as working directory.
   if (::chdir("/") != 0) return os_error("chdir", "/");
-  HostHelper helper = TRY(HostHelper::start(
-      config.id_map, {BaseTree{config.store, false, false}, BaseTree{config.workspace, config.id_map.ranged, false}}));
+  HostHelper helper = TRY(HostHelper::start(config.id_map, host_trees(config)));
   if (::unshare(CLONE_NEWUSER) != 0) {
     Error error = os_error("unshare", "CLONE_NEWUSER");
     error.next_step = "This kernel or its policy refuses user namespaces; run `deltabox doctor`.";
@@ -186,18 +220,23 @@ Result<SandboxNamespaces> build_namespaces(const NamespaceConfig& config) {
   std::vector<UniqueFd> trees = TRY(helper.map_and_clone(built.host_proc.get()));
   TRY(become_namespace_root(config.id_map));
   auto [control, init_control] = TRY(sys::make_socket_pair(SOCK_SEQPACKET));
-  built.init = TRY(start_init(std::move(init_control), binary.get(), built.host_proc.get(), config.id_map));
+  built.init = TRY(start_init(std::move(init_control), binary.get(), built.host_proc.get(), config));
   built.init_client = InitClient(std::move(control));
+  built.init_options = config.init_options;
   UniqueFd proc_mount = TRY(mount_proc_of(built.init, built.host_proc.get()));
-  built.parking = TRY(build_root(config.volume_paths, proc_mount.get()));
+  std::vector<int> bind_fds;
+  for (std::size_t index = 1 + config.bases.size(); index < trees.size(); ++index) {
+    bind_fds.push_back(trees[index].get());
+  }
+  built.parking = TRY(build_root(config, {proc_mount.get(), bind_fds}));
   built.m1 = TRY(sys::open_at(built.host_proc.get(), "self/ns/mnt", O_RDONLY));
   built.m1_root = TRY(sys::open_at(AT_FDCWD, "/", O_PATH | O_DIRECTORY));
   if (::unshare(CLONE_NEWNS) != 0) return os_error("unshare", "M0");
   built.m0 = TRY(sys::open_at(built.host_proc.get(), "self/ns/mnt", O_RDONLY));
   TRY(sys::move_mount_to(trees[0].get(), AT_FDCWD, kStorePoint));
-  TRY(sys::move_mount_to(trees[1].get(), AT_FDCWD, kBasePoint));
+  trees.resize(1 + config.bases.size());
+  built.bases = TRY(attach_bases(trees));
   built.store = TRY(sys::open_at(AT_FDCWD, kStorePoint, O_RDONLY | O_DIRECTORY));
-  built.workspace_base = TRY(sys::open_at(AT_FDCWD, kBasePoint, O_RDONLY | O_DIRECTORY));
   return built;
 }
 

@@ -17,15 +17,26 @@
 #include "base/unique_fd.h"
 #include "sandbox/id_map.h"
 #include "sandbox/init_client.h"
+#include "sandbox/skeleton.h"
 
 namespace deltabox {
 
+// A file or directory of the host, shown read-only at `path`.
+struct HostBind {
+  std::string host_path;
+  std::string path;
+  bool idmapped = false;
+};
+
 struct NamespaceConfig {
   IdMap id_map;
-  std::string workspace;    // host directory
-  std::string store;        // host directory, owned by the sandbox's ids
-  std::string init_binary;  // host path
+  std::vector<std::string> bases;  // host directories that are the bases of volumes
+  std::vector<HostBind> binds;     // what else of the host is shown, read-only
+  std::string store;               // host directory, owned by the sandbox's ids
+  std::string init_binary;         // host path
   std::vector<std::string> volume_paths;
+  SkeletonOptions skeleton;
+  InitOptions init_options;
 };
 
 struct SandboxNamespaces {
@@ -33,12 +44,13 @@ struct SandboxNamespaces {
   UniqueFd self_fd_dir;  // /proc/self/fd of the host's /proc, for calls that take only paths
   UniqueFd m0;           // namespace descriptors
   UniqueFd m1;
-  UniqueFd m1_root;         // "/" as tasks see it
-  UniqueFd parking;         // the parking places below their cover, in M1
-  UniqueFd store;           // root of the store, in M0
-  UniqueFd workspace_base;  // the workspace's host directory, in M0
+  UniqueFd m1_root;             // "/" as tasks see it
+  UniqueFd parking;             // the parking places below their cover, in M1
+  UniqueFd store;               // root of the store, in M0
+  std::vector<UniqueFd> bases;  // the host directories below volumes, in M0
   HostTid init;
   InitClient init_client;
+  InitOptions init_options;  // what init is asked for when mounts are ready
 
   // Both are no-ops when the engine is already there. They cost about 4 µs: call them before a pause.
   Result<void> enter_m0();

@@ -94,9 +94,38 @@ void add_dirs(const std::string& path, std::set<std::string>& made, std::vector<
   made.insert(path);
 }
 
+// The host's names are of use only where its network is; resolv.conf is bound, since the host rewrites it as networks
+// change.
+void plan_name_service(bool host_network, std::vector<SkeletonOperation>& plan) {
+  const std::string loopback = "127.0.0.1 localhost deltabox\n::1 localhost\n";
+  plan.push_back(MakeFile{"/etc/resolv.conf", ""});
+  if (!host_network) {
+    plan.push_back(MakeFile{"/etc/hosts", loopback});
+    return;
+  }
+  const Result<std::string> hosts = sys::read_file_at(AT_FDCWD, "/etc/hosts", 1u << 20);
+  plan.push_back(MakeFile{"/etc/hosts", loopback + (hosts.ok() ? hosts.value() : std::string())});
+  struct stat info {};
+  if (stat_path("/etc/resolv.conf", info)) plan.push_back(Bind{"/etc/resolv.conf", "/etc/resolv.conf"});
+}
+
+void plan_trees(const std::vector<std::string>& paths, std::set<std::string>& made,
+                std::vector<SkeletonOperation>& plan) {
+  for (std::size_t index = 0; index < paths.size(); ++index) {
+    if (parent_of(paths[index]) == kCertificatePoint) {
+      add_dirs(kCertificatePoint, made, plan);
+      plan.push_back(MakeFile{paths[index], ""});
+    } else {
+      add_dirs(paths[index], made, plan);
+    }
+    plan.push_back(AttachTree{paths[index], index});
+  }
+}
+
 }  // namespace
 
-std::vector<SkeletonOperation> plan_host_skeleton(const std::vector<std::string>& volume_paths) {
+std::vector<SkeletonOperation> plan_host_skeleton(const std::vector<std::string>& volume_paths,
+                                                  const SkeletonOptions& options) {
   std::vector<SkeletonOperation> plan;
   std::set<std::string> made;
   struct stat info {};
@@ -138,8 +167,7 @@ std::vector<SkeletonOperation> plan_host_skeleton(const std::vector<std::string>
   plan.push_back(MakeFile{"/etc/passwd", system_accounts("/etc/passwd", 2)});
   plan.push_back(MakeFile{"/etc/group", system_accounts("/etc/group", 2)});
   plan.push_back(MakeFile{"/etc/hostname", "deltabox\n"});
-  plan.push_back(MakeFile{"/etc/hosts", "127.0.0.1 localhost deltabox\n::1 localhost\n"});
-  plan.push_back(MakeFile{"/etc/resolv.conf", ""});
+  plan_name_service(options.host_network, plan);
   for (const char* name : kDevices) {
     const std::string path = std::string("/dev/") + name;
     if (!stat_path(path, info)) continue;
@@ -155,6 +183,7 @@ std::vector<SkeletonOperation> plan_host_skeleton(const std::vector<std::string>
   plan.push_back(MakeSymlink{"/dev/stderr", "/proc/self/fd/2"});
   plan.push_back(MountProc{"/proc"});
   for (const std::string& path : volume_paths) add_dirs(path, made, plan);
+  plan_trees(options.trees, made, plan);
   return plan;
 }
 
@@ -165,7 +194,7 @@ const char* relative(const std::string& path) { return path.c_str() + 1; }
 
 struct Executor {
   int root_fd;
-  int proc_mount_fd;
+  const SkeletonSources& sources;
 
   Result<void> operator()(const MakeDir& step) const {
     return sys::make_dir_at(root_fd, relative(step.path), step.mode);
@@ -194,17 +223,23 @@ struct Executor {
     return sys::move_mount_to(mount.get(), root_fd, relative(step.path));
   }
   Result<void> operator()(const MountProc& step) const {
-    return sys::move_mount_to(proc_mount_fd, root_fd, relative(step.path));
+    return sys::move_mount_to(sources.proc_mount_fd, root_fd, relative(step.path));
+  }
+  Result<void> operator()(const AttachTree& step) const {
+    const int tree_fd = sources.tree_fds[step.index];
+    TRY(sys::set_mount_attributes(tree_fd, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID, false));
+    return sys::move_mount_to(tree_fd, root_fd, relative(step.path));
   }
 };
 
 }  // namespace
 
-Result<void> apply_skeleton(int root_fd, const std::vector<SkeletonOperation>& operations, int proc_mount_fd) {
+Result<void> apply_skeleton(int root_fd, const std::vector<SkeletonOperation>& operations,
+                            const SkeletonSources& sources) {
   const mode_t previous = ::umask(0);
   Result<void> result;
   for (const SkeletonOperation& operation : operations) {
-    result = std::visit(Executor{root_fd, proc_mount_fd}, operation);
+    result = std::visit(Executor{root_fd, sources}, operation);
     if (!result.ok()) break;
   }
   ::umask(previous);

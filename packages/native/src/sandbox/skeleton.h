@@ -38,7 +38,12 @@ struct MountDevpts {
 struct MountProc {
   std::string path;
 };
-using SkeletonOperation = std::variant<MakeDir, MakeSymlink, MakeFile, Bind, MountDevpts, MountProc>;
+// A detached mount that was made earlier, with the host's privileges: made read-only and attached.
+struct AttachTree {
+  std::string path;
+  std::size_t index = 0;
+};
+using SkeletonOperation = std::variant<MakeDir, MakeSymlink, MakeFile, Bind, MountDevpts, MountProc, AttachTree>;
 
 // The store's mount point in M0 and the parking places of old volume tops in M1: directories 0, 1, … by volume, below
 // one that is covered by another mount, so that no path leads to them. The engine holds a descriptor from before the
@@ -47,10 +52,26 @@ inline constexpr const char* kStorePoint = "/.deltabox/store";
 inline constexpr const char* kBasePoint = "/.deltabox/base";
 inline constexpr const char* kParkingPoint = "/.deltabox/parking";
 
-// volume_paths: the mount points of the volumes, absolute.
-std::vector<SkeletonOperation> plan_host_skeleton(const std::vector<std::string>& volume_paths);
+// Certificate files of the host: `<index>.pem`.
+inline constexpr const char* kCertificatePoint = "/.deltabox/certificates";
 
-// root_fd: the tmpfs. proc_mount_fd: a detached proc mount of the tasks' pid namespace.
-Result<void> apply_skeleton(int root_fd, const std::vector<SkeletonOperation>& operations, int proc_mount_fd);
+struct SkeletonOptions {
+  bool host_network = false;       // name service of the host, else of loopback alone
+  std::vector<std::string> trees;  // where detached mounts go; below kCertificatePoint files, else directories
+};
+
+// volume_paths: the mount points of the volumes, absolute.
+std::vector<SkeletonOperation> plan_host_skeleton(const std::vector<std::string>& volume_paths,
+                                                  const SkeletonOptions& options = {});
+
+// Detached mounts that the plan's operations attach.
+struct SkeletonSources {
+  int proc_mount_fd = -1;  // of the tasks' pid namespace
+  std::vector<int> tree_fds;
+};
+
+// root_fd: the tmpfs.
+Result<void> apply_skeleton(int root_fd, const std::vector<SkeletonOperation>& operations,
+                            const SkeletonSources& sources);
 
 }  // namespace deltabox

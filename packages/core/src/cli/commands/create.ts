@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import type { NetworkOption } from '../../network/options.js'
 import { Sandbox } from '../../sandbox/sandbox.js'
 import { action, jsonOption, print, type CliContext, type JsonOption } from '../context.js'
 
@@ -6,6 +7,8 @@ interface CreateFlags extends JsonOption {
   readonly workspace: string
   readonly name?: string
   readonly idleTimeoutMs?: string
+  readonly network: string
+  readonly allow: readonly string[]
 }
 
 export function registerCreate(program: Command, context: CliContext): void {
@@ -15,6 +18,8 @@ export function registerCreate(program: Command, context: CliContext): void {
     .option('--workspace <dir>', 'directory that the sandbox sees as its workspace', '.')
     .option('--name <name>', 'shown by `deltabox ls`')
     .option('--idle-timeout-ms <ms>', 'end the sandbox after this long without use (default: never)')
+    .option('--network <mode>', 'none (loopback only), host, or none with --allow', 'none')
+    .option('--allow <host:port>', 'let this host out (repeatable)', (value, all: string[]) => [...all, value], [])
     .addOption(jsonOption())
     .action(
       action(context, async (flags: CreateFlags) => {
@@ -22,6 +27,7 @@ export function registerCreate(program: Command, context: CliContext): void {
           workspace: flags.workspace,
           ...(flags.name === undefined ? {} : { metadata: { name: flags.name } }),
           ...(flags.idleTimeoutMs === undefined ? {} : { idleTimeoutMs: Number(flags.idleTimeoutMs) }),
+          network: toNetwork(flags),
           signal: context.interrupted,
         })
         const { warnings } = await sandbox.getInfo()
@@ -30,4 +36,10 @@ export function registerCreate(program: Command, context: CliContext): void {
         print(context, flags, { id: sandbox.id, warnings }, sandbox.id)
       }),
     )
+}
+
+function toNetwork({ network, allow }: CreateFlags): NetworkOption {
+  if (allow.length > 0) return { allow }
+  // The schema of the option says what else is wrong with it.
+  return network as NetworkOption
 }

@@ -17,7 +17,8 @@ enum class Type : std::uint32_t {
   kSpawn = 3,    // engine → init: SpawnHeader, then cwd, argv…, env… as NUL-terminated strings; three descriptors
   kSpawned = 4,  // init → engine: with SCM_CREDENTIALS naming the child
   kExited = 5,   // init → engine: a child was reaped
-  kFailed = 6,   // init → engine: kSetUp or kSpawn failed
+  kFailed = 6,   // init → engine: kSetUp, kSpawn or kSocket failed
+  kSocket = 7,   // engine → init: SocketRequest; init → engine: the socket as a descriptor beside the reply
 };
 
 enum class Stage : std::uint32_t {
@@ -32,9 +33,27 @@ enum class Stage : std::uint32_t {
   kExec,
   kTerminal,
   kUser,
+  kLimits,
+  kSocket,
 };
 
 inline constexpr std::uint32_t kMaxGroups = 32;  // supplementary groups of a command's user
+
+struct SetUpRequest {
+  Type type = Type::kSetUp;
+  std::uint32_t own_network = 1;  // loopback is init's to bring up
+  std::uint64_t open_files = 0;   // RLIMIT_NOFILE of tasks; 0: as inherited
+  std::uint64_t processes = 0;    // RLIMIT_NPROC of tasks, by user; 0: as inherited
+};
+static_assert(sizeof(SetUpRequest) == 24);
+
+// A socket keeps the network namespace in which it was made, and init is in that of the tasks.
+struct SocketRequest {
+  Type type = Type::kSocket;
+  std::int32_t family = 0;
+  std::int32_t kind = 0;
+};
+static_assert(sizeof(SocketRequest) == 12);
 
 struct SpawnHeader {
   Type type;

@@ -14,6 +14,7 @@
 #include <net/if.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -23,6 +24,8 @@
 
 using namespace deltabox;
 using init_abi::Reply;
+using init_abi::SetUpRequest;
+using init_abi::SocketRequest;
 using init_abi::SpawnHeader;
 using init_abi::Stage;
 using init_abi::Type;
@@ -115,12 +118,21 @@ struct Failure {
   long result = 0;
 };
 
-Failure set_up() {
+long set_limit(int resource, std::uint64_t value) {
+  if (value == 0) return 0;
+  const rlimit limit{value, value};
+  return raw::call(SYS_prlimit64, 0, resource, raw::address(&limit), 0);
+}
+
+Failure set_up(const SetUpRequest& request) {
   static constexpr char kHostname[] = "deltabox";
   long result = raw::call(SYS_sethostname, raw::address(kHostname), sizeof kHostname - 1);
   if (result < 0) return {Stage::kHostname, result};
-  result = bring_loopback_up();
+  if (request.own_network != 0) result = bring_loopback_up();
   if (result < 0) return {Stage::kLoopback, result};
+  result = set_limit(RLIMIT_NOFILE, request.open_files);
+  if (result == 0) result = set_limit(RLIMIT_NPROC, request.processes);
+  if (result < 0) return {Stage::kLimits, result};
   // A second lock beside the filter: a task that traces another could let a RET_TRACE call through.
   result = write_sysctl_zero("/proc/sys/user/max_user_namespaces");
   if (result == 0) result = write_sysctl_zero("/proc/sys/user/max_mnt_namespaces");
@@ -279,6 +291,32 @@ void spawn(std::size_t size, const int* fds, int fd_count) {
   }
 }
 
+void make_socket(const SocketRequest& request) {
+  const long fd = raw::call(SYS_socket, request.family, request.kind | SOCK_CLOEXEC, 0);
+  if (fd < 0) {
+    send_failure(Stage::kSocket, fd);
+    return;
+  }
+  Reply reply{Type::kSocket, 0, 0, Stage::kNone};
+  iovec part{&reply, sizeof reply};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  memset(control, 0, sizeof control);
+  msghdr packet;
+  memset(&packet, 0, sizeof packet);
+  packet.msg_iov = &part;
+  packet.msg_iovlen = 1;
+  packet.msg_control = control;
+  packet.msg_controllen = sizeof control;
+  auto* header = reinterpret_cast<cmsghdr*>(control);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  const int passed = static_cast<int>(fd);
+  memcpy(CMSG_DATA(header), &passed, sizeof passed);
+  raw::call(SYS_sendmsg, init_abi::kControlFd, raw::address(&packet), MSG_NOSIGNAL);
+  raw::call(SYS_close, fd);
+}
+
 void serve_message() {
   iovec part{message, sizeof message};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * 8)];
@@ -304,8 +342,8 @@ void serve_message() {
     }
   }
   const Type type = *reinterpret_cast<const Type*>(message);
-  if (type == Type::kSetUp) {
-    const Failure failure = set_up();
+  if (type == Type::kSetUp && size == sizeof(SetUpRequest)) {
+    const Failure failure = set_up(*reinterpret_cast<const SetUpRequest*>(message));
     if (failure.result < 0) {
       send_failure(failure.stage, failure.result);
     } else {
@@ -313,6 +351,8 @@ void serve_message() {
     }
   } else if (type == Type::kSpawn) {
     spawn(static_cast<std::size_t>(size), fds, fd_count);
+  } else if (type == Type::kSocket && size == sizeof(SocketRequest)) {
+    make_socket(*reinterpret_cast<const SocketRequest*>(message));
   }
   for (int index = 0; index < fd_count; ++index) raw::call(SYS_close, fds[index]);
 }

@@ -5,6 +5,7 @@ export type {
   RollbackOptions,
   SandboxInfo,
   SandboxListEntry,
+  SandboxMetrics,
 } from './sandbox/options.js'
 export { Commands } from './commands/commands.js'
 export { CommandHandle } from './commands/command-handle.js'
@@ -23,7 +24,20 @@ export { PtyHandle } from './pty/pty-handle.js'
 export type { PtyConnectOptions, PtyOptions, PtyResult, PtySize } from './pty/options.js'
 export type { NetworkOption } from './network/options.js'
 export { Ports, type ForwardOptions, type PortForward } from './ports/ports.js'
-export { Files, type ReadFileOptions, type WriteFileOptions } from './files/files.js'
+export { Files } from './files/files.js'
+export type {
+  ChangeOptions,
+  FileContents,
+  ListOptions,
+  LookOptions,
+  MakeDirOptions,
+  ReadFileOptions,
+  WatchOptions,
+  WriteFileOptions,
+} from './files/options.js'
+export type { EntryInfo, EntryType } from './files/entry-info.js'
+export type { InsidePath } from './files/paths.js'
+export { WatchHandle, type WatchEvent } from './files/watch.js'
 export type { Checkpoint, CheckpointResult, PauseParts, RollbackResult } from './checkpoints/checkpoint.js'
 export { buildCheckpointTree, type CheckpointList, type CheckpointNode } from './checkpoints/tree.js'
 export { renderCheckpointTree } from './checkpoints/render.js'

@@ -1,7 +1,7 @@
 import type { EngineClient } from '../protocol/engine-client.js'
 import type { SandboxInfo as WireInfo } from '../protocol/gen/deltabox_pb.js'
 import type { NetworkOption } from '../network/options.js'
-import type { SandboxInfo } from './options.js'
+import type { SandboxInfo, SandboxMetrics } from './options.js'
 
 /** Plain data from a message of the engine. */
 export function toSandboxInfo(wire: WireInfo): SandboxInfo {
@@ -33,5 +33,34 @@ export function requestInfo(client: EngineClient, signal?: AbortSignal): Promise
   return client.request(
     { case: 'info', value: {} },
     { expect: 'info', accept: ({ value }) => toSandboxInfo(value), signal },
+  )
+}
+
+/** Asks the engine what is used at the moment. */
+export function requestMetrics(client: EngineClient, signal?: AbortSignal): Promise<SandboxMetrics> {
+  return client.request(
+    { case: 'metrics', value: {} },
+    {
+      expect: 'metrics',
+      accept: ({ value }) => ({
+        cpuUs: Number(value.cpuUs),
+        memoryBytes: Number(value.memoryBytes),
+        tasks: Number(value.tasks),
+        threads: Number(value.threads),
+        diskBytes: Number(value.diskBytes),
+        diskIsLowerBound: value.diskIsLowerBound,
+        pageStoreBytes: Number(value.pageStoreBytes),
+        checkpoints: Number(value.checkpoints),
+        clients: Number(value.clients),
+        runningCommands: Number(value.runningCommands),
+        uptimeMs: Number(value.uptimeMs),
+        engine: {
+          rssBytes: Number(value.engineRssBytes),
+          cpuUs: Number(value.engineCpuUs),
+          openFds: Number(value.engineOpenFds),
+        },
+      }),
+      signal,
+    },
   )
 }

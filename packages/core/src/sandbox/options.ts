@@ -127,6 +127,33 @@ export interface SandboxInfo {
   readonly network: NetworkOption
 }
 
+/** What a sandbox and its engine use at the moment. Sizes in bytes. */
+export interface SandboxMetrics {
+  /** Processor time of all processes, ended ones included, in microseconds; in steps of 10,000. */
+  readonly cpuUs: number
+  /** Anonymous memory of all processes; what a fork shares counts for each. */
+  readonly memoryBytes: number
+  /** Live processes inside, pid 1 not counted. */
+  readonly tasks: number
+  readonly threads: number
+  /** What all layers take on the disk of the state directory. */
+  readonly diskBytes: number
+  /** Whether there are more files than were counted (50,000). */
+  readonly diskIsLowerBound: boolean
+  /** Memory of the checkpoints' pages; part of `engine.rssBytes`. */
+  readonly pageStoreBytes: number
+  readonly checkpoints: number
+  readonly clients: number
+  readonly runningCommands: number
+  /** Since the engine was started, in milliseconds. */
+  readonly uptimeMs: number
+  readonly engine: {
+    readonly rssBytes: number
+    readonly cpuUs: number
+    readonly openFds: number
+  }
+}
+
 /** A sandbox as {@link Sandbox.list} finds it on disk. */
 export interface SandboxListEntry {
   readonly id: string

@@ -11,7 +11,7 @@ import { Pty } from '../pty/pty.js'
 import { removeSandboxDir } from '../state/sandbox-dir.js'
 import { connectSandbox } from './connect.js'
 import { createSandbox, type ConnectedSandbox } from './create.js'
-import { requestInfo } from './info.js'
+import { requestInfo, requestMetrics } from './info.js'
 import { ensureEngineGone, killSandbox, requestKill } from './kill.js'
 import { listSandboxes } from './list.js'
 import {
@@ -22,6 +22,7 @@ import {
   type RollbackOptions,
   type SandboxInfo,
   type SandboxListEntry,
+  type SandboxMetrics,
 } from './options.js'
 
 const targetSchema = z.union([z.string().min(1, 'is empty').max(200), z.object({ id: z.string().min(1) })])
@@ -160,6 +161,11 @@ export class Sandbox implements AsyncDisposable {
   /** What the engine says of the sandbox. */
   async getInfo(options: Cancellable = {}): Promise<SandboxInfo> {
     return requestInfo(this.#client, options.signal)
+  }
+
+  /** What the sandbox and its engine use at the moment. It walks processes and layers: ask now and then. */
+  async getMetrics(options: Cancellable = {}): Promise<SandboxMetrics> {
+    return requestMetrics(this.#client, options.signal)
   }
 
   /** Whether its engine answers. Never throws. */

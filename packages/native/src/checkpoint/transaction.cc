@@ -324,7 +324,6 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
     return end_everything(freeze, capture, applied.release_error(), "the rollback to " + target.id);
   }
   Stopwatch watch;
-  if (options.before_thaw) options.before_thaw();
   freeze.thaw();
   outcome.parts.thaw_us = watch.lap_us();
   outcome.pause_us = elapsed_us(pause_start_ns);

@@ -35,7 +35,6 @@ struct CheckpointOptions {
 struct RollbackOptions {
   bool redo = true;  // keep the state before as a checkpoint
   bool strict = false;
-  std::function<void()> before_thaw;  // as of CheckpointOptions
 };
 
 struct RollbackOutcome {

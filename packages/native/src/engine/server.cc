@@ -11,8 +11,7 @@
 
 #include "base/clock.h"
 #include "engine/convert.h"
-#include "engine/sandbox_files.h"
-#include "sys/sockets.h"
+#include "engine/metrics.h"
 
 namespace deltabox {
 
@@ -48,7 +47,9 @@ Server::Server(std::unique_ptr<SandboxState> state, SandboxIdentity identity, Sa
       listener_(std::move(listener)),
       allowed_peer_uid_(allowed_peer_uid),
       commands_(*state_, clients_, identity_.environment, identity_.workspace_mount),
-      last_activity_ms_(now_ms()) {}
+      files_(state_->namespaces(), clients_),
+      started_ms_(now_ms()),
+      last_activity_ms_(started_ms_) {}
 
 void Server::adopt_creator(UniqueFd socket, std::uint64_t request_id) {
   const ClientId id = next_client_++;
@@ -114,9 +115,11 @@ Result<void> Server::serve_round(int timeout_ms) {
   sources.add(listener_.get(), POLLIN, [this](short) {
     if (!killed_) accept_client();
   });
+  files_.add_sources(sources);
   const int ready = ::poll(sources.fds().data(), sources.fds().size(), timeout_ms);
   if (ready < 0 && errno != EINTR) return os_error("poll");
   if (ready > 0) sources.serve();
+  files_.send_events();
   drop_broken_clients();
   commands_.forget_old();
   return failure;
@@ -174,6 +177,7 @@ void Server::drop_broken_clients() {
 
 void Server::drop_client(ClientId id) {
   commands_.client_left(id);
+  files_.client_left(id);
   clients_.erase(id);
   last_activity_ms_ = now_ms();
 }
@@ -244,21 +248,12 @@ Result<v1::EngineFrame> Server::dispatch(Client& client, const v1::ClientFrame& 
       return roll_back(request.rollback());
     case v1::ClientFrame::kListCheckpoints:
       return list_checkpoints();
-    case v1::ClientFrame::kReadFile: {
-      OpenedFile file = TRY(open_for_reading(state_->namespaces().m1_root.get(), request.read_file().path()));
-      answer.mutable_read_file()->set_size_bytes(file.size_bytes);
-      answer.mutable_read_file()->set_mode(file.mode);
-      fds.push_back(std::move(file.fd));
+    case v1::ClientFrame::kMetrics:
+      TRY(fill_metrics(*state_, *answer.mutable_metrics()));
+      answer.mutable_metrics()->set_uptime_ms(now_ms() - started_ms_);
+      answer.mutable_metrics()->set_clients(clients_.size());
+      answer.mutable_metrics()->set_running_commands(commands_.running());
       return answer;
-    }
-    case v1::ClientFrame::kWriteFile: {
-      if (frame.fds.size() != 1) return make_error(Code::kProtocol, "write_file needs one descriptor");
-      const v1::WriteFileRequest& write = request.write_file();
-      TRY(write_whole_file(state_->namespaces().m1_root.get(), write.path(), frame.fds[0].get(), write.mode(),
-                           write.make_parents()));
-      answer.mutable_empty();
-      return answer;
-    }
     case v1::ClientFrame::kConnectPort:
       fds.push_back(TRY(connect_to_port(state_->namespaces().init_client, request.connect_port().port())));
       answer.mutable_port_connected();
@@ -270,6 +265,7 @@ Result<v1::EngineFrame> Server::dispatch(Client& client, const v1::ClientFrame& 
       return answer;
     default: {
       std::optional<Result<v1::EngineFrame>> handled = commands_.handle(client, request, fds);
+      if (!handled) handled = files_.handle(client, request, frame, fds);
       if (handled) return std::move(*handled);
       return make_error(Code::kProtocol, "unknown request");
     }
@@ -299,6 +295,7 @@ Result<v1::EngineFrame> Server::take_checkpoint(const v1::CheckpointRequest& req
   options.name = request.name();
   options.strict = request.strict();
   options.metadata.insert(request.metadata().begin(), request.metadata().end());
+  options.before_thaw = [this] { files_.volumes_switched(); };
   const Checkpoint* checkpoint = TRY(state_->checkpoint(options));
   v1::EngineFrame answer;
   fill(*answer.mutable_checkpoint(), *checkpoint);
@@ -307,11 +304,13 @@ Result<v1::EngineFrame> Server::take_checkpoint(const v1::CheckpointRequest& req
 
 Result<v1::EngineFrame> Server::roll_back(const v1::RollbackRequest& request) {
   settle_needed_ = true;
-  RollbackOptions options;
-  options.redo = !request.no_redo();
-  options.strict = request.strict();
-  Result<RollbackOutcome> outcome = state_->rollback(request.target(), options);
-  if (!outcome.ok()) return outcome.release_error();
+  Result<RollbackOutcome> outcome = state_->rollback(request.target(), {!request.no_redo(), request.strict()});
+  if (!outcome.ok()) {
+    // Most change nothing, but one that fails half way may have switched volumes.
+    files_.volumes_switched();
+    return outcome.release_error();
+  }
+  files_.rolled_back();
   ++generation_;
   commands_.mark_rolled_back(outcome.value().ended_processes);
   v1::EngineFrame event;

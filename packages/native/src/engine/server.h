@@ -12,6 +12,7 @@
 #include "engine/answered_calls.h"
 #include "engine/client.h"
 #include "engine/command_requests.h"
+#include "engine/file_requests.h"
 #include "engine/network.h"
 #include "engine/poll_set.h"
 
@@ -72,9 +73,11 @@ class Server {
   int allowed_peer_uid_;
   Clients clients_;
   CommandRequests commands_;
+  FileRequests files_;
   AnsweredCalls answered_calls_;
   ClientId next_client_ = 1;
   std::uint64_t generation_ = 1;
+  std::uint64_t started_ms_ = 0;
   std::uint64_t last_activity_ms_ = 0;
   bool killed_ = false;
   bool settle_needed_ = true;

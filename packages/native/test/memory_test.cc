@@ -3,11 +3,11 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#include "tracee/interrupted_calls.h"
 #include "expect.h"
 #include "parasite/session.h"
 #include "random.h"
 #include "reconcile/plan.h"
+#include "tracee/interrupted_calls.h"
 #include "tracked_guest.h"
 
 namespace deltabox::test {

@@ -104,16 +104,23 @@ TEST_CASE("files of switched volumes are opened anew, others stay") {
   CHECK(plan.install[0].fd == 3);
 }
 
-TEST_CASE("a deleted file stays while it is open, switch or not, and is reported when it is gone") {
+TEST_CASE("a deleted file is always made anew, for all descriptors that share it; a deleted directory stays") {
   Description deleted = file("/workspace/a", 1);
   deleted.deleted = true;
-  const TreeImage image = tree({deleted}, {slot(3, 0)});
-  CHECK(is_empty(plan_descriptors(image, image, {0})));
-  const TreeImage closed = tree({}, {});
-  const DescriptorPlan plan = plan_descriptors(closed, image, {});
+  const TreeImage image = tree({deleted, deleted}, {slot(3, 0), slot(4, 1)});
+  for (const TreeImage& live : {image, tree({}, {})}) {
+    const DescriptorPlan plan = plan_descriptors(live, image, {});
+    CHECK(plan.make == std::vector<std::uint32_t>{0, 1});
+    CHECK(plan.install.size() == 2);
+    CHECK(plan.unrestorable.empty());
+  }
+  Description directory = deleted;
+  directory.type = "directory";
+  const TreeImage with_directory = tree({directory}, {slot(3, 0)});
+  CHECK(is_empty(plan_descriptors(with_directory, with_directory, {0})));
+  const DescriptorPlan plan = plan_descriptors(tree({}, {}), with_directory, {});
   REQUIRE(plan.unrestorable.size() == 1);
   CHECK(plan.unrestorable[0].kind == "deleted-file");
-  CHECK(plan.close.empty());
 }
 
 TEST_CASE("what can't be opened anew is reported, and what took its slot is closed") {

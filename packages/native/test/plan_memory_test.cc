@@ -13,7 +13,9 @@ namespace {
 
 constexpr AddressRange kNoRange{};
 
-MappingPlan plan(const MappingList& live, const MappingList& target) { return plan_mappings(live, target, kNoRange); }
+MappingPlan plan(const MappingList& live, const MappingList& target) {
+  return plan_mappings(live, target, kNoRange, {});
+}
 
 Mapping kernel_provided(std::uint64_t first, std::uint64_t last, const char* name) {
   Mapping mapping = anonymous(first, last, PROT_READ);
@@ -139,9 +141,9 @@ TEST_CASE("changed protections are set back") {
 
 TEST_CASE("mappings of the kernel and of the parasite are never touched") {
   const MappingList live{kernel_provided(20, 22, "[vdso]"), kernel_provided(22, 24, "[vvar]"), anonymous(40, 48)};
-  const MappingPlan steps = plan_mappings(live, {}, pages(40, 48));
+  const MappingPlan steps = plan_mappings(live, {}, pages(40, 48), {});
   CHECK(steps.empty());
-  CHECK(plan_mappings({}, live, pages(40, 48)).empty());
+  CHECK(plan_mappings({}, live, pages(40, 48), {}).empty());
 }
 
 TEST_CASE("lost shared memory is named once and not made up") {

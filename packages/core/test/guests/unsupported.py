@@ -15,11 +15,7 @@ held = []
 
 
 def hold(kind):
-    if kind == "shared-file-mapping":
-        with open("mapped", "w+b") as file:
-            file.truncate(4096)
-            held.append(mmap.mmap(file.fileno(), 4096))
-    elif kind == "socket":
+    if kind == "socket":
         held.extend(socket.socketpair())
     elif kind == "eventfd":
         held.append(os.eventfd(3))
@@ -27,10 +23,6 @@ def hold(kind):
         held.append(select.epoll())
     elif kind == "memfd":
         held.append(os.memfd_create("memory"))
-    elif kind == "deleted-file":
-        open("deleted", "w").close()
-        held.append(open("deleted"))
-        os.unlink("deleted")
     elif kind == "shared-memory":
         held.append(mmap.mmap(-1, 4096))
     elif kind == "signal":

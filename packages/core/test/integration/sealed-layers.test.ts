@@ -56,16 +56,21 @@ for (const [name, { before, attack }] of Object.entries(attempts)) {
   })
 }
 
-test('a removed file that is open for writing refuses the checkpoint, and a rollback ends a newborn holder', async () => {
+test('a removed file that is open for writing comes back with its contents, and a rollback ends a newborn holder', async () => {
   const sandbox = await Sandbox.create({ workspace: state.workspace })
   const clean = await sandbox.checkpoint()
-  const holder = await sandbox.commands.run('exec 9>/workspace/held; rm /workspace/held; echo HELD; sleep 1000', {
+  const holder = await sandbox.commands.run(['bash', '-c', 'exec 9<>/workspace/held; rm /workspace/held; cat >&9'], {
     background: true,
   })
-  await until('the holder', () => holder.stdout.includes('HELD'))
-  await expect(sandbox.checkpoint()).rejects.toMatchObject({ code: 'UNSUPPORTED' })
-  const { notRestored } = await sandbox.rollback(clean.id)
-  expect(notRestored).toEqual([])
+  await holder.sendStdin('kept\n')
+  const contents = () => sandbox.commands.run(`cat /proc/${holder.pid}/fd/9`).then(({ stdout }) => stdout)
+  await until('the holder', async () => (await contents()) === 'kept\n')
+  const held = await sandbox.checkpoint({ strict: true })
+  await holder.sendStdin('lost\n')
+  await until('the change', async () => (await contents()) === 'kept\nlost\n')
+  await sandbox.rollback(held)
+  expect(await contents()).toBe('kept\n')
+  expect((await sandbox.rollback(clean.id)).notRestored).toEqual([])
   await sandbox.kill()
 })
 

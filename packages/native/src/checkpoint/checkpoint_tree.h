@@ -9,7 +9,7 @@
 
 #include "base/result.h"
 #include "deltacr/image.h"
-#include "deltafs/layer.h"
+#include "deltafs/volume.h"
 
 namespace deltabox {
 
@@ -34,6 +34,7 @@ struct Checkpoint {
   // The pair.
   std::vector<std::shared_ptr<const LayerStack>> stacks;  // by volume
   std::shared_ptr<const TreeImage> image;
+  std::vector<std::vector<KeptFile>> kept_files;  // by volume: what a rollback looks for in the live layer
   // What it cost and covers.
   double pause_us = 0;
   double engine_us = 0;
@@ -44,6 +45,7 @@ struct Checkpoint {
   std::uint64_t threads = 0;
   std::uint64_t changed_volumes = 0;
   LayerUsage layer_usage;
+  std::uint64_t copied_open_file_bytes = 0;
   int freeze_attempts = 0;
   std::vector<Notice> warnings;
 };

@@ -66,6 +66,8 @@ Result<std::unique_ptr<SandboxState>> SandboxState::create(SandboxNamespaces nam
   TRY(ns.enter_m1());
   for (Volume& volume : state->volumes_) TRY(volume.attach(ns.m1_root.get()));
   state->descriptors_ = TRY(DescriptorReader::create(ns.host_proc.get(), ns.self_fd_dir.get()));
+  state->deleted_files_ = TRY(DeletedFileReader::create(ns.store.get(), ns.self_fd_dir.get()));
+  state->descriptors_.report_deleted_to(&state->deleted_files_);
   TRY(ns.init_client.set_up(ns.init_options));
   return state;
 }
@@ -81,7 +83,8 @@ std::vector<VolumeView> SandboxState::volume_views(const std::vector<bool>& seal
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
     struct stat info {};
     ::fstat(volumes_[index].mount_fd(), &info);
-    views.push_back({volumes_[index].mount_id(), info.st_dev, volumes_[index].spec().path, sealing[index]});
+    views.push_back({volumes_[index].mount_id(), info.st_dev, volumes_[index].spec().path, sealing[index],
+                     volumes_[index].writable_layer()->dir.get()});
   }
   return views;
 }
@@ -132,9 +135,10 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   Freeze freeze = TRY(freezer_.freeze_all());
   const double freeze_us = elapsed_us(freeze.started_ns());
   const std::uint64_t pause_start_ns = freeze.started_ns();
-  TreeCapture capture(namespaces_.host_proc.get(), freeze, registry_, store_, descriptors_);
+  TreeCapture capture(namespaces_.host_proc.get(), freeze, registry_, store_, descriptors_, deleted_files_);
   const std::vector<bool> changed = changed_volumes();
-  CaptureResult captured = TRY(capture.run(volume_views(changed), boundary_pipes_));
+  const std::vector<VolumeView> views = volume_views(changed);
+  CaptureResult captured = TRY(capture.run(views, boundary_pipes_));
   if (options.strict && !captured.warnings.empty()) {
     return strict_error("the checkpoint would not capture everything", std::move(captured.warnings));
   }
@@ -152,13 +156,23 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
     TRY(stage_seal(index));
   }
   TRY(namespaces_.enter_m1());
+  std::vector<const StagedOverlay*> staged(volumes_.size(), nullptr);
+  std::set<int> switched;
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    if (!changed[index]) continue;
+    staged[index] = &*standby_[index];
+    switched.insert(static_cast<int>(index));
+  }
+  HandOvers hand_overs = TRY(prepare_hand_overs(files_to_keep(*image, views), staged,
+                                                std::vector<LeftLayer>(volumes_.size(), LeftLayer::kSealed)));
+  for (const auto& hand_over : hand_overs) record.copied_open_file_bytes += hand_over ? hand_over->copied_bytes() : 0;
   std::vector<std::shared_ptr<const Layer>> sealed;
-  Result<void> outcome = seal_changed(changed, sealed);
+  Result<void> outcome = seal_changed(hand_overs, sealed);
   record.parts.switch_us = watch.lap_us();
   record.changed_volumes = sealed.size();
   if (outcome.ok() && !sealed.empty()) {
     Result<std::vector<Notice>> failures =
-        rehome(capture, *image, changed, namespaces_.m1_root.get(), namespaces_.self_fd_dir.get());
+        rehome(capture, *image, switched, namespaces_.m1_root.get(), namespaces_.self_fd_dir.get());
     if (failures.ok()) {
       record.warnings.insert(record.warnings.end(), failures.value().begin(), failures.value().end());
     } else {
@@ -177,7 +191,10 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
 
   record.name = options.name;
   record.metadata = options.metadata;
-  for (const Volume& volume : volumes_) record.stacks.push_back(volume.live_stack());
+  for (const Volume& volume : volumes_) {
+    record.stacks.push_back(volume.live_stack());
+    record.kept_files.push_back(volume.kept());
+  }
   record.layer_usage = TRY(measure_layers(sealed));
   record.engine_us = elapsed_us(call_start_ns);
   return &tree_.commit(std::move(record));
@@ -193,13 +210,26 @@ Result<void> SandboxState::protect_parked() {
   return {};
 }
 
-Result<void> SandboxState::seal_changed(const std::vector<bool>& changed,
-                                        std::vector<std::shared_ptr<const Layer>>& sealed) {
+Result<HandOvers> SandboxState::prepare_hand_overs(const FilesToKeep& files,
+                                                   const std::vector<const StagedOverlay*>& staged,
+                                                   const std::vector<LeftLayer>& left) {
+  HandOvers hand_overs(volumes_.size());
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
-    if (!changed[index]) continue;
+    if (staged[index] == nullptr) continue;
+    hand_overs[index].emplace(TRY(HandOver::prepare(volumes_[index], *staged[index], files[index], left[index])));
+  }
+  return hand_overs;
+}
+
+Result<void> SandboxState::seal_changed(HandOvers& hand_overs, std::vector<std::shared_ptr<const Layer>>& sealed) {
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    if (!hand_overs[index]) continue;
+    TRY(hand_overs[index]->commit());
     sealed.push_back(volumes_[index].writable_layer());
     StagedOverlay staged = std::move(*standby_[index]);
     standby_[index].reset();
+    staged.kept = hand_overs[index]->kept();
+    staged.mark = TRY(hand_overs[index]->mark());
     TRY(switch_volume(index, std::move(staged)));
   }
   return {};
@@ -217,7 +247,7 @@ Error SandboxState::end_everything(Freeze& freeze, TreeCapture& capture, Error c
 
 Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, const TreeImage& live,
                                           const Checkpoint& target, std::vector<std::optional<StagedOverlay>>& staged,
-                                          RollbackOutcome& outcome) {
+                                          HandOvers& hand_overs, RollbackOutcome& outcome) {
   ApplyContext context{namespaces_.host_proc.get(),
                        namespaces_.self_fd_dir.get(),
                        namespaces_.m1_root.get(),
@@ -232,7 +262,12 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
   std::set<int> switched;
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
     if (!staged[index]) continue;
+    TRY(hand_overs[index]->commit());
+    staged[index]->kept = hand_overs[index]->kept();
     TRY(switch_volume(index, std::move(*staged[index])));
+    TRY(hand_overs[index]->correct());
+    volumes_[index].set_mark(TRY(hand_overs[index]->mark()));
+    outcome.copied_open_file_bytes += hand_overs[index]->copied_bytes();
     standby_[index].reset();
     switched.insert(static_cast<int>(index));
   }
@@ -270,31 +305,24 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   const std::uint64_t pause_start_ns = freeze.started_ns();
   outcome.parts.freeze_us = elapsed_us(pause_start_ns);
   TRY(stage_needed());  // what was first written since; usually nothing
-  TreeCapture capture(namespaces_.host_proc.get(), freeze, registry_, store_, descriptors_);
+  TreeCapture capture(namespaces_.host_proc.get(), freeze, registry_, store_, descriptors_, deleted_files_);
   const std::vector<bool> changed = changed_volumes();
   // Nothing is refused here for the sake of the layers that are left: what a newborn process holds there goes with it.
   const std::vector<VolumeView> views = volume_views(std::vector<bool>(volumes_.size(), false));
   std::set<int> switched;
-  std::set<std::uint64_t> left_devices;
+  std::vector<const StagedOverlay*> entered(volumes_.size(), nullptr);
+  std::vector<LeftLayer> left;
   for (std::size_t index = 0; index < staged.size(); ++index) {
+    left.push_back(options.redo && changed[index] ? LeftLayer::kSealed : LeftLayer::kDropped);
     if (!staged[index]) continue;
+    entered[index] = &*staged[index];
     switched.insert(static_cast<int>(index));
-    left_devices.insert(views[index].device);
   }
   CaptureResult captured = TRY(capture.run(views, boundary_pipes_));
   capture_terminals(terminals_, *captured.image);
   const std::shared_ptr<const TreeImage> live = captured.image;
   const TreePlan tree_plan = plan_tree(*live, *target.image);
   if (!tree_plan.dead.empty()) return dead_error(tree_plan.dead);
-  std::vector<Notice> staying = staying_shared_mappings(*live, *target.image, left_devices);
-  if (!staying.empty()) {
-    Error error = make_error(Code::kUnsupported,
-                             "process " + std::to_string(staying.front().pid) + " maps " + staying.front().reason +
-                                 " shared, at the checkpoint and now; a sealed layer could be written through it",
-                             "Close the mapping (or end the process), then try again.");
-    error.details = std::move(staying);
-    return error;
-  }
   if (options.strict) {
     std::vector<Notice> lost = preview_not_restored(*live, *target.image, switched);
     if (!lost.empty()) return strict_error("the rollback would not restore everything", std::move(lost));
@@ -318,7 +346,13 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   outcome.parts.scan_us = safety.parts.scan_us;
   outcome.parts.copy_us = safety.parts.copy_us;
 
-  Result<void> applied = apply_rollback(freeze, capture, *live, target, staged, outcome);
+  HandOvers hand_overs =
+      TRY(prepare_hand_overs(files_to_take_over(*live, *target.image, target.kept_files, views), entered, left));
+  const FilesToKeep open_now = files_to_keep(*live, views);
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    safety.kept_files.push_back(TRY(identify_files(volumes_[index], open_now[index])));
+  }
+  Result<void> applied = apply_rollback(freeze, capture, *live, target, staged, hand_overs, outcome);
   if (!applied.ok()) {
     if (options.redo) tree_.commit(std::move(safety));
     return end_everything(freeze, capture, applied.release_error(), "the rollback to " + target.id);

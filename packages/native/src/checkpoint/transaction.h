@@ -17,8 +17,10 @@
 
 #include "base/result.h"
 #include "checkpoint/checkpoint_tree.h"
+#include "checkpoint/open_files.h"
 #include "deltacr/capture.h"
 #include "deltacr/terminals.h"
+#include "deltafs/hand_over.h"
 #include "deltafs/volume.h"
 #include "sandbox/namespaces.h"
 #include "tracee/freezer.h"
@@ -49,8 +51,12 @@ struct RollbackOutcome {
   std::uint64_t processes = 0;
   std::vector<InsidePid> ended_processes;
   std::uint64_t ended_threads = 0;
+  std::uint64_t copied_open_file_bytes = 0;  // sealed copies and corrected contents of files that kept their inodes
   std::vector<Notice> not_restored;
 };
+
+// By volume; none for a volume that is not switched.
+using HandOvers = std::vector<std::optional<HandOver>>;
 
 class SandboxState {
  public:
@@ -78,13 +84,18 @@ class SandboxState {
   std::vector<bool> changed_volumes() const;
   bool seal_is_staged(std::size_t volume) const;
   Result<void> stage_seal(std::size_t volume);
-  // Switches all changed volumes to their staged seals; `sealed` gets the layers, up to the one that failed.
-  Result<void> seal_changed(const std::vector<bool>& changed, std::vector<std::shared_ptr<const Layer>>& sealed);
+  // Switches all volumes that have a hand-over to their staged seals; `sealed` gets the layers, up to the one that
+  // failed.
+  Result<void> seal_changed(HandOvers& hand_overs, std::vector<std::shared_ptr<const Layer>>& sealed);
+  // Files that tasks hold open for writing or have mapped shared go over to the staged overlays (by volume).
+  Result<HandOvers> prepare_hand_overs(const FilesToKeep& files, const std::vector<const StagedOverlay*>& staged,
+                                       const std::vector<LeftLayer>& left);
   Result<void> protect_parked();
   Result<void> switch_volume(std::size_t volume, StagedOverlay staged);
   Checkpoint make_record(CaptureResult captured) const;
   Result<void> apply_rollback(Freeze& freeze, TreeCapture& capture, const TreeImage& live, const Checkpoint& target,
-                              std::vector<std::optional<StagedOverlay>>& staged, RollbackOutcome& outcome);
+                              std::vector<std::optional<StagedOverlay>>& staged, HandOvers& hand_overs,
+                              RollbackOutcome& outcome);
   Error end_everything(Freeze& freeze, TreeCapture& capture, Error cause, const std::string& call);
 
   SandboxNamespaces namespaces_;
@@ -95,6 +106,7 @@ class SandboxState {
   PageStore store_;
   ProcessRegistry registry_;
   DescriptorReader descriptors_;
+  DeletedFileReader deleted_files_;
   Freezer freezer_;
   BoundaryPipes boundary_pipes_;
   TerminalTable terminals_;

@@ -1,6 +1,8 @@
 #include "deltacr/capture.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <csignal>
@@ -38,8 +40,13 @@ std::string strip_deleted(const std::string& link, bool& deleted) {
 }  // namespace
 
 TreeCapture::TreeCapture(int proc_fd, Freeze& freeze, ProcessRegistry& registry, PageStore& store,
-                         DescriptorReader& descriptors)
-    : proc_fd_(proc_fd), freeze_(freeze), registry_(registry), store_(store), descriptors_(descriptors) {}
+                         DescriptorReader& descriptors, DeletedFileReader& deleted_files)
+    : proc_fd_(proc_fd),
+      freeze_(freeze),
+      registry_(registry),
+      store_(store),
+      descriptors_(descriptors),
+      deleted_files_(deleted_files) {}
 
 HeldProcess* TreeCapture::find(Incarnation incarnation) {
   const auto found = std::find_if(held_.begin(), held_.end(),
@@ -92,15 +99,7 @@ Result<void> TreeCapture::check_supported(const FrozenProcess& frozen, const Liv
   bool reported_shared = false;
   for (const Mapping& mapping : mappings) {
     if (!mapping.shared || mapping.is_kernel_provided()) continue;
-    const bool on_volume =
-        mapping.has_file() && std::any_of(volumes_.begin(), volumes_.end(), [&](const VolumeView& volume) {
-          return volume.sealing && volume.device == mapping.device;
-        });
-    if (on_volume) {
-      return unsupported(live, "shared-file-mapping",
-                         "it maps " + mapping.name + " shared; a sealed layer could still be written through it",
-                         "Close the mapping (or end the process), then try again.");
-    }
+    if (mapping.volume >= 0) continue;  // its contents are the file's
     if ((mapping.protection & PROT_WRITE) != 0 && !reported_shared) {
       reported_shared = true;
       warnings.push_back({live.inside.value, "shared-memory",
@@ -114,6 +113,26 @@ Result<void> TreeCapture::check_supported(const FrozenProcess& frozen, const Liv
     warnings.push_back({live.inside.value, "posix-timer", "its POSIX timers are not captured and stay as they are"});
   }
   return {};
+}
+
+// Shared mappings of a volume's files move with the volume.
+void TreeCapture::find_volumes(std::shared_ptr<const MappingList>& mappings) const {
+  std::shared_ptr<MappingList> marked;
+  for (std::size_t index = 0; index < mappings->size(); ++index) {
+    Mapping mapping = (*mappings)[index];
+    if (!mapping.shared || !mapping.has_file()) continue;
+    const auto on = std::find_if(volumes_.begin(), volumes_.end(),
+                                 [&](const VolumeView& volume) { return volume.device == mapping.device; });
+    if (on == volumes_.end()) continue;
+    mapping.volume = static_cast<int>(on - volumes_.begin());
+    const std::string relative = mapping.name.substr(std::min(mapping.name.size(), on->path.size() + 1));
+    struct stat info {};
+    mapping.in_writable_layer = ::fstatat(on->writable_layer, relative.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0;
+    if (mapping == (*mappings)[index]) continue;
+    if (!marked) marked = std::make_shared<MappingList>(*mappings);
+    (*marked)[index] = std::move(mapping);
+  }
+  if (marked) mappings = std::move(marked);
 }
 
 // A process seen for the first time, or one that called exec, has no parasite and no tracker yet. A forked child has
@@ -153,9 +172,11 @@ Result<void> TreeCapture::capture_process(HeldProcess& held, CaptureResult& resu
   LiveProcess& live = *held.live;
   ProcessImage image;
   std::shared_ptr<const MappingList> mappings = TRY(list_mappings(proc_fd_, live.pid, live.mappings));
+  find_volumes(mappings);
   // Before anything runs in it: a run ends by SIGTRAP, which the kernel would reset where it is ignored.
   TRY(check_supported(*held.frozen, live, *mappings, image, result.warnings));
   TRY(ensure_parasite(held, mappings));
+  find_volumes(mappings);
   Error failure;
   const std::vector<int> fds = descriptors_.open_fds(live.pid, &failure);
   if (!failure.operation.empty()) return failure;
@@ -200,9 +221,11 @@ Result<CaptureResult> TreeCapture::run(std::vector<VolumeView> volumes, const Bo
     LiveProcess& live = *held_.back().live;
     if (live.inside.value == 0) live.inside = TRY(task_status(proc_fd_, frozen.pid)).inside;
   }
+  deleted_files_.begin(volumes);
   descriptors_.begin(std::move(volumes), &boundary, result.image.get());
   for (HeldProcess& held : held_) TRY(capture_process(held, result));
   TRY(descriptors_.read_pipe_contents());
+  TRY(deleted_files_.read(*result.image));
   for (const ZombieProcess& zombie : freeze_.zombies()) result.image->zombies.push_back(zombie.inside.value);
   return result;
 }

@@ -4,14 +4,14 @@
 // move working directories and descriptors to the new overlays, and a rollback can reconcile, without a second set-up.
 //
 // What can't be captured at all fails the capture before anything changes (unsupported: a process with its own seccomp
-// filter or an ignored SIGTRAP, shared mappings of files on a volume that is being sealed). What is captured in part is
-// a warning.
+// filter or an ignored SIGTRAP). What is captured in part is a warning.
 #pragma once
 
 #include <memory>
 #include <vector>
 
 #include "base/result.h"
+#include "deltacr/deleted_files.h"
 #include "deltacr/descriptors.h"
 #include "deltacr/image.h"
 #include "deltacr/live_process.h"
@@ -45,7 +45,8 @@ struct HeldProcess {
 
 class TreeCapture {
  public:
-  TreeCapture(int proc_fd, Freeze& freeze, ProcessRegistry& registry, PageStore& store, DescriptorReader& descriptors);
+  TreeCapture(int proc_fd, Freeze& freeze, ProcessRegistry& registry, PageStore& store, DescriptorReader& descriptors,
+              DeletedFileReader& deleted_files);
 
   Result<CaptureResult> run(std::vector<VolumeView> volumes, const BoundaryPipes& boundary);
   std::vector<HeldProcess>& held() { return held_; }
@@ -61,6 +62,7 @@ class TreeCapture {
   Result<void> hold(FrozenProcess& frozen);
   Result<void> check_supported(const FrozenProcess& frozen, const LiveProcess& live, const MappingList& mappings,
                                ProcessImage& image, std::vector<Notice>& warnings);
+  void find_volumes(std::shared_ptr<const MappingList>& mappings) const;
   Result<void> capture_process(HeldProcess& held, CaptureResult& result);
   Result<void> ensure_parasite(HeldProcess& held, std::shared_ptr<const MappingList>& mappings);
 
@@ -69,6 +71,7 @@ class TreeCapture {
   ProcessRegistry& registry_;
   PageStore& store_;
   DescriptorReader& descriptors_;
+  DeletedFileReader& deleted_files_;
   std::vector<VolumeView> volumes_;
   std::vector<HeldProcess> held_;
 };

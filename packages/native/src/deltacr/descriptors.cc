@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <string>
 
+#include "deltacr/deleted_files.h"
 #include "sys/files.h"
 #include "sys/kernel_abi.h"
 #include "sys/processes.h"
@@ -100,6 +101,8 @@ Result<Description> DescriptorReader::describe(const UniqueFd& duplicate) {
   }
   const std::string link = TRY(sys::read_link_at(self_fd_dir_, std::to_string(duplicate.get())));
   if (kind == S_IFREG || kind == S_IFDIR) {
+    // A file that was made without a name is opened anew like any other.
+    if (kind == S_IFREG) description.status_flags &= ~O_TMPFILE;
     description.offset = ::lseek(duplicate.get(), 0, SEEK_CUR);
     if (link.starts_with("/memfd:") || link.starts_with("/SYSV") || link.starts_with("/dev/zero")) {
       description.type = "memfd";
@@ -142,9 +145,9 @@ Result<Description> DescriptorReader::describe(const UniqueFd& duplicate) {
   return description;
 }
 
-// What of a descriptor a checkpoint does not hold, in words. Refuses what would break a sealed layer.
-Result<void> DescriptorReader::warn_of_limits(HostTid pid, int fd, const Description& description,
-                                              const ProcessImage& process, std::vector<Notice>& warnings) const {
+// What of a descriptor a checkpoint does not hold, in words.
+void DescriptorReader::warn_of_limits(HostTid pid, int fd, const Description& description, const ProcessImage& process,
+                                      std::vector<Notice>& warnings) const {
   const std::string name = "descriptor " + std::to_string(fd);
   const auto warn = [&](const std::string& kind, const std::string& reason) {
     warnings.push_back({process.pid.value, kind, name + ": " + reason});
@@ -153,34 +156,26 @@ Result<void> DescriptorReader::warn_of_limits(HostTid pid, int fd, const Descrip
     const bool has_path = description.type == "socket" || description.type == "fifo";
     warn(description.type, std::string("kept as it is while it stays open, its state is not captured") +
                                (has_path ? "; a path that leads to it stops to do so when its volume is sealed" : ""));
-    return {};
+    return;
   }
   if (description.kind == DescriptionKind::kPipe && (description.status_flags & O_DIRECT) != 0) {
     warn("pipe", "the borders between its packets are not captured");
   }
-  if (description.kind != DescriptionKind::kFile) return {};
+  if (description.kind != DescriptionKind::kFile) return;
   const bool sealing = description.volume >= 0 && volumes_[static_cast<std::size_t>(description.volume)].sealing;
   if (description.deleted) {
-    if (sealing && (description.status_flags & O_ACCMODE) != O_RDONLY) {
-      // It would keep the sealed overlay writable, for this file and for all that lies beside it.
-      Error error = make_error(Code::kUnsupported,
-                               "process " + std::to_string(process.pid.value) + " has " + description.path +
-                                   " open for writing, a file that was removed since",
-                               "Close the file (or end the process), then try again.");
-      error.details.push_back({process.pid.value, "deleted-file", name + ": " + description.path});
-      return error;
+    if (!description.is_deleted_file()) {
+      warn("deleted-file", description.path + ": kept as it is while it stays open, its contents are not captured");
     }
-    warn("deleted-file", description.path + ": kept as it is while it stays open, its contents are not captured");
-    return {};
+    return;
   }
-  if (!sealing || description.type != "file") return {};
+  if (!sealing || description.type != "file") return;
   // The description is opened anew on the sealed volume's next overlay, and its locks stay behind.
   const Result<std::string> info =
       sys::read_file_at(proc_fd_, std::to_string(pid.value) + "/fdinfo/" + std::to_string(fd), 1u << 20);
   if (info.ok() && info.value().find("\nlock:") != std::string::npos) {
     warn("lock", description.path + ": its lock is released by the seal");
   }
-  return {};
 }
 
 Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage& process,
@@ -199,7 +194,8 @@ Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage
     if (shared) continue;
     slot.description = static_cast<std::uint32_t>(image_->descriptions.size());
     met_.emplace(key, Met{pid, slot.fd, slot.description});
-    TRY(warn_of_limits(pid, slot.fd, description, process, warnings));
+    warn_of_limits(pid, slot.fd, description, process, warnings);
+    if (description.is_deleted_file()) TRY(deleted_files_->meet(description, duplicate.get()));
     if (description.kind == DescriptionKind::kPipe) {
       const auto known = std::find_if(met_pipes_.begin(), met_pipes_.end(),
                                       [&](const MetPipe& pipe) { return pipe.handle == description.pipe; });

@@ -19,16 +19,21 @@ struct VolumeView {
   std::uint64_t mount_id = 0;
   std::uint64_t device = 0;
   std::string path;
-  bool sealing = false;  // this capture's checkpoint seals it
+  bool sealing = false;     // this capture's checkpoint seals it
+  int writable_layer = -1;  // its directory in the store
 };
 
 // Identifies the pipes that lead out of the sandbox. The engine adds those it hands to commands.
 using BoundaryPipes = std::set<std::uint64_t>;  // inodes of pipefs
 
+class DeletedFileReader;
+
 class DescriptorReader {
  public:
   DescriptorReader() = default;
   static Result<DescriptorReader> create(int proc_fd, int self_fd_dir);
+  // Whom to tell of descriptors of deleted files; outlives this.
+  void report_deleted_to(DeletedFileReader* reader) { deleted_files_ = reader; }
   // Starts a capture: volumes as they are mounted now.
   void begin(std::vector<VolumeView> volumes, const BoundaryPipes* boundary, TreeImage* image);
   // Fills in the descriptions of the image's slots (image.descriptors has the numbers and flags already).
@@ -48,13 +53,14 @@ class DescriptorReader {
     std::shared_ptr<const PipeHandle> handle;
     UniqueFd duplicate;
   };
-  Result<void> warn_of_limits(HostTid pid, int fd, const Description& description, const ProcessImage& process,
-                              std::vector<Notice>& warnings) const;
+  void warn_of_limits(HostTid pid, int fd, const Description& description, const ProcessImage& process,
+                      std::vector<Notice>& warnings) const;
   Result<Description> describe(const UniqueFd& duplicate);
   Result<std::shared_ptr<const PipeHandle>> handle_of(const UniqueFd& duplicate, std::uint64_t inode);
 
   int proc_fd_ = -1;
   int self_fd_dir_ = -1;
+  DeletedFileReader* deleted_files_ = nullptr;
   std::uint64_t pipe_device_ = 0;
   UniqueFd scratch_read_;  // pipe contents are tee'd here
   UniqueFd scratch_write_;

@@ -20,4 +20,11 @@ const ProcessImage* TreeImage::find(Incarnation incarnation) const {
   return nullptr;
 }
 
+const DeletedFile* TreeImage::find_deleted(std::uint64_t device, std::uint64_t inode) const {
+  for (const DeletedFile& file : deleted_files) {
+    if (file.device == device && file.inode == inode) return &file;
+  }
+  return nullptr;
+}
+
 }  // namespace deltabox

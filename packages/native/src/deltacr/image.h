@@ -2,6 +2,7 @@
 // change: mappings by pointer, pages by page map, pipes by handle.
 #pragma once
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/time.h>
@@ -10,6 +11,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -31,15 +33,26 @@ struct Mapping {
   std::uint64_t device = 0;  // makedev(); 0 without a file
   std::uint64_t inode = 0;
   std::string name;  // path, "[heap]", "[stack]", … or empty
+  // Of shared mappings:
+  int volume = -1;                 // index of the volume that the file lies on
+  bool in_writable_layer = false;  // others may write the file; mapped anew, it must be the inode that they write
 
   bool operator==(const Mapping&) const = default;
   bool has_file() const { return inode != 0; }
+  bool is_deleted() const { return has_file() && name.ends_with(" (deleted)"); }
+  // A rollback that switches these volumes has to map it anew; a deleted file's always, whose file is made anew.
+  bool moves_with(const std::set<int>& switched) const {
+    return shared && volume >= 0 && (is_deleted() || switched.contains(volume));
+  }
   // Memory whose contents belong to the process alone: what page maps hold.
   bool is_private_memory() const { return !shared && !is_kernel_provided(); }
   bool is_kernel_provided() const { return name.starts_with("[v"); }  // [vdso], [vvar], [vvar_vclock], [vsyscall]
   // The same object at the same place of it, whatever the protection.
+  // A volume shows a file with another device after each switch, so there the path tells.
   bool same_backing(const Mapping& other) const {
-    return shared == other.shared && device == other.device && inode == other.inode &&
+    const bool same_object = volume >= 0 && other.volume >= 0 ? volume == other.volume && name == other.name
+                                                              : device == other.device && inode == other.inode;
+    return shared == other.shared && same_object && has_file() == other.has_file() &&
            (inode == 0 || file_offset - range.start == other.file_offset - other.range.start);
   }
 };
@@ -152,6 +165,8 @@ struct Description {
   std::uint64_t inode = 0;
   std::shared_ptr<const PipeHandle> pipe;
 
+  // A file whose contents the image has (TreeImage::deleted_files).
+  bool is_deleted_file() const { return deleted && volume >= 0 && type == "file" && (status_flags & O_PATH) == 0; }
   // The same kernel object, opened the same way: flags that fcntl can change, and the offset, may differ.
   bool same_object(const Description& other) const;
 };
@@ -169,14 +184,31 @@ struct TerminalImage {
   std::int32_t foreground_group = 0;  // inside; 0: nobody was in it
 };
 
+// A file without a name, by value.
+struct FileContents {
+  UniqueFd file;  // unnamed, in the store; never written again
+  std::uint32_t mode = 0;
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+};
+
+struct DeletedFile {
+  std::string volume_path;
+  std::uint64_t device = 0;  // as descriptors and mappings showed it
+  std::uint64_t inode = 0;
+  std::shared_ptr<const FileContents> contents;
+};
+
 struct TreeImage {
   std::vector<ProcessImage> processes;  // parents before children
   std::vector<Description> descriptions;
   std::vector<PipeContents> pipes;
   std::vector<TerminalImage> terminals;
+  std::vector<DeletedFile> deleted_files;
   std::vector<int> zombies;  // pids inside
 
   const ProcessImage* find(Incarnation incarnation) const;
+  const DeletedFile* find_deleted(std::uint64_t device, std::uint64_t inode) const;
 };
 
 }  // namespace deltabox

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "sys/files.h"
@@ -120,9 +121,22 @@ Result<void> Volume::attach(int m1_root_fd) {
   return {};
 }
 
+FileVersion version_of(const struct stat& info) {
+  const auto ns = [](const timespec& time) {
+    return static_cast<std::int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
+  };
+  return {info.st_size, ns(info.st_mtim), ns(info.st_ctim)};
+}
+
 bool Volume::changed() const {
   // A change below copies up its parents, so the upper root gets an entry; a change of the root itself moves its ctime.
-  return ctime_ns(live_.upper->dir.get()) != live_.upper_ctime_ns || !sys::is_dir_empty(live_.upper->dir.get());
+  if (ctime_ns(live_.upper->dir.get()) != live_.upper_ctime_ns || live_.mark.unknown) return true;
+  if (live_.mark.entries.empty()) return !sys::is_dir_empty(live_.upper->dir.get());
+  return std::any_of(live_.mark.entries.begin(), live_.mark.entries.end(), [&](const auto& entry) {
+    struct stat info {};
+    return ::fstatat(live_.upper->dir.get(), entry.first.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0 ||
+           version_of(info) != entry.second;
+  });
 }
 
 Result<UniqueFd> Volume::switch_to(StagedOverlay staged, int m1_root_fd, int parking_fd, const std::string& place) {

@@ -8,14 +8,20 @@
 //
 // Invariants:
 //  1. A sealed layer never changes. The caller re-opens every descriptor and moves every working directory of tasks off
-//     the parked overlay before it thaws them, and refuses to seal under writable shared mappings.
+//     the parked overlay before it thaws them, and hands files that tasks can still write over to the next layer
+//     (hand_over.h).
 //  2. live_stack() + the writable layer is what tasks see.
 //  3. No path leads to a parked overlay, and it is read-only before tasks run again (transaction.cc).
 #pragma once
 
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -32,12 +38,48 @@ struct VolumeSpec {
   std::vector<std::string> base_dirs;  // made in an empty base
 };
 
+// Tells a later write of a file from none: the kernel gives every change another ctime (multigrain timestamps, 6.13).
+struct FileVersion {
+  std::int64_t size_bytes = 0;
+  std::int64_t mtime_ns = 0;
+  std::int64_t ctime_ns = 0;
+  bool operator==(const FileVersion&) const = default;
+};
+FileVersion version_of(const struct stat& info);
+
+// What a fresh writable layer was given before anybody wrote to it (hand_over.h).
+struct WrittenMark {
+  std::vector<std::pair<std::string, FileVersion>> entries;
+  bool unknown = false;  // a file is mapped for writing: nothing tells whether it was written
+};
+
+// Names one inode of the store for as long as it lives, and after: numbers are reused, births are not.
+struct InodeId {
+  std::uint64_t number = 0;
+  std::int64_t birth_ns = 0;
+  auto operator<=>(const InodeId&) const = default;
+};
+
+struct KeptFile {
+  std::string path;  // relative to the volume's root
+  InodeId inode;
+};
+
+// The latest sealed copy of a file that kept its inode.
+struct SealedCopy {
+  std::string path;
+  std::uint64_t layer = 0;
+  FileVersion version;  // of the inode, when it equalled the copy
+};
+
 // A mounted overlay that is nowhere in the tree yet.
 struct StagedOverlay {
   UniqueFd mount;
   std::shared_ptr<const Layer> upper;
   std::shared_ptr<const LayerStack> stack;  // the lower layers
   std::int64_t upper_ctime_ns = 0;
+  WrittenMark mark;
+  std::vector<KeptFile> kept;  // files whose inodes came from the layer before
 };
 
 class Volume {
@@ -52,6 +94,8 @@ class Volume {
   // Identifies descriptors that lie on the live overlay (statx(2), STATX_MNT_ID).
   std::uint64_t mount_id() const { return mount_id_; }
   int mount_fd() const { return live_.mount.get(); }
+  const std::vector<KeptFile>& kept() const { return live_.kept; }
+  std::map<InodeId, SealedCopy>& sealed_copies() { return sealed_copies_; }
 
   // True when anything in the volume changed since the last switch.
   bool changed() const;
@@ -63,11 +107,14 @@ class Volume {
   // Puts the staged overlay in place and returns the old one, parked. In M1, with all tasks frozen.
   // `parking_fd` and `place`: where the old one goes.
   Result<UniqueFd> switch_to(StagedOverlay staged, int m1_root_fd, int parking_fd, const std::string& place);
+  // Sets what counts as unwritten, after kept files were corrected.
+  void set_mark(WrittenMark mark) { live_.mark = std::move(mark); }
 
  private:
   VolumeSpec spec_;
   StagedOverlay live_;
   std::uint64_t mount_id_ = 0;
+  std::map<InodeId, SealedCopy> sealed_copies_;
 };
 
 // Detaches a parked overlay. In M1, tasks running.

@@ -14,6 +14,7 @@
 #include "deltacr/address_space.h"
 #include "deltacr/memory.h"
 #include "reconcile/descriptor_io.h"
+#include "reconcile/map_file.h"
 #include "reconcile/preview.h"
 #include "sys/files.h"
 #include "tracee/interrupted_calls.h"
@@ -47,37 +48,10 @@ Error failed_call(const HeldProcess& held, const char* operation, const Call& ca
 
 // --- Mappings ---
 
-// `free_slot`: where a file sits while it is mapped.
-Result<void> map_anew(ApplyContext& context, HeldProcess& held, const MapRange& part, int free_slot,
-                      ApplyOutcome& outcome) {
-  std::uint64_t flags = MAP_FIXED | (part.mapping.shared ? MAP_SHARED : MAP_PRIVATE);
-  std::uint64_t fd = static_cast<std::uint64_t>(-1);
-  std::uint64_t offset = 0;
-  if (part.mapping.has_file()) {
-    Result<UniqueFd> file = sys::open_in_root(context.m1_root, part.mapping.name, O_RDONLY);
-    if (!file.ok()) {
-      outcome.not_restored.push_back(
-          {held.live->inside.value, "mapping", part.mapping.name + ": " + file.error().describe()});
-      return {};
-    }
-    TRY(install_descriptors(held, {{file.value().get(), free_slot, true}}, false));
-    fd = static_cast<std::uint64_t>(free_slot);
-    offset = part.mapping.file_offset + (part.range.start - part.mapping.range.start);
-  } else {
-    flags |= MAP_ANONYMOUS;
-    if (part.mapping.protection == PROT_NONE) flags |= MAP_NORESERVE;
-  }
-  std::vector<Call> calls{make_call(SYS_mmap, part.range.start, part.range.size_bytes(),
-                                    static_cast<std::uint64_t>(part.mapping.protection), flags, fd, offset)};
-  if (part.mapping.has_file()) calls.push_back(make_call(SYS_close, fd));
-  TRY(run_batched(held.session, held.live->site, calls));
-  if (calls[0].result < 0) return failed_call(held, "mmap in a tracee", calls[0]);
-  return {};
-}
-
 // Returns the ranges that were mapped anew.
 Result<std::vector<MapRange>> apply_mappings(ApplyContext& context, HeldProcess& held, const ProcessImage& live,
-                                             const ProcessImage& target, ApplyOutcome& outcome) {
+                                             const ProcessImage& target, const std::set<int>& switched,
+                                             RevivedFiles& revived, ApplyOutcome& outcome) {
   std::shared_ptr<const MappingList> present = live.mappings;
   if (live.program_break != target.program_break) {
     Call call = make_call(SYS_brk, target.program_break.value);
@@ -87,8 +61,10 @@ Result<std::vector<MapRange>> apply_mappings(ApplyContext& context, HeldProcess&
     }
     present = TRY(list_mappings(context.proc_fd, held.live->pid, present));
   }
-  if (present == target.mappings) return std::vector<MapRange>();
-  const MappingPlan plan = plan_mappings(*present, *target.mappings, parasite_range(*held.live));
+  const bool moves = std::any_of(target.mappings->begin(), target.mappings->end(),
+                                 [&](const Mapping& mapping) { return mapping.moves_with(switched); });
+  if (present == target.mappings && !moves) return std::vector<MapRange>();
+  const MappingPlan plan = plan_mappings(*present, *target.mappings, parasite_range(*held.live), switched);
   for (const Mapping& lost : plan.unrestorable) {
     outcome.not_restored.push_back(
         {held.live->inside.value, "shared-memory", lost.name + ": it was unmapped since the checkpoint"});
@@ -104,9 +80,12 @@ Result<std::vector<MapRange>> apply_mappings(ApplyContext& context, HeldProcess&
   for (const Call& call : calls) {
     if (call.result < 0) return failed_call(held, "munmap or mprotect in a tracee", call);
   }
-  // Descriptors are those of the target by now; its slots are sorted.
-  const int free_slot = target.descriptors.empty() ? 0 : target.descriptors.back().fd + 1;
-  for (const MapRange& part : plan.map) TRY(map_anew(context, held, part, free_slot, outcome));
+  // Descriptors are those of the target by now.
+  for (const MapRange& part : plan.map) {
+    const std::optional<Error> failed = TRY(map_anew(held, part, context.m1_root, free_slot_of(target), revived));
+    if (!failed) continue;
+    outcome.not_restored.push_back({held.live->inside.value, "mapping", part.mapping.name + ": " + failed->describe()});
+  }
   return plan.map;
 }
 
@@ -370,12 +349,13 @@ Result<void> apply_process_memory(ApplyContext& context, HeldProcess& held, cons
 // --- Descriptors of the tree ---
 
 Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, const TreeImage& target,
-                               const std::set<int>& switched, ApplyOutcome& outcome) {
+                               const std::set<int>& switched, RevivedFiles& revived, ApplyOutcome& outcome) {
   DescriptorPlan plan = plan_descriptors(live, target, switched);
   outcome.not_restored.insert(outcome.not_restored.end(), plan.unrestorable.begin(), plan.unrestorable.end());
   std::map<std::uint32_t, UniqueFd> made;
   for (const std::uint32_t index : plan.make) {
-    Result<UniqueFd> opened = open_description(target.descriptions[index], context.m1_root, context.self_fd_dir);
+    Result<UniqueFd> opened =
+        open_description(target.descriptions[index], context.m1_root, context.self_fd_dir, revived);
     if (opened.ok()) {
       made[index] = opened.release_value();
       continue;
@@ -443,7 +423,8 @@ Result<void> apply_working_dir(ApplyContext& context, HeldProcess& held, const P
 
 Result<void> apply_target(ApplyContext& context, const TreeImage& live, const TreeImage& target,
                           const std::set<int>& switched, ApplyOutcome& outcome) {
-  TRY(apply_descriptors(context, live, target, switched, outcome));
+  RevivedFiles revived(target, context.m1_root);
+  TRY(apply_descriptors(context, live, target, switched, revived, outcome));
   for (const ProcessImage& wanted : target.processes) {
     HeldProcess* held = context.capture->find(wanted.incarnation);
     const ProcessImage* present = live.find(wanted.incarnation);
@@ -451,7 +432,8 @@ Result<void> apply_target(ApplyContext& context, const TreeImage& live, const Tr
       return make_error(Code::kInternal, "a process of the target is not held");
     TRY(apply_working_dir(context, *held, *present, wanted, switched));
     TRY(forget_rseq(*held, *present, wanted));
-    const std::vector<MapRange> remapped = TRY(apply_mappings(context, *held, *present, wanted, outcome));
+    const std::vector<MapRange> remapped =
+        TRY(apply_mappings(context, *held, *present, wanted, switched, revived, outcome));
     const PagePlan pages = plan_pages(present->pages, wanted.pages, *wanted.mappings, remapped);
     TRY(drop_pages(*held, pages.drops));
     TRY(apply_signals_and_attributes(*held, *present, wanted, outcome));

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <map>
 
+#include "reconcile/map_file.h"
 #include "sys/files.h"
 #include "sys/processes.h"
 #include "sys/sockets.h"
@@ -98,7 +99,7 @@ Result<std::vector<int>> transfer(HeldProcess& held, const TransferSockets& sock
 
 }  // namespace
 
-Result<UniqueFd> open_description(const Description& description, int m1_root, int self_fd_dir) {
+Result<UniqueFd> open_description(const Description& description, int m1_root, int self_fd_dir, RevivedFiles& revived) {
   const int flags = description.status_flags & kOpenFlags;
   if (description.kind == DescriptionKind::kPipe) {
     // Non-blocking, so that opening one end does not wait for the other; the flag is set right afterwards.
@@ -107,7 +108,9 @@ Result<UniqueFd> open_description(const Description& description, int m1_root, i
       return os_error("fcntl", "F_SETFL");
     return pipe;
   }
-  UniqueFd file = TRY(sys::open_in_root(m1_root, description.path, flags));
+  UniqueFd file = description.is_deleted_file()
+                      ? TRY(reopen(self_fd_dir, TRY(revived.file(description.device, description.inode)), flags))
+                      : TRY(sys::open_in_root(m1_root, description.path, flags));
   if ((flags & O_PATH) == 0 && description.offset > 0 &&
       ::lseek(file.get(), description.offset, SEEK_SET) != description.offset) {
     return os_error("lseek", description.path);
@@ -206,14 +209,22 @@ Result<void> change_working_dir(HeldProcess& held, const std::string& path, int 
   return run_all(held, calls, "fchdir");
 }
 
-Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
-                                   const std::vector<bool>& switched_volumes, int m1_root, int self_fd_dir) {
+Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image, const std::set<int>& switched,
+                                   int m1_root, int self_fd_dir) {
   std::vector<Notice> failures;
-  const auto is_switched = [&](int volume) {
-    return volume >= 0 && switched_volumes[static_cast<std::size_t>(volume)];
-  };
+  const auto is_switched = [&](int volume) { return switched.contains(volume); };
   // One new description per old one, shared by the same slots of the same processes.
   std::map<std::uint32_t, UniqueFd> opened;
+  RevivedFiles revived(image, m1_root);
+  // Those for writing first: they copy files up, and what is opened or mapped for reading must find the copy.
+  for (std::uint32_t index = 0; index < image.descriptions.size(); ++index) {
+    const Description& description = image.descriptions[index];
+    const bool can_move = !description.deleted || description.is_deleted_file();
+    const bool writes = (description.status_flags & O_ACCMODE) != O_RDONLY;
+    if (!is_switched(description.volume) || !can_move || !writes || description.kind != DescriptionKind::kFile)
+      continue;
+    opened[index] = TRY(open_description(description, m1_root, self_fd_dir, revived));
+  }
   for (const ProcessImage& process : image.processes) {
     HeldProcess* held = capture.find(process.incarnation);
     if (held == nullptr) continue;
@@ -223,10 +234,10 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
     std::vector<Install> installs;
     for (const DescriptorSlot& slot : process.descriptors) {
       const Description& description = image.descriptions[slot.description];
-      if (!is_switched(description.volume) || description.deleted || description.kind != DescriptionKind::kFile)
-        continue;
+      const bool can_move = !description.deleted || description.is_deleted_file();
+      if (!is_switched(description.volume) || !can_move || description.kind != DescriptionKind::kFile) continue;
       if (!opened.contains(slot.description)) {
-        Result<UniqueFd> file = open_description(description, m1_root, self_fd_dir);
+        Result<UniqueFd> file = open_description(description, m1_root, self_fd_dir, revived);
         if (!file.ok()) {
           // Reading the sealed layer on is harmless, writing it is not.
           if ((description.status_flags & O_ACCMODE) != O_RDONLY || description.type == "directory")
@@ -243,6 +254,7 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
       }
     }
     TRY(install_descriptors(*held, installs, true));
+    TRY(move_shared_mappings(*held, process, switched, m1_root, revived));
   }
   return failures;
 }

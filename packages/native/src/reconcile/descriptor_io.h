@@ -1,18 +1,20 @@
 // Opens descriptions anew and puts descriptors into the slots of frozen processes.
 #pragma once
 
+#include <set>
 #include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "deltacr/capture.h"
 #include "deltacr/image.h"
+#include "reconcile/revived_files.h"
 
 namespace deltabox {
 
 // Opens the file, device or pipe end of a description as it was: path, flags, offset. Paths resolve below m1_root and
 // never leave it.
-Result<UniqueFd> open_description(const Description& description, int m1_root, int self_fd_dir);
+Result<UniqueFd> open_description(const Description& description, int m1_root, int self_fd_dir, RevivedFiles& revived);
 
 // Sets offset and settable flags of a description through a duplicate.
 Result<void> adjust_description(const Description& wanted, int pidfd, int fd);
@@ -32,9 +34,10 @@ Result<void> set_descriptor_flag(HeldProcess& held, int slot, bool close_on_exec
 // Moves the process's working directory to `path`; the engine opens it when the process itself may not.
 Result<void> change_working_dir(HeldProcess& held, const std::string& path, int m1_root);
 
-// After a switch under unchanged processes: re-opens what lies on the switched volumes and moves working directories.
+// After a switch under unchanged processes: re-opens what lies on the switched volumes, moves working directories and
+// shared mappings.
 // Returns what could not be moved.
-Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
-                                   const std::vector<bool>& switched_volumes, int m1_root, int self_fd_dir);
+Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image, const std::set<int>& switched,
+                                   int m1_root, int self_fd_dir);
 
 }  // namespace deltabox

@@ -47,8 +47,10 @@ struct MappingPlan {
   std::vector<Mapping> unrestorable;  // shared memory that is gone
   bool empty() const { return unmap.empty() && map.empty() && protect.empty(); }
 };
-// `excluded`: the parasite's range, in no image.
-MappingPlan plan_mappings(const MappingList& live, const MappingList& target, AddressRange excluded);
+// `excluded`: the parasite's range, in no image. `switched`: indices of the volumes whose overlay changes, where shared
+// mappings are made anew.
+MappingPlan plan_mappings(const MappingList& live, const MappingList& target, AddressRange excluded,
+                          const std::set<int>& switched);
 
 // --- Pages of one address space ---
 

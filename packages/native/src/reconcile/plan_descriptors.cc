@@ -45,6 +45,7 @@ bool can_stay(const std::vector<SlotKey>& keys, const Description& wanted, const
   if (taken.contains(present_index)) return false;
   const Description& present = live.descriptions[present_index];
   if (!present.same_object(wanted)) return false;
+  if (wanted.is_deleted_file()) return false;  // one file, made anew, serves all its descriptors and mappings
   const bool is_left = switched.contains(present.volume) || switched.contains(wanted.volume);
   // A removed file can't be opened anew; it may stay behind where nothing can be written through it.
   const bool may_stay_behind = wanted.deleted && (present.status_flags & O_ACCMODE) == O_RDONLY;
@@ -80,9 +81,9 @@ DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, 
       }
       continue;
     }
-    const bool can_make =
-        !wanted.deleted && (wanted.kind == DescriptionKind::kFile || wanted.kind == DescriptionKind::kDevice ||
-                            wanted.kind == DescriptionKind::kPipe);
+    const bool can_make = (!wanted.deleted || wanted.is_deleted_file()) &&
+                          (wanted.kind == DescriptionKind::kFile || wanted.kind == DescriptionKind::kDevice ||
+                           wanted.kind == DescriptionKind::kPipe);
     if (!can_make) {
       for (const SlotKey& key : keys) {
         plan.unrestorable.push_back(

@@ -1,3 +1,5 @@
+#include <sys/mman.h>
+
 #include <algorithm>
 
 #include "deltacr/address_space.h"
@@ -44,7 +46,8 @@ bool is_excluded(const Mapping* mapping, AddressRange excluded) {
 
 }  // namespace
 
-MappingPlan plan_mappings(const MappingList& live, const MappingList& target, AddressRange excluded) {
+MappingPlan plan_mappings(const MappingList& live, const MappingList& target, AddressRange excluded,
+                          const std::set<int>& switched) {
   MappingPlan plan;
   const std::vector<std::uint64_t> points = boundaries(live, target);
   std::size_t live_cursor = 0;
@@ -59,16 +62,18 @@ MappingPlan plan_mappings(const MappingList& live, const MappingList& target, Ad
       if (present != nullptr) add_joined(plan.unmap, UnmapRange{range}, [](const auto&, const auto&) { return true; });
       continue;
     }
-    if (present != nullptr && present->same_backing(*wanted)) {
+    if (present != nullptr && present->same_backing(*wanted) && !wanted->moves_with(switched)) {
       if (present->protection != wanted->protection) {
         add_joined(plan.protect, ProtectRange{range, wanted->protection},
                    [](const auto& a, const auto& b) { return a.protection == b.protection; });
       }
       continue;
     }
-    const bool writable_shared = wanted->shared && ((wanted->protection & 2) != 0 || !wanted->has_file());
-    if (writable_shared) {
+    const bool writable_shared = wanted->shared && ((wanted->protection & PROT_WRITE) != 0 || !wanted->has_file());
+    if (writable_shared && wanted->volume < 0) {
       if (reported != wanted) plan.unrestorable.push_back(*wanted);
+      // Something else that lies there now must not pass for it.
+      if (present != nullptr) add_joined(plan.unmap, UnmapRange{range}, [](const auto&, const auto&) { return true; });
       reported = wanted;
       continue;
     }

@@ -31,23 +31,6 @@ std::vector<Notice> one_way_changes(const ProcessImage& live, const ProcessImage
   return notices;
 }
 
-std::vector<Notice> staying_shared_mappings(const TreeImage& live, const TreeImage& target,
-                                            const std::set<std::uint64_t>& left_devices) {
-  std::vector<Notice> notices;
-  for (const ProcessImage& wanted : target.processes) {
-    const ProcessImage* present = live.find(wanted.incarnation);
-    if (present == nullptr) continue;
-    for (const Mapping& mapping : *present->mappings) {
-      if (!mapping.shared || !mapping.has_file() || !left_devices.contains(mapping.device)) continue;
-      const Mapping* kept = find_mapping(*wanted.mappings, mapping.range.start);
-      if (kept != nullptr && kept->same_backing(mapping)) {
-        notices.push_back({wanted.pid.value, "shared-file-mapping", mapping.name});
-      }
-    }
-  }
-  return notices;
-}
-
 std::vector<Notice> collected_zombies(const TreeImage& live, const TreeImage& target) {
   std::vector<Notice> notices;
   for (const int zombie : target.zombies) {
@@ -67,7 +50,8 @@ std::vector<Notice> preview_not_restored(const TreeImage& live, const TreeImage&
     if (present == nullptr) continue;
     append(notices, one_way_changes(*present, wanted));
     if (present->mappings == wanted.mappings) continue;
-    for (const Mapping& lost : plan_mappings(*present->mappings, *wanted.mappings, AddressRange{}).unrestorable) {
+    for (const Mapping& lost :
+         plan_mappings(*present->mappings, *wanted.mappings, AddressRange{}, switched).unrestorable) {
       notices.push_back({wanted.pid.value, "shared-memory", lost.name + ": it was unmapped since the checkpoint"});
     }
   }

@@ -12,11 +12,6 @@ namespace deltabox {
 
 std::vector<Notice> preview_not_restored(const TreeImage& live, const TreeImage& target, const std::set<int>& switched);
 
-// Shared mappings of files on the volumes that are left (by device) which the target has too, so that they would stay
-// and could write what is sealed.
-std::vector<Notice> staying_shared_mappings(const TreeImage& live, const TreeImage& target,
-                                            const std::set<std::uint64_t>& left_devices);
-
 // Changes of one process that no call takes back: session, credentials, stopped state.
 std::vector<Notice> one_way_changes(const ProcessImage& live, const ProcessImage& target);
 

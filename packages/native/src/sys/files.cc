@@ -27,6 +27,15 @@ Result<UniqueFd> open_in_root(int root_fd, const std::string& path, int flags, m
   return UniqueFd(static_cast<int>(fd));
 }
 
+Result<UniqueFd> open_beneath(int dir_fd, const std::string& path, int flags) {
+  open_how how{};
+  how.flags = static_cast<std::uint64_t>(flags) | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
+  const long fd = ::syscall(SYS_openat2, dir_fd, path.empty() ? "." : path.c_str(), &how, sizeof how);
+  if (fd < 0) return os_error("openat2", path);
+  return UniqueFd(static_cast<int>(fd));
+}
+
 Result<void> make_dir_at(int dir_fd, const std::string& path, mode_t mode) {
   if (::mkdirat(dir_fd, path.c_str(), mode) != 0) return os_error("mkdirat", path);
   return {};

@@ -17,6 +17,8 @@ namespace deltabox::sys {
 Result<UniqueFd> open_at(int dir_fd, const std::string& path, int flags, mode_t mode = 0);
 // openat2 confined below root_fd as if it were "/": links can't lead out, magic links are refused (openat2(2), 5.6).
 Result<UniqueFd> open_in_root(int root_fd, const std::string& path, int flags, mode_t mode = 0);
+// Below dir_fd, through real directories only.
+Result<UniqueFd> open_beneath(int dir_fd, const std::string& path, int flags);
 Result<void> make_dir_at(int dir_fd, const std::string& path, mode_t mode);
 Result<struct stat> stat_fd(int fd);
 Result<struct statx> statx_at(int dir_fd, const std::string& path, int flags, unsigned mask);

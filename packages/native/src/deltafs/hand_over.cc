@@ -1,0 +1,339 @@
+#include "deltafs/hand_over.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "sys/file_copy.h"
+#include "sys/files.h"
+
+namespace deltabox {
+
+namespace {
+
+constexpr int kMaxTreeDepth = 2048;  // PATH_MAX / 2
+
+struct Place {
+  UniqueFd parent;
+  std::string name;
+};
+
+std::string parent_of(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  return slash == std::string::npos ? std::string() : path.substr(0, slash);
+}
+
+// Where a path lies in a layer, reached through real directories only.
+Result<Place> place_of(const Layer& layer, const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  Place place;
+  place.parent = TRY(sys::open_beneath(layer.dir.get(), parent_of(path), O_RDONLY | O_DIRECTORY));
+  place.name = slash == std::string::npos ? path : path.substr(slash + 1);
+  return place;
+}
+
+Result<InodeId> inode_id(int fd) {
+  const struct statx info = TRY(sys::statx_at(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME));
+  return InodeId{info.stx_ino, static_cast<std::int64_t>(info.stx_btime.tv_sec) * 1'000'000'000 +
+                                   static_cast<std::int64_t>(info.stx_btime.tv_nsec)};
+}
+
+// All paths of an inode in a layer.
+Result<void> find_names(int dir_fd, const std::string& prefix, std::uint64_t inode, int depth,
+                        std::vector<std::string>& names) {
+  if (depth > kMaxTreeDepth) return make_error(Code::kTooLarge, "a layer is nested deeper than 2,048 directories");
+  for (const std::string& name : TRY(sys::list_dir(dir_fd))) {
+    struct stat info {};
+    if (::fstatat(dir_fd, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return os_error("fstatat", name);
+    if (S_ISREG(info.st_mode) && info.st_ino == inode) names.push_back(prefix + name);
+    if (!S_ISDIR(info.st_mode)) continue;
+    UniqueFd child = TRY(sys::open_at(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    TRY(find_names(child.get(), prefix + name + "/", inode, depth + 1, names));
+  }
+  return {};
+}
+
+// A regular file of the layer; none when it is only mapped, from a layer below, or (in a rollback) gone since: ENXIO is
+// a whiteout's.
+Result<UniqueFd> open_file_of(const Layer& layer, const std::string& path) {
+  Result<UniqueFd> opened = sys::open_beneath(layer.dir.get(), path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  if (!opened.ok()) {
+    const int reason = opened.error().os_errno;
+    if (reason == ENOENT || reason == ENOTDIR || reason == ELOOP || reason == ENXIO) return UniqueFd();
+    return opened.release_error();
+  }
+  const struct stat info = TRY(sys::stat_fd(opened.value().get()));
+  return S_ISREG(info.st_mode) ? opened.release_value() : UniqueFd();
+}
+
+// Whether a directory on the way to `path` hides what lies below the layer.
+Result<bool> hides_below(const Layer& layer, const std::string& path) {
+  std::string dir;
+  for (const std::string& component : path_components(parent_of(path))) {
+    dir += (dir.empty() ? "" : "/") + component;
+    UniqueFd fd = TRY(sys::open_beneath(layer.dir.get(), dir, O_RDONLY | O_DIRECTORY));
+    if (is_opaque(fd.get())) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+HandOver::HandOver(Volume& volume, const StagedOverlay& next, LeftLayer left)
+    : volume_(&volume),
+      next_stack_(next.stack),
+      left_(volume.writable_layer()),
+      entered_(next.upper),
+      left_layer_(left) {}
+
+HandOver::HandOver(HandOver&& other) noexcept
+    : volume_(other.volume_),
+      next_stack_(std::move(other.next_stack_)),
+      left_(std::move(other.left_)),
+      entered_(std::move(other.entered_)),
+      left_layer_(other.left_layer_),
+      steps_(std::move(other.steps_)),
+      made_dirs_(std::move(other.made_dirs_)),
+      made_links_(std::move(other.made_links_)),
+      kept_(std::move(other.kept_)),
+      copied_bytes_(other.copied_bytes_),
+      committed_(std::exchange(other.committed_, true)) {}
+
+HandOver::~HandOver() {
+  if (committed_) return;
+  for (const std::string& link : made_links_) ::unlinkat(entered_->dir.get(), link.c_str(), 0);
+  for (auto dir = made_dirs_.rbegin(); dir != made_dirs_.rend(); ++dir) {
+    ::unlinkat(entered_->dir.get(), dir->path.c_str(), AT_REMOVEDIR);
+  }
+  for (const Step& step : steps_) {
+    if (!step.temporary.empty()) ::unlinkat(left_->dir.get(), step.temporary.c_str(), 0);
+  }
+}
+
+Result<HandOver> HandOver::prepare(Volume& volume, const StagedOverlay& next, const std::vector<FileToKeep>& files,
+                                   LeftLayer left) {
+  HandOver hand_over(volume, next, left);
+  for (const FileToKeep& file : files) TRY(hand_over.add(file));
+  TRY(hand_over.finish_dirs());
+  return hand_over;
+}
+
+Result<std::vector<KeptFile>> identify_files(const Volume& volume, const std::vector<FileToKeep>& files) {
+  std::vector<KeptFile> found;
+  for (const FileToKeep& file : files) {
+    UniqueFd opened = TRY(open_file_of(*volume.writable_layer(), file.path));
+    if (opened.valid()) found.push_back({file.path, TRY(inode_id(opened.get()))});
+  }
+  return found;
+}
+
+Result<void> HandOver::add(const FileToKeep& file) {
+  UniqueFd opened = TRY(open_file_of(*left_, file.path));
+  Step step;
+  step.names.push_back(file.path);
+  if (opened.valid()) step.inode = TRY(inode_id(opened.get()));
+  if (file.inode && *file.inode != step.inode) {
+    // Renamed since, or gone.
+    step.names.clear();
+    TRY(find_names(left_->dir.get(), "", file.inode->number, 0, step.names));
+    if (step.names.empty()) return {};
+    opened = TRY(open_file_of(*left_, step.names.front()));
+    if (!opened.valid() || TRY(inode_id(opened.get())) != *file.inode) return {};
+    step.inode = *file.inode;
+  }
+  if (!opened.valid()) return {};
+  const struct stat info = TRY(sys::stat_fd(opened.get()));
+  const auto same = [&](const Step& other) { return other.inode == step.inode; };
+  if (std::any_of(steps_.begin(), steps_.end(), same)) return {};  // two names of one file
+  if (file.shown_inode != 0) {
+    struct stat shown {};
+    if (::fstatat(volume_->mount_fd(), file.path.c_str(), &shown, AT_SYMLINK_NOFOLLOW) != 0) {
+      return os_error("fstatat", file.path);
+    }
+    if (shown.st_ino != file.shown_inode) {
+      return make_error(Code::kInternal, "an open file is not the one at its path: " + file.path);
+    }
+  }
+  step.file = std::move(opened);
+  step.mapped_for_writing = file.mapped_for_writing;
+  if (info.st_nlink > step.names.size()) {
+    std::vector<std::string> names;
+    TRY(find_names(left_->dir.get(), "", step.inode.number, 0, names));
+    std::copy_if(names.begin(), names.end(), std::back_inserter(step.names),
+                 [&](const std::string& name) { return name != step.names.front(); });
+  }
+  if (left_layer_ == LeftLayer::kSealed && !TRY(has_equal_copy(step))) TRY(make_copy(step));
+  step.path = file.path;
+  steps_.push_back(std::move(step));
+  const Step& added = steps_.back();
+  const std::vector<std::string> names = file.inode ? TRY(names_in_target(file.path)) : added.names;
+  for (const std::string& name : names) TRY(link_into_next(added, name));
+  kept_.push_back({file.path, added.inode});
+  return {};
+}
+
+// The hard links that a file has in the layer which shows it.
+Result<std::vector<std::string>> HandOver::names_in_target(const std::string& path) const {
+  std::vector<std::string> names;
+  const std::optional<StackEntry> entry = TRY(lookup_in_stack(*next_stack_, path));
+  if (entry && entry->info.st_nlink > 1) {
+    TRY(find_names(entry->layer->dir.get(), "", entry->info.st_ino, 0, names));
+  } else {
+    names.push_back(path);
+  }
+  return names;
+}
+
+Result<bool> HandOver::has_equal_copy(const Step& step) const {
+  const auto known = volume_->sealed_copies().find(step.inode);
+  if (known == volume_->sealed_copies().end() || step.names.size() != 1 || known->second.path != step.names[0]) {
+    return false;
+  }
+  if (version_of(TRY(sys::stat_fd(step.file.get()))) != known->second.version) return false;
+  if (TRY(hides_below(*left_, step.names[0]))) return false;
+  const std::optional<StackEntry> entry = TRY(lookup_in_stack(*volume_->live_stack(), step.names[0]));
+  if (!entry || !S_ISREG(entry->info.st_mode) || entry->layer->id != known->second.layer) return false;
+  if (!step.mapped_for_writing) return true;
+  UniqueFd copy = TRY(sys::open_beneath(entry->layer->dir.get(), step.names[0], O_RDONLY));
+  return sys::same_file_data(copy.get(), step.file.get());
+}
+
+Result<void> HandOver::make_copy(Step& step) {
+  const std::string temporary = "../copy-" + std::to_string(step.inode.number);
+  UniqueFd copy = TRY(sys::open_at(left_->dir.get(), temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+  step.temporary = temporary;
+  Result<std::uint64_t> copied = sys::copy_file_data(step.file.get(), copy.get());
+  Result<void> outcome = copied.ok() ? sys::copy_file_attributes(step.file.get(), copy.get()) : copied.release_error();
+  if (!outcome.ok()) {
+    ::unlinkat(left_->dir.get(), temporary.c_str(), 0);
+    step.temporary.clear();
+    return outcome;
+  }
+  copied_bytes_ += copied.value();
+  return {};
+}
+
+// The directories above a name, looking as they do in the stack below.
+Result<void> HandOver::make_parents(const std::string& path) {
+  std::string dir;
+  for (const std::string& component : path_components(parent_of(path))) {
+    dir += (dir.empty() ? "" : "/") + component;
+    struct stat present {};
+    if (::fstatat(entered_->dir.get(), dir.c_str(), &present, AT_SYMLINK_NOFOLLOW) == 0) continue;
+    const std::optional<StackEntry> model = TRY(lookup_in_stack(*next_stack_, dir));
+    if (!model || !S_ISDIR(model->info.st_mode)) {
+      return make_error(Code::kInternal, "a directory is missing in the layers: " + dir);
+    }
+    TRY(sys::make_dir_at(entered_->dir.get(), dir, 0700));
+    made_dirs_.push_back({dir, {model->info.st_atim, model->info.st_mtim}});
+    UniqueFd made = TRY(sys::open_beneath(entered_->dir.get(), dir, O_RDONLY | O_DIRECTORY));
+    TRY(sys::copy_file_attributes(model->fd.get(), made.get()));
+    // The names below may have inode numbers that are not their own (a copied-up file shows its origin's); readdir
+    // looks at each where a directory is marked so.
+    if (::fsetxattr(made.get(), "user.overlay.impure", "y", 1, 0) != 0) return os_error("fsetxattr", dir);
+  }
+  return {};
+}
+
+Result<void> HandOver::link_into_next(const Step& step, const std::string& name) {
+  TRY(make_parents(name));
+  const Place from = TRY(place_of(*left_, step.names[0]));
+  const Place to = TRY(place_of(*entered_, name));
+  if (::linkat(from.parent.get(), from.name.c_str(), to.parent.get(), to.name.c_str(), 0) != 0) {
+    return os_error("linkat", name);
+  }
+  made_links_.push_back(name);
+  return {};
+}
+
+// Links change the times of their directories.
+Result<void> HandOver::finish_dirs() {
+  for (const MadeDir& dir : made_dirs_) {
+    if (::utimensat(entered_->dir.get(), dir.path.c_str(), dir.times, AT_SYMLINK_NOFOLLOW) != 0) {
+      return os_error("utimensat", dir.path);
+    }
+  }
+  return {};
+}
+
+// Puts the sealed copy in the inode's place in the layer that is left, or nothing where a layer below has an equal one.
+Result<void> HandOver::replace_in_left(const Step& step) {
+  for (const std::string& name : step.names) {
+    const Place place = TRY(place_of(*left_, name));
+    const struct stat dir = TRY(sys::stat_fd(place.parent.get()));
+    const bool is_last = &name == &step.names.back();
+    if (step.temporary.empty() || !is_last) {
+      if (::unlinkat(place.parent.get(), place.name.c_str(), 0) != 0) return os_error("unlinkat", name);
+    }
+    if (!step.temporary.empty()) {
+      // All names but the last get a link of the copy, the last one the copy itself.
+      const int placed =
+          is_last ? ::renameat(left_->dir.get(), step.temporary.c_str(), place.parent.get(), place.name.c_str())
+                  : ::linkat(left_->dir.get(), step.temporary.c_str(), place.parent.get(), place.name.c_str(), 0);
+      if (placed != 0) return os_error("renameat", name);
+    }
+    const timespec times[2] = {dir.st_atim, dir.st_mtim};
+    if (::futimens(place.parent.get(), times) != 0) return os_error("futimens", name);
+  }
+  return {};
+}
+
+Result<void> HandOver::commit() {
+  committed_ = true;
+  std::map<InodeId, SealedCopy> copies;
+  for (const Step& step : steps_) {
+    const auto known = volume_->sealed_copies().find(step.inode);
+    if (left_layer_ == LeftLayer::kSealed) TRY(replace_in_left(step));
+    SealedCopy copy = known != volume_->sealed_copies().end() ? known->second : SealedCopy{};
+    if (!step.temporary.empty()) copy.layer = left_->id;
+    copy.path = step.path;
+    // Links and renames gave the inode another ctime.
+    copy.version = version_of(TRY(sys::stat_fd(step.file.get())));
+    copies[step.inode] = std::move(copy);
+  }
+  if (left_layer_ == LeftLayer::kSealed) volume_->sealed_copies() = std::move(copies);
+  return {};
+}
+
+Result<void> HandOver::correct() {
+  for (Step& step : steps_) {
+    const std::string& path = step.path;
+    const std::optional<StackEntry> entry = TRY(lookup_in_stack(*next_stack_, path));
+    if (!entry || !S_ISREG(entry->info.st_mode)) {
+      return make_error(Code::kInternal, "a file of the checkpoint is missing in its layers: " + path);
+    }
+    SealedCopy& known = volume_->sealed_copies()[step.inode];
+    const FileVersion version = version_of(TRY(sys::stat_fd(step.file.get())));
+    const bool is_equal =
+        known.layer == entry->layer->id && known.path == path && known.version == version && !step.mapped_for_writing;
+    if (!is_equal) {
+      UniqueFd source = TRY(sys::open_beneath(entry->layer->dir.get(), path, O_RDONLY));
+      UniqueFd inode = TRY(sys::open_beneath(entered_->dir.get(), path, O_RDWR));
+      copied_bytes_ += TRY(sys::correct_file_data(source.get(), inode.get()));
+      TRY(sys::copy_file_attributes(source.get(), inode.get()));
+    }
+    known = {path, entry->layer->id, version_of(TRY(sys::stat_fd(step.file.get())))};
+  }
+  return {};
+}
+
+Result<WrittenMark> HandOver::mark() const {
+  WrittenMark mark;
+  for (const Step& step : steps_) mark.unknown = mark.unknown || step.mapped_for_writing;
+  const auto add = [&](const std::string& path) -> Result<void> {
+    struct stat info {};
+    if (::fstatat(entered_->dir.get(), path.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return os_error("fstatat", path);
+    mark.entries.emplace_back(path, version_of(info));
+    return {};
+  };
+  for (const MadeDir& dir : made_dirs_) TRY(add(dir.path));
+  for (const std::string& link : made_links_) TRY(add(link));
+  return mark;
+}
+
+}  // namespace deltabox

@@ -1,0 +1,104 @@
+// Files that keep their inode across a switch.
+//
+// A file of the writable layer that tasks hold open for writing, or have mapped shared, can't simply be sealed: they
+// would go on writing the sealed layer, and opening it anew for writing on the next overlay would copy all of it, into
+// an inode of another number. So its inode goes over into the next writable layer under the same path, and the sealed
+// layer gets a copy, unless the layers below hold one already that is equal:
+//
+//            writable layer U            next writable layer U'
+//   before   db ─► inode 7               (empty)
+//   after    db ─► copy of 7 (sealed)    db ─► inode 7        or  U has no db, when a layer below U has the same
+//
+// A rollback takes the inodes of the target's open files over in the same way, and then corrects their contents.
+//
+// overlayfs shows a copied-up file with the number of the file below. In a user namespace it does so only until the
+// next mount (ovl_decode_real_fh() asks for CAP_DAC_READ_SEARCH), so such a file has another number once, after the
+// first seal.
+//
+//   prepare (may fail; undone by the destructor)  →  commit (renames)  →  switch  →  correct (rollback)
+//
+// The whole runs in a pause: no task changes either layer meanwhile.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "deltafs/stack_lookup.h"
+#include "deltafs/volume.h"
+
+namespace deltabox {
+
+struct FileToKeep {
+  std::string path;                 // relative to the volume's root
+  bool mapped_for_writing = false;  // stores through a mapping need not change its times
+  std::uint64_t shown_inode = 0;    // as the live overlay shows it; 0: not known
+  std::optional<InodeId> inode;     // given: only this inode goes over, else the file is left where it is
+};
+
+// What happens to the layer that is left.
+enum class LeftLayer { kSealed, kDropped };
+
+// The inodes of files that the volume's writable layer holds.
+Result<std::vector<KeptFile>> identify_files(const Volume& volume, const std::vector<FileToKeep>& files);
+
+class HandOver {
+ public:
+  // Of `files`, those that the volume's writable layer holds go over into next's.
+  static Result<HandOver> prepare(Volume& volume, const StagedOverlay& next, const std::vector<FileToKeep>& files,
+                                  LeftLayer left);
+  HandOver(HandOver&& other) noexcept;
+  HandOver& operator=(HandOver&&) = delete;
+  // Takes back what prepare() did, unless it was committed.
+  ~HandOver();
+
+  // Puts the sealed copies in place, before the switch.
+  Result<void> commit();
+  // After commit, in a rollback: gives the inodes the contents that they have in the target's layers.
+  Result<void> correct();
+
+  const std::vector<KeptFile>& kept() const { return kept_; }
+  std::uint64_t copied_bytes() const { return copied_bytes_; }
+  // What the next writable layer holds after this; as long as nothing of it changes the layer counts as unwritten.
+  Result<WrittenMark> mark() const;
+
+ private:
+  struct Step {
+    std::string path;                // in the layer that is entered
+    std::vector<std::string> names;  // in the layer that is left: all hard links, the file's own path first
+    InodeId inode;
+    UniqueFd file;          // the inode
+    std::string temporary;  // the sealed copy, beside the layer; empty: none is made
+    bool mapped_for_writing = false;
+  };
+  struct MadeDir {
+    std::string path;
+    timespec times[2];
+  };
+  HandOver(Volume& volume, const StagedOverlay& next, LeftLayer left);
+  Result<void> add(const FileToKeep& file);
+  Result<std::vector<std::string>> names_in_target(const std::string& path) const;
+  Result<bool> has_equal_copy(const Step& step) const;
+  Result<void> make_copy(Step& step);
+  Result<void> make_parents(const std::string& path);
+  Result<void> link_into_next(const Step& step, const std::string& name);
+  Result<void> finish_dirs();
+  Result<void> replace_in_left(const Step& step);
+
+  Volume* volume_;
+  std::shared_ptr<const LayerStack> next_stack_;
+  std::shared_ptr<const Layer> left_;
+  std::shared_ptr<const Layer> entered_;
+  LeftLayer left_layer_;
+  std::vector<Step> steps_;
+  std::vector<MadeDir> made_dirs_;  // in the next layer, parents before children
+  std::vector<std::string> made_links_;
+  std::vector<KeptFile> kept_;
+  std::uint64_t copied_bytes_ = 0;
+  bool committed_ = false;
+};
+
+}  // namespace deltabox

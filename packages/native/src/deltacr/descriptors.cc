@@ -11,6 +11,7 @@
 #include <string>
 
 #include "deltacr/deleted_files.h"
+#include "deltacr/locks.h"
 #include "sys/files.h"
 #include "sys/kernel_abi.h"
 #include "sys/processes.h"
@@ -57,6 +58,7 @@ void DescriptorReader::begin(std::vector<VolumeView> volumes, const BoundaryPipe
   image_ = image;
   met_.clear();
   met_pipes_.clear();
+  files_with_locks_.clear();
   std::erase_if(handles_, [](const auto& entry) { return entry.second.expired(); });
 }
 
@@ -146,7 +148,7 @@ Result<Description> DescriptorReader::describe(const UniqueFd& duplicate) {
 }
 
 // What of a descriptor a checkpoint does not hold, in words.
-void DescriptorReader::warn_of_limits(HostTid pid, int fd, const Description& description, const ProcessImage& process,
+void DescriptorReader::warn_of_limits(int fd, const Description& description, const ProcessImage& process,
                                       std::vector<Notice>& warnings) const {
   const std::string name = "descriptor " + std::to_string(fd);
   const auto warn = [&](const std::string& kind, const std::string& reason) {
@@ -162,20 +164,23 @@ void DescriptorReader::warn_of_limits(HostTid pid, int fd, const Description& de
     warn("pipe", "the borders between its packets are not captured");
   }
   if (description.kind != DescriptionKind::kFile) return;
-  const bool sealing = description.volume >= 0 && volumes_[static_cast<std::size_t>(description.volume)].sealing;
-  if (description.deleted) {
-    if (!description.is_deleted_file()) {
-      warn("deleted-file", description.path + ": kept as it is while it stays open, its contents are not captured");
+  if (description.deleted && !description.is_deleted_file()) {
+    warn("deleted-file", description.path + ": kept as it is while it stays open, its contents are not captured");
+  }
+}
+
+// Locks of the description, and those of the process on its file.
+Result<void> DescriptorReader::read_locks_of(HostTid pid, int fd, Description& description, ProcessImage& process) {
+  if (description.kind != DescriptionKind::kFile || description.volume < 0) return {};
+  const bool is_first = files_with_locks_.emplace(process.incarnation, description.device, description.inode).second;
+  for (const FileLock& lock : TRY(read_locks(proc_fd_, pid, fd))) {
+    if (lock.kind != LockKind::kPosix) {
+      description.locks.push_back(lock);
+    } else if (is_first) {
+      process.locks.push_back({fd, lock});
     }
-    return;
   }
-  if (!sealing || description.type != "file") return;
-  // The description is opened anew on the sealed volume's next overlay, and its locks stay behind.
-  const Result<std::string> info =
-      sys::read_file_at(proc_fd_, std::to_string(pid.value) + "/fdinfo/" + std::to_string(fd), 1u << 20);
-  if (info.ok() && info.value().find("\nlock:") != std::string::npos) {
-    warn("lock", description.path + ": its lock is released by the seal");
-  }
+  return {};
 }
 
 Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage& process,
@@ -191,10 +196,16 @@ Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage
                                     static_cast<std::uint64_t>(met->second.fd)));
       if (shared) slot.description = met->second.description;
     }
-    if (shared) continue;
+    if (shared) {
+      // Its own POSIX locks are found through a description that it shares, too.
+      Description known = image_->descriptions[slot.description];
+      TRY(read_locks_of(pid, slot.fd, known, process));
+      continue;
+    }
+    TRY(read_locks_of(pid, slot.fd, description, process));
     slot.description = static_cast<std::uint32_t>(image_->descriptions.size());
     met_.emplace(key, Met{pid, slot.fd, slot.description});
-    warn_of_limits(pid, slot.fd, description, process, warnings);
+    warn_of_limits(slot.fd, description, process, warnings);
     if (description.is_deleted_file()) TRY(deleted_files_->meet(description, duplicate.get()));
     if (description.kind == DescriptionKind::kPipe) {
       const auto known = std::find_if(met_pipes_.begin(), met_pipes_.end(),

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <tuple>
 #include <vector>
 
 #include "base/result.h"
@@ -53,8 +54,9 @@ class DescriptorReader {
     std::shared_ptr<const PipeHandle> handle;
     UniqueFd duplicate;
   };
-  void warn_of_limits(HostTid pid, int fd, const Description& description, const ProcessImage& process,
+  void warn_of_limits(int fd, const Description& description, const ProcessImage& process,
                       std::vector<Notice>& warnings) const;
+  Result<void> read_locks_of(HostTid pid, int fd, Description& description, ProcessImage& process);
   Result<Description> describe(const UniqueFd& duplicate);
   Result<std::shared_ptr<const PipeHandle>> handle_of(const UniqueFd& duplicate, std::uint64_t inode);
 
@@ -71,6 +73,7 @@ class DescriptorReader {
   TreeImage* image_ = nullptr;
   std::multimap<std::pair<std::uint64_t, std::uint64_t>, Met> met_;  // by device and inode
   std::vector<MetPipe> met_pipes_;
+  std::set<std::tuple<Incarnation, std::uint64_t, std::uint64_t>> files_with_locks_;  // whose POSIX locks are known
 };
 
 // Opens another descriptor of the file behind `fd`, through its magic link: a new description of the same inode.

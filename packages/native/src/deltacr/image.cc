@@ -20,6 +20,13 @@ const ProcessImage* TreeImage::find(Incarnation incarnation) const {
   return nullptr;
 }
 
+const Description* TreeImage::description_at(const ProcessImage& process, int fd) const {
+  for (const DescriptorSlot& slot : process.descriptors) {
+    if (slot.fd == fd) return &descriptions[slot.description];
+  }
+  return nullptr;
+}
+
 const DeletedFile* TreeImage::find_deleted(std::uint64_t device, std::uint64_t inode) const {
   for (const DeletedFile& file : deleted_files) {
     if (file.device == device && file.inode == inode) return &file;

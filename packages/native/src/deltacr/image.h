@@ -106,6 +106,21 @@ struct Credentials {
   bool operator==(const Credentials&) const = default;
 };
 
+enum class LockKind { kFlock, kPosix, kOpenFile };
+struct FileLock {
+  LockKind kind = LockKind::kFlock;
+  bool exclusive = false;
+  std::int64_t start = 0;
+  std::int64_t length = 0;  // 0: to the end of the file
+  bool operator==(const FileLock&) const = default;
+};
+// A POSIX lock, which belongs to a process and a file; `fd` is one of its descriptors of that file.
+struct ProcessLock {
+  int fd = -1;
+  FileLock lock;
+  bool operator==(const ProcessLock&) const = default;
+};
+
 struct DescriptorSlot {
   int fd = -1;
   bool close_on_exec = false;
@@ -134,6 +149,7 @@ struct ProcessImage {
   bool working_dir_deleted = false;
   std::vector<siginfo_t> pending;  // queued to the group
   std::vector<DescriptorSlot> descriptors;
+  std::vector<ProcessLock> locks;
   bool group_stopped = false;
 };
 
@@ -164,6 +180,7 @@ struct Description {
   std::uint64_t device = 0;
   std::uint64_t inode = 0;
   std::shared_ptr<const PipeHandle> pipe;
+  std::vector<FileLock> locks;  // of this description: flock and open-file-description locks
 
   // A file whose contents the image has (TreeImage::deleted_files).
   bool is_deleted_file() const { return deleted && volume >= 0 && type == "file" && (status_flags & O_PATH) == 0; }
@@ -208,6 +225,8 @@ struct TreeImage {
   std::vector<int> zombies;  // pids inside
 
   const ProcessImage* find(Incarnation incarnation) const;
+  // What a slot of the process holds; null when it is closed.
+  const Description* description_at(const ProcessImage& process, int fd) const;
   const DeletedFile* find_deleted(std::uint64_t device, std::uint64_t inode) const;
 };
 

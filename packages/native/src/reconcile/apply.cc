@@ -14,6 +14,7 @@
 #include "deltacr/address_space.h"
 #include "deltacr/memory.h"
 #include "reconcile/descriptor_io.h"
+#include "reconcile/lock_io.h"
 #include "reconcile/map_file.h"
 #include "reconcile/preview.h"
 #include "sys/files.h"
@@ -401,12 +402,34 @@ Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, con
                                       "descriptor " + std::to_string(adjust.fd) + ": " + adjusted.error().describe()});
     }
   }
+  // Whatever was in their way has been closed.
+  for (const auto& [index, file] : made) {
+    const Result<void> locked = take_description_locks(file.get(), target.descriptions[index].locks);
+    if (!locked.ok()) {
+      outcome.not_restored.push_back({0, "lock", target.descriptions[index].path + ": " + locked.error().describe()});
+    }
+  }
   for (const PipeContents& wanted : target.pipes) {
     const auto present = std::find_if(live.pipes.begin(), live.pipes.end(),
                                       [&](const PipeContents& pipe) { return pipe.pipe == wanted.pipe; });
     if (present != live.pipes.end() && present->bytes == wanted.bytes) continue;
     const Result<void> refilled = replace_pipe_contents(context.self_fd_dir, wanted);
     if (!refilled.ok()) outcome.not_restored.push_back({0, "pipe", "its contents: " + refilled.error().describe()});
+  }
+  return {};
+}
+
+// Every lock goes before the first comes back, so that none is in another's way.
+Result<void> apply_process_locks(ApplyContext& context, const TreeImage& live, const TreeImage& target,
+                                 ApplyOutcome& outcome) {
+  for (const ProcessImage& wanted : target.processes) {
+    TRY(drop_process_locks(*context.capture->find(wanted.incarnation), live.find(wanted.incarnation)->locks));
+  }
+  for (const ProcessImage& wanted : target.processes) {
+    const Result<void> locked = take_process_locks(*context.capture->find(wanted.incarnation), wanted.locks);
+    if (!locked.ok()) {
+      outcome.not_restored.push_back({wanted.pid.value, "lock", "a POSIX lock: " + locked.error().describe()});
+    }
   }
   return {};
 }
@@ -425,6 +448,7 @@ Result<void> apply_target(ApplyContext& context, const TreeImage& live, const Tr
                           const std::set<int>& switched, ApplyOutcome& outcome) {
   RevivedFiles revived(target, context.m1_root);
   TRY(apply_descriptors(context, live, target, switched, revived, outcome));
+  std::map<Incarnation, std::vector<MapRange>> remapped;
   for (const ProcessImage& wanted : target.processes) {
     HeldProcess* held = context.capture->find(wanted.incarnation);
     const ProcessImage* present = live.find(wanted.incarnation);
@@ -432,17 +456,21 @@ Result<void> apply_target(ApplyContext& context, const TreeImage& live, const Tr
       return make_error(Code::kInternal, "a process of the target is not held");
     TRY(apply_working_dir(context, *held, *present, wanted, switched));
     TRY(forget_rseq(*held, *present, wanted));
-    const std::vector<MapRange> remapped =
-        TRY(apply_mappings(context, *held, *present, wanted, switched, revived, outcome));
-    const PagePlan pages = plan_pages(present->pages, wanted.pages, *wanted.mappings, remapped);
-    TRY(drop_pages(*held, pages.drops));
-    TRY(apply_signals_and_attributes(*held, *present, wanted, outcome));
-    TRY(restore_kernel_pointers(*held, *present, wanted));
-    const std::vector<Notice> one_way = one_way_changes(*present, wanted);
+    remapped[wanted.incarnation] = TRY(apply_mappings(context, *held, *present, wanted, switched, revived, outcome));
+  }
+  TRY(apply_process_locks(context, live, target, outcome));
+  for (const ProcessImage& wanted : target.processes) {
+    HeldProcess& held = *context.capture->find(wanted.incarnation);
+    const ProcessImage& present = *live.find(wanted.incarnation);
+    const PagePlan pages = plan_pages(present.pages, wanted.pages, *wanted.mappings, remapped.at(wanted.incarnation));
+    TRY(drop_pages(held, pages.drops));
+    TRY(apply_signals_and_attributes(held, present, wanted, outcome));
+    TRY(restore_kernel_pointers(held, present, wanted));
+    const std::vector<Notice> one_way = one_way_changes(present, wanted);
     outcome.not_restored.insert(outcome.not_restored.end(), one_way.begin(), one_way.end());
     outcome.written_pages += pages.writes.size();
-    TRY(apply_process_memory(context, *held, wanted, pages, present->mappings != wanted.mappings));
-    TRY(apply_registers(*held, wanted));
+    TRY(apply_process_memory(context, held, wanted, pages, present.mappings != wanted.mappings));
+    TRY(apply_registers(held, wanted));
   }
   return {};
 }

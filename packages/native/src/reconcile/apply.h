@@ -1,10 +1,10 @@
 // Carries a plan out on frozen processes: memory, descriptors, signals, registers. It decides nothing; what the plan
 // can't restore, and what the kernel refuses, comes back as notices.
 //
-// Order: the tree's descriptors and pipes first; then, process by process, working directory → rseq
-// areas given up → break and mappings → dropped pages → attributes and signal queue → addresses that the kernel writes
-// to → written pages → registers. Pages come after the last parasite run, since a run lets the kernel touch the
-// thread's rseq area.
+// Order: the tree's descriptors and pipes first; process by process, working directory → rseq areas given up → break
+// and mappings; the tree's POSIX locks; process by process, dropped pages → attributes and signal queue → addresses
+// that the kernel writes to → written pages → registers. Pages come after the last parasite run, since a run lets the
+// kernel touch the thread's rseq area.
 #pragma once
 
 #include <set>

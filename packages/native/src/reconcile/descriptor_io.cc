@@ -9,6 +9,7 @@
 #include <cstring>
 #include <map>
 
+#include "reconcile/lock_io.h"
 #include "reconcile/map_file.h"
 #include "sys/files.h"
 #include "sys/processes.h"
@@ -255,6 +256,16 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
     }
     TRY(install_descriptors(*held, installs, true));
     TRY(move_shared_mappings(*held, process, switched, m1_root, revived));
+    std::vector<ProcessLock> locks;
+    std::copy_if(process.locks.begin(), process.locks.end(), std::back_inserter(locks), [&](const ProcessLock& lock) {
+      const Description* description = image.description_at(process, lock.fd);
+      return description != nullptr && is_switched(description->volume);
+    });
+    TRY(take_process_locks(*held, locks));
+  }
+  // The new files have no locks but these, so that none can be in another's way.
+  for (const auto& [index, file] : opened) {
+    if (file.valid()) TRY(take_description_locks(file.get(), image.descriptions[index].locks));
   }
   return failures;
 }

@@ -44,7 +44,7 @@ bool can_stay(const std::vector<SlotKey>& keys, const Description& wanted, const
   const std::uint32_t present_index = first->second->description;
   if (taken.contains(present_index)) return false;
   const Description& present = live.descriptions[present_index];
-  if (!present.same_object(wanted)) return false;
+  if (!present.same_object(wanted) || present.locks != wanted.locks) return false;
   if (wanted.is_deleted_file()) return false;  // one file, made anew, serves all its descriptors and mappings
   const bool is_left = switched.contains(present.volume) || switched.contains(wanted.volume);
   // A removed file can't be opened anew; it may stay behind where nothing can be written through it.

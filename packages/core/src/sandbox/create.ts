@@ -4,6 +4,7 @@ import { abortedError, throwIfAborted } from '../errors/abort.js'
 import { fromSystemError } from '../errors/convert.js'
 import { DeltaboxError } from '../errors/deltabox-error.js'
 import { validate } from '../errors/validate.js'
+import { toWireLimits } from '../limits/wire.js'
 import { toNetworkFields } from '../network/wire.js'
 import { EngineClient } from '../protocol/engine-client.js'
 import { native } from '../protocol/native.js'
@@ -49,6 +50,7 @@ export async function createSandbox(options: CreateSandboxOptions): Promise<Conn
           workspace,
           workspaceMount: checked.workspaceMount,
           ...toNetworkFields(checked.network, process.env),
+          limits: toWireLimits(checked.limits),
           idleTimeoutMs: BigInt(checked.idleTimeoutMs),
           orphanTimeoutMs: BigInt(checked.orphanTimeoutMs),
           metadata: checked.metadata,

@@ -1,5 +1,6 @@
 import type { EngineClient } from '../protocol/engine-client.js'
 import type { SandboxInfo as WireInfo } from '../protocol/gen/deltabox_pb.js'
+import { fromWireLimits } from '../limits/wire.js'
 import type { NetworkOption } from '../network/options.js'
 import type { SandboxInfo, SandboxMetrics } from './options.js'
 
@@ -20,6 +21,8 @@ export function toSandboxInfo(wire: WireInfo): SandboxInfo {
     metadata: { ...wire.metadata },
     idleTimeoutMs: Number(wire.idleTimeoutMs),
     network: toNetwork(wire),
+    limits: fromWireLimits(wire.limits),
+    memoryBytes: wire.memoryBytes === 0n ? null : Number(wire.memoryBytes),
   }
 }
 

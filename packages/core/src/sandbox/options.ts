@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { idempotencyKeySchema } from '../commands/options.js'
+import { limitsSchema, type Limits } from '../limits/options.js'
 import { networkSchema, type NetworkOption } from '../network/options.js'
 
 /** Options of {@link Sandbox.create}; the one source of their checks and defaults. */
@@ -15,6 +16,7 @@ export const createOptionsSchema = z.strictObject({
     .refine((path) => !path.split('/').some((part) => part === '.' || part === '..'), 'must not contain . or ..')
     .default('/workspace'),
   network: networkSchema.default('none'),
+  limits: limitsSchema.default({}),
   idleTimeoutMs: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
   orphanTimeoutMs: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
   metadata: z.record(z.string().min(1).max(200), z.string().max(4096)).default({}),
@@ -29,6 +31,8 @@ export interface CreateSandboxOptions {
   readonly workspaceMount?: string
   /** What the sandbox reaches beyond its own loopback. @default "none" */
   readonly network?: NetworkOption
+  /** What the sandbox may use at most. @default no limits */
+  readonly limits?: Limits
   /** The engine ends the sandbox after this long without a client or a running command; 0: never. @default 0 */
   readonly idleTimeoutMs?: number
   /**
@@ -125,6 +129,9 @@ export interface SandboxInfo {
   /** 0: none. */
   readonly idleTimeoutMs: number
   readonly network: NetworkOption
+  readonly limits: Limits
+  /** As the control group counts them, page cache included; null without a memory limit. */
+  readonly memoryBytes: number | null
 }
 
 /** What a sandbox and its engine use at the moment. Sizes in bytes. */

@@ -36,8 +36,9 @@ Result<Context> make_context(const std::string& state_dir, const std::string& in
 
 std::vector<Probe> all_probes(const Context& context) {
   std::vector<Probe> probes;
-  for (std::vector<Probe>& group : std::vector<std::vector<Probe>>{
-           doctor::namespace_probes(), doctor::file_probes(context), doctor::task_probes(), doctor::memory_probes()}) {
+  for (std::vector<Probe>& group :
+       std::vector<std::vector<Probe>>{doctor::namespace_probes(), doctor::file_probes(context), doctor::task_probes(),
+                                       doctor::memory_probes(), doctor::limit_probes()}) {
     probes.insert(probes.end(), group.begin(), group.end());
   }
   return probes;

@@ -141,6 +141,9 @@ std::string next_step(const Probe& probe, const Error& error, const Context& con
       return memory_advice(error, context);
     case Topic::kReflink:
       return "Nothing is needed: nothing of a sandbox depends on it yet.";
+    case Topic::kLimits:
+      return "Start the sandbox as root, or delegate the controller to this user; sandboxes without this limit need "
+             "nothing.";
   }
   return {};
 }

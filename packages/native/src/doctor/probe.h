@@ -21,7 +21,19 @@ struct Context {
 };
 
 // What a failure is about, and so what could be changed.
-enum class Topic { kMachine, kStateDir, kNamespaces, kProcMount, kOverlay, kIdmap, kInit, kTracing, kMemory, kReflink };
+enum class Topic {
+  kMachine,
+  kStateDir,
+  kNamespaces,
+  kProcMount,
+  kOverlay,
+  kIdmap,
+  kInit,
+  kTracing,
+  kMemory,
+  kReflink,
+  kLimits
+};
 
 struct Probe {
   const char* name;
@@ -37,6 +49,7 @@ std::vector<Probe> namespace_probes();
 std::vector<Probe> file_probes(const Context& context);
 std::vector<Probe> task_probes();
 std::vector<Probe> memory_probes();
+std::vector<Probe> limit_probes();
 
 // Runs the probe in a forked child and ends everything that it started. A probe that exceeds its time is a failure.
 Result<std::string> run_bounded(const Probe& probe, const Context& context);

@@ -16,6 +16,7 @@
 #include <optional>
 
 #include "engine/convert.h"
+#include "engine/limits.h"
 #include "engine/network.h"
 #include "engine/paths.h"
 #include "engine/server.h"
@@ -117,8 +118,8 @@ Result<void> check_mount_point(const std::string& path, const std::vector<Volume
   return {};
 }
 
-Result<std::unique_ptr<SandboxState>> build(const v1::CreateRequest& request, const IdMap& id_map,
-                                            NetworkMode network) {
+Result<std::unique_ptr<SandboxState>> build(const v1::CreateRequest& request, const IdMap& id_map, NetworkMode network,
+                                            const SandboxLimits& limits) {
   TRY(check_workspace(request.workspace()));
   const std::vector<VolumeSpec> volumes = host_volumes(request.workspace_mount());
   TRY(check_mount_point(request.workspace_mount(), volumes));
@@ -134,6 +135,7 @@ Result<std::unique_ptr<SandboxState>> build(const v1::CreateRequest& request, co
     const std::string path = std::string(kCertificatePoint) + "/" + std::to_string(index) + ".pem";
     config.binds.push_back({request.certificate_files(index), path, false});
   }
+  limits.configure(config);
   TRY(sys::make_dir_at(AT_FDCWD, config.store, 0700));
   if (::chown(config.store.c_str(), id_map.outside_uid, id_map.outside_gid) != 0)
     return os_error("chown", config.store);
@@ -151,9 +153,10 @@ Result<std::optional<ProxyLauncher>> start_launcher(const v1::CreateRequest& req
 Result<void> serve_creation(const Creation& creation, UniqueFd creator_socket) {
   UniqueFd listener = TRY(listen_in(creation.request.state_dir()));
   const IdMap id_map = TRY(choose_id_map());
+  SandboxLimits limits = TRY(SandboxLimits::create(creation.request.limits(), creation.request.id()));
   SandboxNetwork network(TRY(parse_network_mode(creation.request.network())));
   std::optional<ProxyLauncher> proxy = TRY(start_launcher(creation.request, network.mode()));
-  std::unique_ptr<SandboxState> state = TRY(build(creation.request, id_map, network.mode()));
+  std::unique_ptr<SandboxState> state = TRY(build(creation.request, id_map, network.mode(), limits));
   if (proxy) TRY(network.start_proxy(std::move(*proxy), state->namespaces().init_client));
   SandboxIdentity identity;
   identity.id = creation.request.id();
@@ -167,7 +170,8 @@ Result<void> serve_creation(const Creation& creation, UniqueFd creator_socket) {
   identity.network_allow.assign(creation.request.network_allow().begin(), creation.request.network_allow().end());
   // The host's root has no id in a ranged map; an ordinary user is root inside.
   const int peer_uid = id_map.ranged ? static_cast<int>(kOverflowUid) : 0;
-  Server server(std::move(state), std::move(identity), std::move(network), std::move(listener), peer_uid);
+  Server server(std::move(state), std::move(identity), std::move(network), std::move(limits), std::move(listener),
+                peer_uid);
   server.adopt_creator(std::move(creator_socket), creation.request_id);
   return server.run();
 }

@@ -39,11 +39,12 @@ std::uint64_t now_ms() { return monotonic_ns() / 1'000'000; }
 
 }  // namespace
 
-Server::Server(std::unique_ptr<SandboxState> state, SandboxIdentity identity, SandboxNetwork network, UniqueFd listener,
-               int allowed_peer_uid)
+Server::Server(std::unique_ptr<SandboxState> state, SandboxIdentity identity, SandboxNetwork network,
+               SandboxLimits limits, UniqueFd listener, int allowed_peer_uid)
     : state_(std::move(state)),
       identity_(std::move(identity)),
       network_(std::move(network)),
+      limits_(std::move(limits)),
       listener_(std::move(listener)),
       allowed_peer_uid_(allowed_peer_uid),
       commands_(*state_, clients_, identity_.environment, identity_.workspace_mount),
@@ -286,6 +287,7 @@ void Server::fill_info(v1::SandboxInfo& info) const {
   info.set_idle_timeout_ms(identity_.idle_timeout_ms);
   for (const std::string& warning : identity_.warnings) info.add_warnings(warning);
   fill_network(info, network_, identity_.network_allow);
+  limits_.fill_info(info);
   for (const auto& [key, value] : identity_.metadata) (*info.mutable_metadata())[key] = value;
 }
 

@@ -13,6 +13,7 @@
 #include "engine/client.h"
 #include "engine/command_requests.h"
 #include "engine/file_requests.h"
+#include "engine/limits.h"
 #include "engine/network.h"
 #include "engine/poll_set.h"
 
@@ -33,8 +34,8 @@ struct SandboxIdentity {
 
 class Server {
  public:
-  Server(std::unique_ptr<SandboxState> state, SandboxIdentity identity, SandboxNetwork network, UniqueFd listener,
-         int allowed_peer_uid);
+  Server(std::unique_ptr<SandboxState> state, SandboxIdentity identity, SandboxNetwork network, SandboxLimits limits,
+         UniqueFd listener, int allowed_peer_uid);
 
   // The client that created the sandbox; its creation request is answered here.
   void adopt_creator(UniqueFd socket, std::uint64_t request_id);
@@ -69,6 +70,7 @@ class Server {
   std::unique_ptr<SandboxState> state_;
   SandboxIdentity identity_;
   SandboxNetwork network_;
+  SandboxLimits limits_;
   UniqueFd listener_;
   int allowed_peer_uid_;
   Clients clients_;

@@ -11,6 +11,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
+
 #include "sandbox/base_trees.h"
 #include "sandbox/init/init_abi.h"
 #include "sandbox/skeleton.h"
@@ -44,13 +47,32 @@ namespace {
   ::_exit(127);
 }
 
+// A user namespace keeps its creator's RLIMIT_NPROC as the most that it may hold, whatever user inside starts them
+// (ucounts, 5.14). The engine, init and a helper count too.
+constexpr std::uint64_t kOwnProcesses = 3;
+
+Result<void> set_process_limit(std::uint64_t processes) {
+  if (processes == 0) return {};
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NPROC, &limit) != 0) return os_error("getrlimit");
+  limit.rlim_cur = std::min<rlim_t>(processes + kOwnProcesses, limit.rlim_max);
+  if (::setrlimit(RLIMIT_NPROC, &limit) != 0) return os_error("setrlimit", "RLIMIT_NPROC");
+  return {};
+}
+
 Result<HostTid> start_init(UniqueFd control, int binary_fd, int proc_fd, const NamespaceConfig& config) {
   auto [gate_read, gate_write] = TRY(sys::make_pipe(0));
+  rlimit own_limit{};
+  if (::getrlimit(RLIMIT_NPROC, &own_limit) != 0) return os_error("getrlimit");
   clone_args arguments{};
   arguments.flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWTIME;
   if (config.init_options.own_network) arguments.flags |= CLONE_NEWNET;
   arguments.exit_signal = SIGCHLD;
+  TRY(set_process_limit(config.init_options.processes));
   const long pid = ::syscall(SYS_clone3, &arguments, sizeof arguments);
+  const int failure = errno;
+  ::setrlimit(RLIMIT_NPROC, &own_limit);
+  errno = failure;
   if (pid < 0) {
     Error error = os_error("clone3", "user, pid, ipc, uts, net and time namespaces");
     error.next_step = "Run `deltabox doctor`: it tries each namespace and says what to change.";
@@ -62,6 +84,7 @@ Result<HostTid> start_init(UniqueFd control, int binary_fd, int proc_fd, const N
   }
   const HostTid init{static_cast<pid_t>(pid)};
   TRY(write_identity_maps(proc_fd, init.value, config.id_map));
+  if (config.cgroups != nullptr) TRY(config.cgroups->admit(init));
   if (::write(gate_write.get(), "g", 1) != 1) return os_error("write", "init's gate");
   return init;
 }

@@ -15,6 +15,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "sandbox/cgroup.h"
 #include "sandbox/id_map.h"
 #include "sandbox/init_client.h"
 #include "sandbox/skeleton.h"
@@ -37,6 +38,7 @@ struct NamespaceConfig {
   std::vector<std::string> volume_paths;
   SkeletonOptions skeleton;
   InitOptions init_options;
+  const Cgroups* cgroups = nullptr;  // where tasks belong; nullptr: where the engine is
 };
 
 struct SandboxNamespaces {

@@ -1,0 +1,27 @@
+import { z } from 'zod'
+
+/** Schema of the option `limits` of {@link Sandbox.create}. */
+export const limitsSchema = z.strictObject({
+  memoryBytes: z.int().min(1).max(Number.MAX_SAFE_INTEGER).optional(),
+  cpus: z.number().positive().max(65_536).optional(),
+  processes: z.int().min(1).max(4_194_304).optional(),
+  openFiles: z.int().min(1).max(1_073_741_816).optional(),
+})
+
+/**
+ * What the tasks of a sandbox may use at most, together. A limit that this machine cannot keep for this user is refused
+ * with UNSUPPORTED; none is ignored.
+ */
+export interface Limits {
+  /**
+   * Memory with page cache and swap; beyond it the kernel ends a process inside. Needs a control group that the caller
+   * may write: root's as a rule.
+   */
+  readonly memoryBytes?: number
+  /** Processors' worth of time, for example 0.5. Needs a control group, as `memoryBytes` does. */
+  readonly cpus?: number
+  /** Processes and threads; beyond it `fork` answers EAGAIN. */
+  readonly processes?: number
+  /** Open descriptors of each process; beyond it `open` answers EMFILE. */
+  readonly openFiles?: number
+}

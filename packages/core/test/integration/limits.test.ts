@@ -1,0 +1,166 @@
+// Limits of a sandbox: kept, or refused.
+import { accessSync, constants, readdirSync, readFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { DeltaboxError, Sandbox, type Limits } from '../../src/index.js'
+import { until, useTestState } from '../support/state.js'
+
+const state = useTestState()
+const create = (limits: Limits) => Sandbox.create({ workspace: state.workspace, limits })
+
+async function python(sandbox: Sandbox, program: string) {
+  await sandbox.files.write('/tmp/program.py', program)
+  return sandbox.commands.run('python3 /tmp/program.py', { timeoutMs: 50_000 })
+}
+
+/** Paths of control groups that carry the sandbox's id. */
+function groupsOf(id: string): string[] {
+  return readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .filter((line) => / - cgroup2? /.test(line))
+    .flatMap((line) => {
+      const root = line.split(' ')[4] ?? ''
+      return readdirSync(root, { recursive: true })
+        .map(String)
+        .filter((path) => path.endsWith(`deltabox-${id}`))
+        .map((path) => `${root}/${path}`)
+    })
+}
+
+/** Whether this user could make a control group where it is: then its limits have to work. */
+function mayMakeGroups(controller: string): boolean {
+  const line = readFileSync('/proc/self/cgroup', 'utf8')
+    .split('\n')
+    .find((text) => text.split(':')[1]?.split(',').includes(controller))
+  const mount = readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .find((text) => / - cgroup /.test(text) && text.split(/[ ,]/).includes(controller))
+  if (line === undefined || mount === undefined) return false
+  try {
+    accessSync(`${mount.split(' ')[4] ?? ''}${line.split(':').slice(2).join(':')}`, constants.W_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+async function expectUnsupported(limits: Limits, what: string): Promise<void> {
+  const error = await create(limits).then(
+    () => undefined,
+    (reason: unknown) => reason,
+  )
+  expect(error).toBeInstanceOf(DeltaboxError)
+  expect(error).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining(what) as string })
+}
+
+test('processes: a fork bomb ends at the limit, and the sandbox works on', async () => {
+  await using sandbox = await create({ processes: 30 })
+  const bomb = `
+import os, time
+count = 0
+try:
+    while True:
+        if os.fork() == 0:
+            time.sleep(60); os._exit(0)
+        count += 1
+except OSError as error:
+    print(count, error.errno)
+`
+  const { stdout } = await python(sandbox, bomb)
+  const [count = '', errno] = stdout.trim().split(' ')
+  expect(errno).toBe('11')
+  // The shell and python themselves are among the 30.
+  expect(Number(count)).toBeGreaterThan(20)
+  expect(Number(count)).toBeLessThan(30)
+  expect((await sandbox.getInfo()).limits).toEqual({ processes: 30 })
+})
+
+test('processes: several users share one bound', async () => {
+  await using sandbox = await create({ processes: 30 })
+  if (process.getuid?.() !== 0) return expect((await sandbox.getInfo()).limits).toEqual({ processes: 30 })
+  const bomb = `
+import os, time
+total = 0
+for uid in (1001, 1002, 1003):
+    read, write = os.pipe()
+    try: child = os.fork()
+    except BlockingIOError: break
+    if child == 0:
+        os.setuid(uid)
+        count = 0
+        try:
+            while True:
+                if os.fork() == 0:
+                    os.close(write); time.sleep(60); os._exit(0)
+                count += 1
+        except OSError: pass
+        os.write(write, str(count).encode()); time.sleep(60); os._exit(0)
+    os.close(write)
+    total += int(os.read(read, 20))
+print(total)
+`
+  const { stdout } = await python(sandbox, bomb)
+  expect(Number(stdout)).toBeGreaterThan(15)
+  expect(Number(stdout)).toBeLessThan(34)
+})
+
+test('open files: each process has so many descriptors', async () => {
+  await using sandbox = await create({ openFiles: 64 })
+  const opener = `
+import os, resource
+files = []
+try:
+    while True: files.append(os.open("/dev/null", os.O_RDONLY))
+except OSError as error:
+    print(len(files) + 3, error.errno)
+try:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+except ValueError:
+    print("kept")
+`
+  const { stdout } = await python(sandbox, opener)
+  const [first, second] = stdout.split('\n')
+  expect(first).toBe('64 24')
+  expect(second).toBe('kept')
+})
+
+test('memory and processor time: kept by a control group, or refused with what is missing', async () => {
+  const limits = { memoryBytes: 64 << 20, cpus: 0.5 }
+  if (!mayMakeGroups('memory') && process.getuid?.() !== 0) {
+    await expectUnsupported({ memoryBytes: limits.memoryBytes }, 'limits.memoryBytes needs a control group')
+    await expectUnsupported({ cpus: limits.cpus }, 'limits.cpus needs a control group')
+    return
+  }
+  const sandbox = await create(limits)
+  const { id, enginePid } = await sandbox.getInfo()
+  try {
+    const hog = await python(sandbox, 'data = [b"x" * 1_000_000 * n for n in range(1, 200)]\nprint("not reached")')
+    expect(hog.stdout).toBe('')
+    const info = await sandbox.getInfo()
+    expect(info.warnings).toContainEqual(expect.stringContaining('because its memory limit was reached'))
+    expect(info.memoryBytes).toBeLessThanOrEqual(limits.memoryBytes)
+    const spin = `
+import time
+end = time.monotonic() + 2
+while time.monotonic() < end: pass
+print(time.process_time() < 1.6)
+`
+    expect((await python(sandbox, spin)).stdout).toBe('True\n')
+    const groups = groupsOf(id)
+    expect(groups.length).toBeGreaterThan(0)
+    for (const group of groups)
+      expect(readFileSync(`${group}/cgroup.procs`, 'utf8').split('\n')).not.toContain(`${enginePid}`)
+    const checkpoint = await sandbox.checkpoint()
+    await sandbox.rollback(checkpoint)
+  } finally {
+    await sandbox.kill()
+  }
+  await until('its control groups are gone', () => groupsOf(id).length === 0)
+})
+
+test('what no machine can keep is refused, and nothing is left behind', async () => {
+  await expectUnsupported({ openFiles: 1_073_741_816 }, 'limits.openFiles is 1073741816')
+  for (const limits of [{ processes: 1 }, { openFiles: 3 }, { memoryBytes: 1 }, { cpus: 0.0001 }, { cpus: -1 }]) {
+    await expect(create(limits), JSON.stringify(limits)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+  }
+  expect(await Sandbox.list()).toEqual([])
+})

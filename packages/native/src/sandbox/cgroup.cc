@@ -80,7 +80,7 @@ Result<Group> make_group(const std::string& controller, const std::string& name,
 
 Result<void> apply(const std::string& dir, const std::vector<Setting>& settings) {
   for (const Setting& setting : settings) {
-    const Result<void> written = sys::write_file_at(AT_FDCWD, dir + "/" + setting.file, setting.value);
+    Result<void> written = sys::write_file_at(AT_FDCWD, dir + "/" + setting.file, setting.value);
     if (!written.ok() && setting.required) return written;
   }
   return {};

@@ -5,6 +5,7 @@ export type {
   RollbackOptions,
   SandboxInfo,
   SandboxListEntry,
+  VolumeOption,
   SandboxMetrics,
 } from './sandbox/options.js'
 export { Commands } from './commands/commands.js'

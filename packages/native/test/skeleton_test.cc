@@ -30,7 +30,7 @@ std::vector<T> all_of(const std::vector<SkeletonOperation>& plan) {
 TEST_CASE("every operation's place was made before it, and nothing is made twice") {
   std::set<std::string> dirs{""};
   std::set<std::string> made;
-  for (const SkeletonOperation& operation : plan_host_skeleton(kVolumes)) {
+  for (const SkeletonOperation& operation : plan_skeleton(kVolumes)) {
     const std::string path = path_of(operation);
     CAPTURE(path);
     REQUIRE(path.starts_with('/'));
@@ -49,7 +49,7 @@ TEST_CASE("every operation's place was made before it, and nothing is made twice
 
 TEST_CASE("volumes and the engine's places have their directories") {
   std::map<std::string, mode_t> modes;
-  for (const MakeDir& step : all_of<MakeDir>(plan_host_skeleton(kVolumes))) modes[step.path] = step.mode;
+  for (const MakeDir& step : all_of<MakeDir>(plan_skeleton(kVolumes))) modes[step.path] = step.mode;
   for (const std::string& volume : kVolumes) CHECK(modes.contains(volume));
   for (const char* path : {kStorePoint, kBasePoint, kParkingPoint}) CHECK(modes.at(path) == 0700);
 }
@@ -63,25 +63,36 @@ TEST_CASE("the name service is the host's only with the host's network") {
     }
     return false;
   };
-  CHECK_FALSE(binds_names(plan_host_skeleton(kVolumes)));
-  CHECK(binds_names(plan_host_skeleton(kVolumes, host)));
+  CHECK_FALSE(binds_names(plan_skeleton(kVolumes)));
+  CHECK(binds_names(plan_skeleton(kVolumes, host)));
 }
 
 TEST_CASE("trees of the host get a place each: files for certificates, else directories") {
   SkeletonOptions options;
-  options.trees = {std::string(kCertificatePoint) + "/0.pem", "/data/set"};
-  const std::vector<SkeletonOperation> plan = plan_host_skeleton(kVolumes, options);
+  options.trees = {{std::string(kCertificatePoint) + "/0.pem", false}, {"/data/set", true}};
+  const std::vector<SkeletonOperation> plan = plan_skeleton(kVolumes, options);
   std::set<std::string> dirs;
   std::set<std::string> files;
   for (const MakeDir& step : all_of<MakeDir>(plan)) dirs.insert(step.path);
   for (const MakeFile& step : all_of<MakeFile>(plan)) files.insert(step.path);
-  CHECK(files.contains(options.trees[0]));
-  CHECK(dirs.contains(options.trees[1]));
+  CHECK(files.contains(options.trees[0].path));
+  CHECK(dirs.contains(options.trees[1].path));
   CHECK(all_of<AttachTree>(plan).size() == 2);
 }
 
+TEST_CASE("with an image nothing of the host but devices is bound") {
+  SkeletonOptions options;
+  options.from_image = true;
+  options.image_links = {{"/bin", "usr/bin"}};
+  const std::vector<SkeletonOperation> plan = plan_skeleton({"/usr", "/etc", "/tmp"}, options);
+  for (const Bind& step : all_of<Bind>(plan)) CHECK(step.path.starts_with("/dev/"));
+  bool linked = false;
+  for (const MakeSymlink& step : all_of<MakeSymlink>(plan)) linked = linked || step.path == "/bin";
+  CHECK(linked);
+}
+
 TEST_CASE("only devices are writable binds") {
-  for (const Bind& step : all_of<Bind>(plan_host_skeleton(kVolumes))) {
+  for (const Bind& step : all_of<Bind>(plan_skeleton(kVolumes))) {
     CAPTURE(step.path);
     CHECK(step.writable == step.path.starts_with("/dev/"));
     CHECK((!step.writable || !step.is_dir));
@@ -89,7 +100,7 @@ TEST_CASE("only devices are writable binds") {
 }
 
 TEST_CASE("the host's people and secrets stay outside") {
-  const std::vector<SkeletonOperation> plan = plan_host_skeleton(kVolumes);
+  const std::vector<SkeletonOperation> plan = plan_skeleton(kVolumes);
   for (const Bind& step : all_of<Bind>(plan)) {
     CAPTURE(step.host_path);
     for (const char* secret :

@@ -30,8 +30,18 @@ export async function createSandbox(options: CreateSandboxOptions): Promise<Conn
   throwIfAborted(signal, 'create')
   const { addon, enginePath } = native()
   const workspace = await resolveWorkspace(checked.workspace)
+  const rootfs = checked.rootfs === 'host' ? '' : await resolveHostPath(checked.rootfs, 'rootfs')
+  const volumes = await Promise.all(
+    checked.volumes.map(async ({ path, from, mode }) => ({
+      path,
+      from: from === undefined ? '' : await resolveHostPath(from, `the source of volume ${path}`),
+      readOnly: mode === 'ro',
+    })),
+  )
   const stateDir = await prepareStateDir()
-  assertApart(workspace, stateDir)
+  assertApart(`the workspace ${workspace}`, workspace, stateDir)
+  if (rootfs !== '') assertApart(`the rootfs ${rootfs}`, rootfs, stateDir)
+  for (const { path, from } of volumes) if (from !== '') assertApart(`the source of volume ${path}`, from, stateDir)
 
   const id = newSandboxId()
   const createdAtMs = Date.now()
@@ -51,6 +61,8 @@ export async function createSandbox(options: CreateSandboxOptions): Promise<Conn
           workspaceMount: checked.workspaceMount,
           ...toNetworkFields(checked.network, process.env),
           limits: toWireLimits(checked.limits),
+          rootfs,
+          volumes,
           idleTimeoutMs: BigInt(checked.idleTimeoutMs),
           orphanTimeoutMs: BigInt(checked.orphanTimeoutMs),
           metadata: checked.metadata,
@@ -89,12 +101,20 @@ async function resolveWorkspace(path: string): Promise<string> {
   })
 }
 
+async function resolveHostPath(path: string, what: string): Promise<string> {
+  try {
+    return await realpath(path)
+  } catch (error) {
+    throw fromSystemError(error, `${what}, ${path}`)
+  }
+}
+
 /** A sandbox that saw its own store could damage it; a store inside the workspace would grow into itself. */
-function assertApart(workspace: string, stateDir: string): void {
-  if (!isInside(stateDir, workspace) && !isInside(workspace, stateDir)) return
+function assertApart(what: string, path: string, stateDir: string): void {
+  if (!isInside(stateDir, path) && !isInside(path, stateDir)) return
   throw new DeltaboxError('INVALID_ARGUMENT', {
-    message: `the workspace ${workspace} and the state directory ${stateDir} lie one inside the other`,
-    nextStep: 'set DELTABOX_STATE_DIR to a directory outside the workspace',
+    message: `${what} and the state directory ${stateDir} lie one inside the other`,
+    nextStep: 'set DELTABOX_STATE_DIR to a directory outside of it',
   })
 }
 

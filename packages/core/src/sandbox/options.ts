@@ -3,18 +3,28 @@ import { idempotencyKeySchema } from '../commands/options.js'
 import { limitsSchema, type Limits } from '../limits/options.js'
 import { networkSchema, type NetworkOption } from '../network/options.js'
 
+const hostPath = z
+  .string()
+  .min(1, 'is empty')
+  .refine((path) => !path.includes('\0'), 'contains a NUL byte')
+const mountPoint = z
+  .string()
+  .regex(/^\/[A-Za-z0-9._-]+(\/[A-Za-z0-9._-]+)*$/, 'must be an absolute path of plain names')
+  .refine((path) => !path.split('/').some((part) => part === '.' || part === '..'), 'must not contain . or ..')
+
+/** More than anybody names by hand; the engine has the same bound. */
+const MAX_VOLUMES = 16
+
+const volumeSchema = z
+  .strictObject({ path: mountPoint, from: hostPath.optional(), mode: z.enum(['cow', 'ro']).default('cow') })
+  .refine(({ from, mode }) => mode === 'cow' || from !== undefined, 'mode "ro" needs `from`')
+
 /** Options of {@link Sandbox.create}; the one source of their checks and defaults. */
 export const createOptionsSchema = z.strictObject({
-  workspace: z
-    .string()
-    .min(1, 'is empty')
-    .refine((path) => !path.includes('\0'), 'contains a NUL byte')
-    .default('.'),
-  workspaceMount: z
-    .string()
-    .regex(/^\/[A-Za-z0-9._-]+(\/[A-Za-z0-9._-]+)*$/, 'must be an absolute path of plain names')
-    .refine((path) => !path.split('/').some((part) => part === '.' || part === '..'), 'must not contain . or ..')
-    .default('/workspace'),
+  workspace: hostPath.default('.'),
+  workspaceMount: mountPoint.default('/workspace'),
+  rootfs: hostPath.default('host'),
+  volumes: z.array(volumeSchema).max(MAX_VOLUMES).default([]),
   network: networkSchema.default('none'),
   limits: limitsSchema.default({}),
   idleTimeoutMs: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
@@ -23,12 +33,29 @@ export const createOptionsSchema = z.strictObject({
   signal: z.instanceof(AbortSignal).optional(),
 })
 
+/** A directory inside of its own, beside the workspace. */
+export interface VolumeOption {
+  /** Where it appears inside; not in another volume and not in a system directory. */
+  readonly path: string
+  /** Directory of the host that it begins with; the host's files never change. @default empty */
+  readonly from?: string
+  /** "cow": writable, and rolled back; "ro": the host's directory or file as it is, read-only. @default "cow" */
+  readonly mode?: 'cow' | 'ro'
+}
+
 /** How to make a sandbox. */
 export interface CreateSandboxOptions {
   /** Directory of the host that the sandbox sees as its workspace; the host's files never change. @default "." */
   readonly workspace?: string
   /** Where it appears inside. @default "/workspace" */
   readonly workspaceMount?: string
+  /**
+   * "host": the host's programs, read-only, and an allow-list of its /etc. Otherwise the directory of an unpacked image:
+   * all of it is visible, writable and rolled back; the directory itself never changes. @default "host"
+   */
+  readonly rootfs?: string
+  /** Further directories inside, at most 16. @default [] */
+  readonly volumes?: readonly VolumeOption[]
   /** What the sandbox reaches beyond its own loopback. @default "none" */
   readonly network?: NetworkOption
   /** What the sandbox may use at most. @default no limits */

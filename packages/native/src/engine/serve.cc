@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -16,9 +17,11 @@
 #include <optional>
 
 #include "engine/convert.h"
+#include "engine/layout.h"
 #include "engine/limits.h"
 #include "engine/network.h"
 #include "engine/paths.h"
+#include "engine/sandbox_files.h"
 #include "engine/server.h"
 #include "sandbox/id_map.h"
 #include "sandbox/namespaces.h"
@@ -32,20 +35,6 @@ namespace {
 constexpr int kCreatorFd = 3;
 constexpr int kRequestTimeoutMs = 10'000;
 constexpr std::uint32_t kOverflowUid = 65534;  // how an id without a mapping looks in a user namespace
-
-// The volumes of `rootfs: 'host'`, siblings all. What a program may write lies on one of them, so that it is rolled
-// back.
-std::vector<VolumeSpec> host_volumes(const std::string& workspace_mount) {
-  return {
-      {"workspace", workspace_mount, 0755, 0, {}},
-      {"tmp", "/tmp", 01777, -1, {}},
-      {"root", "/root", 0700, -1, {}},
-      {"home", "/home", 0755, -1, {}},
-      {"run", "/run", 0755, -1, {"lock"}},
-      {"var", "/var", 0755, -1, {"tmp", "log", "lib", "cache", "spool"}},
-      {"shm", "/dev/shm", 01777, -1, {}},
-  };
-}
 
 struct Creation {
   std::uint64_t request_id = 0;
@@ -82,65 +71,36 @@ Result<UniqueFd> listen_in(const std::string& state_dir) {
   return socket;
 }
 
-Result<void> check_workspace(const std::string& workspace) {
-  struct stat info {};
-  if (::stat(workspace.c_str(), &info) != 0) {
-    Error error = os_error("stat", workspace);
-    error.next_step = "Give an existing directory as workspace.";
-    return error;
-  }
-  if (!S_ISDIR(info.st_mode)) {
-    return make_error(Code::kNotADirectory, "the workspace is not a directory: " + workspace, "Give a directory.");
-  }
-  return {};
-}
-
-Result<void> check_mount_point(const std::string& path, const std::vector<VolumeSpec>& volumes) {
-  const bool well_formed = path.size() > 1 && path[0] == '/' && path.back() != '/' &&
-                           path.find("//") == std::string::npos && path.find("/.") == std::string::npos &&
-                           path.size() < 256;
-  if (!well_formed) {
-    return make_error(Code::kInvalidArgument, "not a mount point: " + path.substr(0, 300),
-                      "Give an absolute, plain path.");
-  }
-  for (const char* reserved : {"/usr", "/etc", "/dev", "/proc", "/sys", "/opt", "/bin", "/sbin", "/lib", "/lib64"}) {
-    if (path == reserved || path.starts_with(std::string(reserved) + "/")) {
-      return make_error(Code::kInvalidArgument, path + " lies in a system directory", "Choose another mount point.");
-    }
-  }
-  for (const VolumeSpec& volume : volumes) {
-    if (volume.base >= 0) continue;
-    if (path == volume.path || path.starts_with(volume.path + "/")) {
-      return make_error(Code::kInvalidArgument, path + " lies in the volume " + volume.path,
-                        "Choose another mount point.");
-    }
-  }
-  return {};
+Result<void> write_file(SandboxState& state, const MakeFile& file) {
+  UniqueFd contents(::memfd_create("contents", MFD_CLOEXEC));
+  if (!contents) return os_error("memfd_create");
+  TRY(sys::write_all(contents.get(), file.contents.data(), file.contents.size()));
+  return write_whole_file(state.namespaces().m1_root.get(), file.path, contents.get(), 0644, false);
 }
 
 Result<std::unique_ptr<SandboxState>> build(const v1::CreateRequest& request, const IdMap& id_map, NetworkMode network,
                                             const SandboxLimits& limits) {
-  TRY(check_workspace(request.workspace()));
-  const std::vector<VolumeSpec> volumes = host_volumes(request.workspace_mount());
-  TRY(check_mount_point(request.workspace_mount(), volumes));
+  const bool host_network = network == NetworkMode::kHost;
+  const Layout layout = TRY(plan_layout(request, host_network));
   NamespaceConfig config;
   config.id_map = id_map;
-  config.bases = {request.workspace()};
+  config.bases = layout.bases;
+  config.binds = layout.binds;
   config.store = request.state_dir() + "/store";
   config.init_binary = TRY(init_binary_path());
-  for (const VolumeSpec& volume : volumes) config.volume_paths.push_back(volume.path);
-  config.init_options.own_network = network != NetworkMode::kHost;
-  config.skeleton.host_network = network == NetworkMode::kHost;
-  for (int index = 0; index < request.certificate_files_size(); ++index) {
-    const std::string path = std::string(kCertificatePoint) + "/" + std::to_string(index) + ".pem";
-    config.binds.push_back({request.certificate_files(index), path, false});
-  }
+  for (const VolumeSpec& volume : layout.volumes) config.volume_paths.push_back(volume.path);
+  config.init_options.own_network = !host_network;
+  config.skeleton.host_network = host_network;
+  config.skeleton.from_image = layout.from_image;
+  config.skeleton.image_links = layout.image_links;
   limits.configure(config);
   TRY(sys::make_dir_at(AT_FDCWD, config.store, 0700));
   if (::chown(config.store.c_str(), id_map.outside_uid, id_map.outside_gid) != 0)
     return os_error("chown", config.store);
   SandboxNamespaces namespaces = TRY(build_namespaces(config));
-  return SandboxState::create(std::move(namespaces), volumes);
+  std::unique_ptr<SandboxState> state = TRY(SandboxState::create(std::move(namespaces), layout.volumes));
+  for (const MakeFile& file : layout.files) TRY(write_file(*state, file));
+  return state;
 }
 
 // While the engine still has the host's tree and ids: the proxy keeps both.

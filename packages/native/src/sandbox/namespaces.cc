@@ -141,8 +141,8 @@ Result<UniqueFd> build_root(const NamespaceConfig& config, const SkeletonSources
   UniqueFd root = TRY(sys::fs_mount(context.get(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
   TRY(sys::move_mount_to(root.get(), AT_FDCWD, "/"));
   SkeletonOptions options = config.skeleton;
-  for (const HostBind& bind : config.binds) options.trees.push_back(bind.path);
-  TRY(apply_skeleton(root.get(), plan_host_skeleton(config.volume_paths, options), sources));
+  for (const HostBind& bind : config.binds) options.trees.push_back({bind.path, bind.is_dir});
+  TRY(apply_skeleton(root.get(), plan_skeleton(config.volume_paths, options), sources));
   UniqueFd parking = TRY(sys::open_at(root.get(), kParkingPoint + 1, O_PATH | O_DIRECTORY));
   // What hides parked volume tops from tasks (deltafs/volume.h).
   UniqueFd cover_context = TRY(sys::fs_open("tmpfs"));

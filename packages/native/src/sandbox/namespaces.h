@@ -27,6 +27,7 @@ struct HostBind {
   std::string host_path;
   std::string path;
   bool idmapped = false;
+  bool is_dir = false;
 };
 
 struct NamespaceConfig {

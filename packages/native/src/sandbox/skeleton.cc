@@ -94,49 +94,35 @@ void add_dirs(const std::string& path, std::set<std::string>& made, std::vector<
   made.insert(path);
 }
 
-// The host's names are of use only where its network is; resolv.conf is bound, since the host rewrites it as networks
-// change.
-void plan_name_service(bool host_network, std::vector<SkeletonOperation>& plan) {
-  const std::string loopback = "127.0.0.1 localhost deltabox\n::1 localhost\n";
-  plan.push_back(MakeFile{"/etc/resolv.conf", ""});
-  if (!host_network) {
-    plan.push_back(MakeFile{"/etc/hosts", loopback});
-    return;
-  }
-  const Result<std::string> hosts = sys::read_file_at(AT_FDCWD, "/etc/hosts", 1u << 20);
-  plan.push_back(MakeFile{"/etc/hosts", loopback + (hosts.ok() ? hosts.value() : std::string())});
-  struct stat info {};
-  if (stat_path("/etc/resolv.conf", info)) plan.push_back(Bind{"/etc/resolv.conf", "/etc/resolv.conf"});
-}
-
-void plan_trees(const std::vector<std::string>& paths, std::set<std::string>& made,
+void plan_trees(const std::vector<TreePlace>& trees, std::set<std::string>& made,
                 std::vector<SkeletonOperation>& plan) {
-  for (std::size_t index = 0; index < paths.size(); ++index) {
-    if (parent_of(paths[index]) == kCertificatePoint) {
-      add_dirs(kCertificatePoint, made, plan);
-      plan.push_back(MakeFile{paths[index], ""});
+  for (std::size_t index = 0; index < trees.size(); ++index) {
+    const std::string& path = trees[index].path;
+    if (trees[index].is_dir) {
+      add_dirs(path, made, plan);
     } else {
-      add_dirs(paths[index], made, plan);
+      add_dirs(parent_of(path), made, plan);
+      plan.push_back(MakeFile{path, ""});
     }
-    plan.push_back(AttachTree{paths[index], index});
+    plan.push_back(AttachTree{path, index});
   }
 }
 
-}  // namespace
-
-std::vector<SkeletonOperation> plan_host_skeleton(const std::vector<std::string>& volume_paths,
-                                                  const SkeletonOptions& options) {
-  std::vector<SkeletonOperation> plan;
-  std::set<std::string> made;
-  struct stat info {};
-  for (const char* path : {"/usr", "/etc", "/dev", "/proc", "/sys", "/mnt", "/.deltabox"}) add_dirs(path, made, plan);
+// The engine's places, which no path of a task leads to.
+void plan_places(std::size_t volume_count, std::set<std::string>& made, std::vector<SkeletonOperation>& plan) {
+  add_dirs("/.deltabox", made, plan);
   for (const char* path : {kStorePoint, kBasePoint, kParkingPoint}) {
     plan.push_back(MakeDir{path, 0700});
     made.insert(path);
   }
-  for (std::size_t index = 0; index < volume_paths.size(); ++index) {
+  for (std::size_t index = 0; index < volume_count; ++index) {
     plan.push_back(MakeDir{std::string(kParkingPoint) + "/" + std::to_string(index), 0700});
   }
+}
+
+void plan_host_directories(std::set<std::string>& made, std::vector<SkeletonOperation>& plan) {
+  struct stat info {};
+  for (const char* path : {"/usr", "/mnt"}) add_dirs(path, made, plan);
   plan.push_back(Bind{"/usr", "/usr", true});
   for (const char* name : kTopLinks) {
     const std::string path = std::string("/") + name;
@@ -153,6 +139,11 @@ std::vector<SkeletonOperation> plan_host_skeleton(const std::vector<std::string>
     add_dirs("/opt", made, plan);
     plan.push_back(Bind{"/opt", "/opt", true});
   }
+}
+
+void plan_host_etc(bool host_network, std::set<std::string>& made, std::vector<SkeletonOperation>& plan) {
+  struct stat info {};
+  add_dirs("/etc", made, plan);
   for (const char* name : kEtcAllowed) {
     const std::string path = std::string("/etc/") + name;
     if (!stat_path(path, info)) continue;
@@ -166,8 +157,14 @@ std::vector<SkeletonOperation> plan_host_skeleton(const std::vector<std::string>
   }
   plan.push_back(MakeFile{"/etc/passwd", system_accounts("/etc/passwd", 2)});
   plan.push_back(MakeFile{"/etc/group", system_accounts("/etc/group", 2)});
-  plan.push_back(MakeFile{"/etc/hostname", "deltabox\n"});
-  plan_name_service(options.host_network, plan);
+  for (const MakeFile& file : name_service_files(host_network)) plan.push_back(file);
+  // Bound, since the host rewrites it as networks change.
+  if (host_network && stat_path("/etc/resolv.conf", info)) plan.push_back(Bind{"/etc/resolv.conf", "/etc/resolv.conf"});
+}
+
+void plan_devices(std::set<std::string>& made, std::vector<SkeletonOperation>& plan) {
+  struct stat info {};
+  add_dirs("/dev", made, plan);
   for (const char* name : kDevices) {
     const std::string path = std::string("/dev/") + name;
     if (!stat_path(path, info)) continue;
@@ -181,6 +178,33 @@ std::vector<SkeletonOperation> plan_host_skeleton(const std::vector<std::string>
   plan.push_back(MakeSymlink{"/dev/stdin", "/proc/self/fd/0"});
   plan.push_back(MakeSymlink{"/dev/stdout", "/proc/self/fd/1"});
   plan.push_back(MakeSymlink{"/dev/stderr", "/proc/self/fd/2"});
+}
+
+}  // namespace
+
+std::vector<MakeFile> name_service_files(bool host_network) {
+  const auto host_file = [&](const char* path) {
+    const Result<std::string> text = sys::read_file_at(AT_FDCWD, path, 1u << 20);
+    return host_network && text.ok() ? text.value() : std::string();
+  };
+  return {{"/etc/hostname", "deltabox\n"},
+          {"/etc/hosts", "127.0.0.1 localhost deltabox\n::1 localhost\n" + host_file("/etc/hosts")},
+          {"/etc/resolv.conf", host_file("/etc/resolv.conf")}};
+}
+
+std::vector<SkeletonOperation> plan_skeleton(const std::vector<std::string>& volume_paths,
+                                             const SkeletonOptions& options) {
+  std::vector<SkeletonOperation> plan;
+  std::set<std::string> made;
+  plan_places(volume_paths.size(), made, plan);
+  if (options.from_image) {
+    for (const MakeSymlink& link : options.image_links) plan.push_back(link);
+  } else {
+    plan_host_directories(made, plan);
+    plan_host_etc(options.host_network, made, plan);
+  }
+  plan_devices(made, plan);
+  for (const char* path : {"/proc", "/sys"}) add_dirs(path, made, plan);
   plan.push_back(MountProc{"/proc"});
   for (const std::string& path : volume_paths) add_dirs(path, made, plan);
   plan_trees(options.trees, made, plan);

@@ -55,14 +55,25 @@ inline constexpr const char* kParkingPoint = "/.deltabox/parking";
 // Certificate files of the host: `<index>.pem`.
 inline constexpr const char* kCertificatePoint = "/.deltabox/certificates";
 
+// Where a detached mount goes.
+struct TreePlace {
+  std::string path;
+  bool is_dir = false;
+};
+
 struct SkeletonOptions {
-  bool host_network = false;       // name service of the host, else of loopback alone
-  std::vector<std::string> trees;  // where detached mounts go; below kCertificatePoint files, else directories
+  bool from_image = false;               // system directories are volumes; nothing of the host's is shown
+  std::vector<MakeSymlink> image_links;  // of the image's top directory
+  bool host_network = false;             // name service of the host, else of loopback alone
+  std::vector<TreePlace> trees;
 };
 
 // volume_paths: the mount points of the volumes, absolute.
-std::vector<SkeletonOperation> plan_host_skeleton(const std::vector<std::string>& volume_paths,
-                                                  const SkeletonOptions& options = {});
+std::vector<SkeletonOperation> plan_skeleton(const std::vector<std::string>& volume_paths,
+                                             const SkeletonOptions& options = {});
+
+// /etc/hostname, /etc/hosts and /etc/resolv.conf with the contents that fit the network.
+std::vector<MakeFile> name_service_files(bool host_network);
 
 // Detached mounts that the plan's operations attach.
 struct SkeletonSources {

@@ -44,7 +44,8 @@ test('an image is the root: all of it visible, writable, rolled back, and never 
   expect(await stdoutOf(sandbox, 'ls /usr/bin')).not.toContain('python3')
 
   const before = await sandbox.checkpoint()
-  const change = 'echo changed > /etc/image-release && rm /srv/data && mkdir /usr/lib/new && mv /usr/bin/id /usr/bin/id2'
+  const change =
+    'echo changed > /etc/image-release && rm /srv/data && mkdir /usr/lib/new && mv /usr/bin/id /usr/bin/id2'
   expect(await stdoutOf(sandbox, `${change} && echo x > /usr/bin/tool && chmod 755 /usr/bin/tool`)).toBe('')
   const after = await sandbox.checkpoint()
   await sandbox.rollback(before)

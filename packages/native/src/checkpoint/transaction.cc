@@ -83,8 +83,8 @@ std::vector<VolumeView> SandboxState::volume_views(const std::vector<bool>& seal
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
     struct stat info {};
     ::fstat(volumes_[index].mount_fd(), &info);
-    views.push_back({volumes_[index].mount_id(), info.st_dev, volumes_[index].spec().path, sealing[index],
-                     volumes_[index].writable_layer()->dir.get()});
+    views.push_back({volumes_[index].mount_id(), info.st_dev, volumes_[index].serial(), volumes_[index].spec().path,
+                     sealing[index], volumes_[index].writable_layer()->dir.get()});
   }
   return views;
 }

@@ -76,6 +76,7 @@ Result<std::shared_ptr<const MappingList>> list_mappings(int proc_fd, HostTid pi
     }
     if (previous && previous_index < previous->size() && same_but_name((*previous)[previous_index], mapping)) {
       mapping.name = (*previous)[previous_index].name;
+      mapping.overlay = (*previous)[previous_index].overlay;
     } else {
       changed = true;
       mapping.name = TRY(query_name(maps.get(), mapping.range.start));

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <string>
 
@@ -115,19 +116,22 @@ Result<void> TreeCapture::check_supported(const FrozenProcess& frozen, const Liv
   return {};
 }
 
-// Shared mappings of a volume's files move with the volume.
+// Which mappings are of files on the overlays in place; shared ones move with their volume.
 void TreeCapture::find_volumes(std::shared_ptr<const MappingList>& mappings) const {
   std::shared_ptr<MappingList> marked;
   for (std::size_t index = 0; index < mappings->size(); ++index) {
     Mapping mapping = (*mappings)[index];
-    if (!mapping.shared || !mapping.has_file()) continue;
+    if (!mapping.has_file()) continue;
     const auto on = std::find_if(volumes_.begin(), volumes_.end(),
                                  [&](const VolumeView& volume) { return volume.device == mapping.device; });
     if (on == volumes_.end()) continue;
-    mapping.volume = static_cast<int>(on - volumes_.begin());
-    const std::string relative = mapping.name.substr(std::min(mapping.name.size(), on->path.size() + 1));
-    struct stat info {};
-    mapping.in_writable_layer = ::fstatat(on->writable_layer, relative.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0;
+    mapping.overlay = on->overlay;
+    if (mapping.shared) {
+      mapping.volume = static_cast<int>(on - volumes_.begin());
+      const std::string relative = mapping.name.substr(std::min(mapping.name.size(), on->path.size() + 1));
+      struct stat info {};
+      mapping.in_writable_layer = ::fstatat(on->writable_layer, relative.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0;
+    }
     if (mapping == (*mappings)[index]) continue;
     if (!marked) marked = std::make_shared<MappingList>(*mappings);
     (*marked)[index] = std::move(mapping);
@@ -186,8 +190,16 @@ Result<void> TreeCapture::capture_process(HeldProcess& held, CaptureResult& resu
   image.pid = live.inside;
   TRY(describe_process(held.session, live, freeze_.timed_calls(), *held.frozen, fds, image));
   TRY(descriptors_.read_process(live.pid, live.pidfd.get(), image, result.warnings));
-  const std::string link = TRY(sys::read_link_at(proc_fd_, std::to_string(live.pid.value) + "/cwd"));
-  image.working_dir = strip_deleted(link, image.working_dir_deleted);
+  Result<std::string> link = sys::read_link_at(proc_fd_, std::to_string(live.pid.value) + "/cwd");
+  if (link.ok()) {
+    image.working_dir = strip_deleted(link.value(), image.working_dir_deleted);
+  } else if (link.error().os_errno == ENAMETOOLONG) {
+    // No path leads there; it stays as a removed directory would.
+    image.working_dir_deleted = true;
+    result.warnings.push_back({image.pid.value, "working-directory", "its path is longer than 4,096 bytes"});
+  } else {
+    return link.release_error();
+  }
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
     const std::string& path = volumes_[index].path;
     if (image.working_dir == path || image.working_dir.starts_with(path + "/")) {

@@ -101,7 +101,15 @@ Result<Description> DescriptorReader::describe(const UniqueFd& duplicate) {
     if (!leads_out) description.pipe = TRY(handle_of(duplicate, description.inode));
     return description;
   }
-  const std::string link = TRY(sys::read_link_at(self_fd_dir_, std::to_string(duplicate.get())));
+  Result<std::string> read = sys::read_link_at(self_fd_dir_, std::to_string(duplicate.get()));
+  if (!read.ok() && read.error().os_errno == ENAMETOOLONG) {
+    description.type = "long-path";
+    for (std::size_t index = 0; index < volumes_.size(); ++index) {
+      if (volumes_[index].mount_id == info.stx_mnt_id) description.volume = static_cast<int>(index);
+    }
+    return description;
+  }
+  const std::string link = TRY(std::move(read));
   if (kind == S_IFREG || kind == S_IFDIR) {
     // A file that was made without a name is opened anew like any other.
     if (kind == S_IFREG) description.status_flags &= ~O_TMPFILE;
@@ -148,25 +156,40 @@ Result<Description> DescriptorReader::describe(const UniqueFd& duplicate) {
 }
 
 // What of a descriptor a checkpoint does not hold, in words.
-void DescriptorReader::warn_of_limits(int fd, const Description& description, const ProcessImage& process,
-                                      std::vector<Notice>& warnings) const {
+Result<void> DescriptorReader::warn_of_limits(int fd, const Description& description, const ProcessImage& process,
+                                              std::vector<Notice>& warnings) const {
   const std::string name = "descriptor " + std::to_string(fd);
   const auto warn = [&](const std::string& kind, const std::string& reason) {
     warnings.push_back({process.pid.value, kind, name + ": " + reason});
   };
+  if (description.type == "long-path") {
+    const bool sealing = description.volume >= 0 && volumes_[static_cast<std::size_t>(description.volume)].sealing;
+    if (sealing && (description.status_flags & O_ACCMODE) != O_RDONLY) {
+      // It could not be opened anew on the next overlay, and would keep the sealed one writable.
+      Error error = make_error(Code::kUnsupported,
+                               "process " + std::to_string(process.pid.value) +
+                                   " has a file open for writing whose path is longer than 4,096 bytes",
+                               "Close the file (or end the process), then try again.");
+      error.details.push_back({process.pid.value, description.type, name});
+      return error;
+    }
+    warn(description.type, "its path is longer than 4,096 bytes; kept as it is while it stays open");
+    return {};
+  }
   if (description.kind == DescriptionKind::kOther) {
     const bool has_path = description.type == "socket" || description.type == "fifo";
     warn(description.type, std::string("kept as it is while it stays open, its state is not captured") +
                                (has_path ? "; a path that leads to it stops to do so when its volume is sealed" : ""));
-    return;
+    return {};
   }
   if (description.kind == DescriptionKind::kPipe && (description.status_flags & O_DIRECT) != 0) {
     warn("pipe", "the borders between its packets are not captured");
   }
-  if (description.kind != DescriptionKind::kFile) return;
+  if (description.kind != DescriptionKind::kFile) return {};
   if (description.deleted && !description.is_deleted_file()) {
     warn("deleted-file", description.path + ": kept as it is while it stays open, its contents are not captured");
   }
+  return {};
 }
 
 // Locks of the description, and those of the process on its file.
@@ -205,7 +228,7 @@ Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage
     TRY(read_locks_of(pid, slot.fd, description, process));
     slot.description = static_cast<std::uint32_t>(image_->descriptions.size());
     met_.emplace(key, Met{pid, slot.fd, slot.description});
-    warn_of_limits(slot.fd, description, process, warnings);
+    TRY(warn_of_limits(slot.fd, description, process, warnings));
     if (description.is_deleted_file()) TRY(deleted_files_->meet(description, duplicate.get()));
     if (description.kind == DescriptionKind::kPipe) {
       const auto known = std::find_if(met_pipes_.begin(), met_pipes_.end(),

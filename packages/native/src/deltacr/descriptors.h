@@ -19,6 +19,7 @@ namespace deltabox {
 struct VolumeView {
   std::uint64_t mount_id = 0;
   std::uint64_t device = 0;
+  std::uint64_t overlay = 0;  // Volume::serial
   std::string path;
   bool sealing = false;     // this capture's checkpoint seals it
   int writable_layer = -1;  // its directory in the store
@@ -54,8 +55,8 @@ class DescriptorReader {
     std::shared_ptr<const PipeHandle> handle;
     UniqueFd duplicate;
   };
-  void warn_of_limits(int fd, const Description& description, const ProcessImage& process,
-                      std::vector<Notice>& warnings) const;
+  Result<void> warn_of_limits(int fd, const Description& description, const ProcessImage& process,
+                              std::vector<Notice>& warnings) const;
   Result<void> read_locks_of(HostTid pid, int fd, Description& description, ProcessImage& process);
   Result<Description> describe(const UniqueFd& duplicate);
   Result<std::shared_ptr<const PipeHandle>> handle_of(const UniqueFd& duplicate, std::uint64_t inode);

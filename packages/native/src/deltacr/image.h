@@ -33,6 +33,9 @@ struct Mapping {
   std::uint64_t device = 0;  // makedev(); 0 without a file
   std::uint64_t inode = 0;
   std::string name;  // path, "[heap]", "[stack]", … or empty
+  // Which overlay the file is on (Volume::serial), where it was on a volume when it was first seen. Device numbers are
+  // given to later overlays again, and inode numbers to later files.
+  std::uint64_t overlay = 0;
   // Of shared mappings:
   int volume = -1;                 // index of the volume that the file lies on
   bool in_writable_layer = false;  // others may write the file; mapped anew, it must be the inode that they write
@@ -50,8 +53,9 @@ struct Mapping {
   // The same object at the same place of it, whatever the protection.
   // A volume shows a file with another device after each switch, so there the path tells.
   bool same_backing(const Mapping& other) const {
-    const bool same_object = volume >= 0 && other.volume >= 0 ? volume == other.volume && name == other.name
-                                                              : device == other.device && inode == other.inode;
+    const bool same_object = volume >= 0 && other.volume >= 0
+                                 ? volume == other.volume && name == other.name
+                                 : device == other.device && inode == other.inode && overlay == other.overlay;
     return shared == other.shared && same_object && has_file() == other.has_file() &&
            (inode == 0 || file_offset - range.start == other.file_offset - other.range.start);
   }

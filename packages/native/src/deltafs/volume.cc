@@ -87,6 +87,7 @@ Result<StagedOverlay> Volume::stage(LayerStore& layers, std::shared_ptr<const La
   staged.mount = mount.release_value();
   staged.upper = std::move(fresh.layer);
   staged.stack = std::move(stack);
+  staged.serial = staged.upper->id;
   staged.upper_ctime_ns = ctime_ns(staged.upper->dir.get());
   return staged;
 }

@@ -77,6 +77,7 @@ struct StagedOverlay {
   UniqueFd mount;
   std::shared_ptr<const Layer> upper;
   std::shared_ptr<const LayerStack> stack;  // the lower layers
+  std::uint64_t serial = 0;                 // never used again, unlike a device number
   std::int64_t upper_ctime_ns = 0;
   WrittenMark mark;
   std::vector<KeptFile> kept;  // files whose inodes came from the layer before
@@ -93,6 +94,8 @@ class Volume {
   const std::shared_ptr<const Layer>& writable_layer() const { return live_.upper; }
   // Identifies descriptors that lie on the live overlay (statx(2), STATX_MNT_ID).
   std::uint64_t mount_id() const { return mount_id_; }
+  // Names the overlay in place; never used again.
+  std::uint64_t serial() const { return live_.serial; }
   int mount_fd() const { return live_.mount.get(); }
   const std::vector<KeptFile>& kept() const { return live_.kept; }
   std::map<InodeId, SealedCopy>& sealed_copies() { return sealed_copies_; }

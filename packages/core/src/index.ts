@@ -2,6 +2,7 @@ export { Sandbox } from './sandbox/sandbox.js'
 export type {
   CheckpointOptions,
   CreateSandboxOptions,
+  Retention,
   RollbackOptions,
   SandboxInfo,
   SandboxListEntry,

@@ -64,6 +64,11 @@ export async function createSandbox(options: CreateSandboxOptions): Promise<Conn
           rootfs,
           volumes,
           idleTimeoutMs: BigInt(checked.idleTimeoutMs),
+          retention: {
+            keepLast: BigInt(checked.retention.keepLast ?? 0),
+            dropNamed: !checked.retention.keepNamed,
+            maxBytes: BigInt(checked.retention.maxBytes ?? 0),
+          },
           orphanTimeoutMs: BigInt(checked.orphanTimeoutMs),
           metadata: checked.metadata,
           createdAtMs: BigInt(createdAtMs),

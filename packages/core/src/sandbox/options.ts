@@ -29,6 +29,13 @@ export const createOptionsSchema = z.strictObject({
   limits: limitsSchema.default({}),
   idleTimeoutMs: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
   orphanTimeoutMs: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
+  retention: z
+    .strictObject({
+      keepLast: z.int().min(1).max(1_000_000).optional(),
+      keepNamed: z.boolean().default(true),
+      maxBytes: z.int().min(1).max(Number.MAX_SAFE_INTEGER).optional(),
+    })
+    .default({ keepNamed: true }),
   metadata: z.record(z.string().min(1).max(200), z.string().max(4096)).default({}),
   signal: z.instanceof(AbortSignal).optional(),
 })
@@ -41,6 +48,16 @@ export interface VolumeOption {
   readonly from?: string
   /** "cow": writable, and rolled back; "ro": the host's directory or file as it is, read-only. @default "cow" */
   readonly mode?: 'cow' | 'ro'
+}
+
+/** Which checkpoints a sandbox keeps; the others are deleted, oldest first. The head always stays. */
+export interface Retention {
+  /** At most this many. @default all */
+  readonly keepLast?: number
+  /** Named checkpoints stay whatever the bounds say. @default true */
+  readonly keepNamed?: boolean
+  /** At most this many bytes of the checkpoints' own layers and pages. @default no bound */
+  readonly maxBytes?: number
 }
 
 /** How to make a sandbox. */
@@ -67,6 +84,8 @@ export interface CreateSandboxOptions {
    * are of no use without the process that made them. @default 0
    */
   readonly orphanTimeoutMs?: number
+  /** Which checkpoints are kept. @default all */
+  readonly retention?: Retention
   /** Your own labels; listed, never interpreted, but `name` is shown by `deltabox ls`. */
   readonly metadata?: Readonly<Record<string, string>>
   readonly signal?: AbortSignal

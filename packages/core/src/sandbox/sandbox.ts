@@ -143,6 +143,18 @@ export class Sandbox implements AsyncDisposable {
     return Number(this.#client.generation)
   }
 
+  /**
+   * Forgets a checkpoint and frees what only it held. Its children become its parent's; the live state stays as it is.
+   * @throws CHECKPOINT_NOT_FOUND
+   */
+  async deleteCheckpoint(target: string | Pick<Checkpoint, 'id'>, options: Cancellable = {}): Promise<void> {
+    const checked = validate(targetSchema, target, 'target')
+    await this.#client.request(
+      { case: 'deleteCheckpoint', value: { target: typeof checked === 'string' ? checked : checked.id } },
+      { expect: 'empty', accept: () => undefined, signal: options.signal },
+    )
+  }
+
   /** All checkpoints and the head. */
   async listCheckpoints(options: Cancellable = {}): Promise<CheckpointList> {
     return this.#client.request(

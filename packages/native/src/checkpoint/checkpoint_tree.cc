@@ -50,4 +50,35 @@ Result<const Checkpoint*> CheckpointTree::find(const std::string& id_or_name) co
                     "List the checkpoints to see their ids and names.");
 }
 
+void CheckpointTree::remove(const std::string& id) {
+  const auto found = std::find_if(checkpoints_.begin(), checkpoints_.end(),
+                                  [&](const auto& checkpoint) { return checkpoint->id == id; });
+  const std::string parent = (*found)->parent;
+  checkpoints_.erase(found);
+  for (const auto& checkpoint : checkpoints_) {
+    if (checkpoint->parent == id) checkpoint->parent = parent;
+  }
+  if (head_ == id) head_ = parent;
+}
+
+std::vector<std::string> CheckpointTree::expired(const Retention& retention) const {
+  const auto bytes_of = [](const Checkpoint& checkpoint) {
+    return checkpoint.layer_usage.bytes + checkpoint.stored_pages * kPageSize;
+  };
+  std::size_t count = checkpoints_.size();
+  std::uint64_t bytes = 0;
+  for (const auto& checkpoint : checkpoints_) bytes += bytes_of(*checkpoint);
+  std::vector<std::string> ids;
+  for (const auto& checkpoint : checkpoints_) {
+    const bool too_many = retention.keep_last > 0 && count > retention.keep_last;
+    const bool too_large = retention.max_bytes > 0 && bytes > retention.max_bytes;
+    if (!too_many && !too_large) break;
+    if (checkpoint->id == head_ || (retention.keep_named && !checkpoint->name.empty())) continue;
+    ids.push_back(checkpoint->id);
+    --count;
+    bytes -= bytes_of(*checkpoint);
+  }
+  return ids;
+}
+
 }  // namespace deltabox

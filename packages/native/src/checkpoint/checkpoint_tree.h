@@ -50,6 +50,13 @@ struct Checkpoint {
   std::vector<Notice> warnings;
 };
 
+// Which checkpoints are kept; the others go, oldest first. The head always stays.
+struct Retention {
+  std::uint64_t keep_last = 0;  // 0: all
+  bool keep_named = true;
+  std::uint64_t max_bytes = 0;  // of the checkpoints' own layers and pages; 0: no bound
+};
+
 class CheckpointTree {
  public:
   // Fails when the name is taken or malformed. Checked before a checkpoint is taken.
@@ -57,6 +64,9 @@ class CheckpointTree {
   // Gives the checkpoint its id and makes it the head.
   const Checkpoint& commit(Checkpoint checkpoint);
   Result<const Checkpoint*> find(const std::string& id_or_name) const;
+  // The checkpoint must exist. Its children become its parent's, and so does the head.
+  void remove(const std::string& id);
+  std::vector<std::string> expired(const Retention& retention) const;
   void set_head(const std::string& id) { head_ = id; }
   const std::string& head() const { return head_; }
   const std::vector<std::unique_ptr<Checkpoint>>& all() const { return checkpoints_; }

@@ -3,8 +3,10 @@
 #include <sys/stat.h>
 
 #include <set>
+#include <utility>
 
 #include "base/clock.h"
+#include "deltafs/merge.h"
 #include "reconcile/apply.h"
 #include "reconcile/descriptor_io.h"
 #include "reconcile/plan.h"
@@ -69,6 +71,7 @@ Result<std::unique_ptr<SandboxState>> SandboxState::create(SandboxNamespaces nam
   state->deleted_files_ = TRY(DeletedFileReader::create(ns.store.get(), ns.self_fd_dir.get()));
   state->descriptors_.report_deleted_to(&state->deleted_files_);
   TRY(ns.init_client.set_up(ns.init_options));
+  state->worker_ = TRY(StoreWorker::start());
   return state;
 }
 
@@ -381,13 +384,64 @@ std::uint64_t SandboxState::live_processes() const {
   return descendants_of(namespaces_.host_proc.get(), namespaces_.init).size();
 }
 
+void SandboxState::remove_unused_layers() {
+  for (const std::uint64_t id : layers_.take_unused()) {
+    // A layer that stays is a waste of space until the sandbox ends, nothing more.
+    worker_->post([this, id] { (void)layers_.remove(id); });
+  }
+}
+
+void SandboxState::start_merge() {
+  if (merge_job_ || merge_failed_) return;
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    const LayerStack& stack = *volumes_[index].live_stack();
+    const std::optional<LayerRun> run = choose_run(stack);
+    if (!run) continue;
+    const auto first = stack.begin() + static_cast<std::ptrdiff_t>(run->first);
+    auto job = std::make_shared<MergeJob>();
+    job->volume = index;
+    job->run.assign(first, first + static_cast<std::ptrdiff_t>(run->count));
+    Result<LayerStore::Fresh> fresh = layers_.make_layer(0700, job->run.front()->level + 1);
+    if (!fresh.ok()) return;  // without space there is nothing to gain
+    job->merged = std::move(fresh.value().layer);
+    merge_job_ = job;
+    worker_->post([job] {
+      job->ok = merge_layers(job->run, job->merged->dir.get()).ok();
+      job->ended = true;
+    });
+    return;
+  }
+}
+
+void SandboxState::finish_background() {
+  worker_->acknowledge();
+  if (!merge_job_ || !merge_job_->ended) return;
+  const std::shared_ptr<MergeJob> job = std::exchange(merge_job_, nullptr);
+  if (job->ok) {
+    volumes_[job->volume].use_merged(std::move(job->run), job->merged);
+    standby_[job->volume].reset();  // it was staged with the run
+  }
+  merge_failed_ = !job->ok;  // for want of space, say; not tried again for nothing
+  settle();
+}
+
+Result<void> SandboxState::delete_checkpoint(const std::string& target) {
+  const std::string id = TRY(tree_.find(target))->id;
+  tree_.remove(id);
+  settle();
+  return {};
+}
+
 void SandboxState::settle() {
+  for (const std::string& id : tree_.expired(retention_)) tree_.remove(id);
   // Failures here cost time or memory later, never correctness: a parked overlay stays parked, a seal is staged on
   // demand.
   if (!parked_.empty() && namespaces_.enter_m1().ok()) {
     for (UniqueFd& parked : parked_) (void)release_parked(std::move(parked), namespaces_.self_fd_dir.get());
     parked_.clear();
   }
+  start_merge();
+  remove_unused_layers();
   if (namespaces_.enter_m0().ok()) {
     for (std::size_t index = 0; index < volumes_.size(); ++index) {
       const bool was_used = volumes_[index].live_stack()->size() > 1;

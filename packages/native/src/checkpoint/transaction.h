@@ -8,6 +8,7 @@
 // rollback that fails half way can't be completed either way; all tasks are then ended, and the error says so.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -21,6 +22,7 @@
 #include "deltacr/capture.h"
 #include "deltacr/terminals.h"
 #include "deltafs/hand_over.h"
+#include "deltafs/store_worker.h"
 #include "deltafs/volume.h"
 #include "sandbox/namespaces.h"
 #include "tracee/freezer.h"
@@ -55,6 +57,15 @@ struct RollbackOutcome {
   std::vector<Notice> not_restored;
 };
 
+// What the worker fills in; shared with it.
+struct MergeJob {
+  std::size_t volume = 0;
+  LayerStack run;
+  std::shared_ptr<const Layer> merged;
+  std::atomic<bool> ended{false};
+  bool ok = false;  // once ended
+};
+
 // By volume; none for a volume that is not switched.
 using HandOvers = std::vector<std::optional<HandOver>>;
 
@@ -65,9 +76,16 @@ class SandboxState {
 
   Result<const Checkpoint*> checkpoint(const CheckpointOptions& options);
   Result<RollbackOutcome> rollback(const std::string& target, const RollbackOptions& options);
+  // Its children become its parent's; the live state stays as it is.
+  Result<void> delete_checkpoint(const std::string& target);
+  void set_retention(const Retention& retention) { retention_ = retention; }
   // Work that need not be waited for: detaching parked overlays, staging the next ones, reserving pages. After each
   // reply.
   void settle();
+
+  // A descriptor that is readable when background work has ended; then finish_background() is due.
+  int background_fd() const { return worker_->ended_fd(); }
+  void finish_background();
 
   SandboxNamespaces& namespaces() { return namespaces_; }
   const CheckpointTree& tree() const { return tree_; }
@@ -91,6 +109,8 @@ class SandboxState {
   Result<HandOvers> prepare_hand_overs(const FilesToKeep& files, const std::vector<const StagedOverlay*>& staged,
                                        const std::vector<LeftLayer>& left);
   Result<void> protect_parked();
+  void remove_unused_layers();
+  void start_merge();
   Result<void> switch_volume(std::size_t volume, StagedOverlay staged);
   Checkpoint make_record(CaptureResult captured) const;
   Result<void> apply_rollback(Freeze& freeze, TreeCapture& capture, const TreeImage& live, const Checkpoint& target,
@@ -111,6 +131,10 @@ class SandboxState {
   BoundaryPipes boundary_pipes_;
   TerminalTable terminals_;
   CheckpointTree tree_;
+  std::unique_ptr<StoreWorker> worker_;
+  std::shared_ptr<MergeJob> merge_job_;  // at most one at a time
+  bool merge_failed_ = false;
+  Retention retention_;
 };
 
 }  // namespace deltabox

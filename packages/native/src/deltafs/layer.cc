@@ -4,6 +4,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cerrno>
+#include <utility>
+
 #include "sys/files.h"
 
 namespace deltabox {
@@ -16,7 +20,21 @@ Result<LayerStore> LayerStore::create(int store_fd) {
   return store;
 }
 
-Result<LayerStore::Fresh> LayerStore::make_layer(mode_t mode) {
+void LayerTrash::add(std::uint64_t id) {
+  const std::lock_guard lock(mutex_);
+  ids_.push_back(id);
+}
+
+std::vector<std::uint64_t> LayerTrash::take() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(ids_, {});
+}
+
+Layer::~Layer() {
+  if (trash && id != 0) trash->add(id);
+}
+
+Result<LayerStore::Fresh> LayerStore::make_layer(mode_t mode, int level) {
   Fresh fresh;
   const std::uint64_t id = next_id_++;
   const std::string path = "layers/" + std::to_string(id);
@@ -25,6 +43,8 @@ Result<LayerStore::Fresh> LayerStore::make_layer(mode_t mode) {
   TRY(sys::make_dir_at(root_.get(), path + "/work", 0700));
   auto layer = std::make_shared<Layer>();
   layer->id = id;
+  layer->level = level;
+  layer->trash = trash_;
   layer->dir = TRY(sys::open_at(root_.get(), path + "/upper", O_RDONLY | O_DIRECTORY));
   if (::fchmod(layer->dir.get(), mode & 07777) != 0) return os_error("fchmod", path);
   fresh.work = TRY(sys::open_at(root_.get(), path + "/work", O_RDONLY | O_DIRECTORY));
@@ -41,6 +61,42 @@ Result<std::shared_ptr<const Layer>> LayerStore::make_base(const std::string& na
   layer->dir = TRY(sys::open_at(root_.get(), path, O_RDONLY | O_DIRECTORY));
   if (::fchmod(layer->dir.get(), mode) != 0) return os_error("fchmod", path);
   return std::shared_ptr<const Layer>(std::move(layer));
+}
+
+namespace {
+
+constexpr int kMaxOpenDirs = 64;  // beyond this depth a subtree is moved up and removed from there
+
+// Removes what a directory holds. Subtrees that lie too deep are moved into `top` and left there.
+Result<void> empty_dir(int dir_fd, int top_fd, int depth, bool& moved) {
+  for (const std::string& name : TRY(sys::list_dir(dir_fd))) {
+    if (::unlinkat(dir_fd, name.c_str(), 0) == 0) continue;
+    if (errno != EISDIR && errno != EPERM) return os_error("unlinkat", name);
+    if (depth >= kMaxOpenDirs) {
+      static std::atomic<std::uint64_t> counter{0};
+      const std::string place = "deep-" + std::to_string(counter++);
+      if (::renameat(dir_fd, name.c_str(), top_fd, place.c_str()) != 0) return os_error("renameat", name);
+      moved = true;
+      continue;
+    }
+    UniqueFd child = TRY(sys::open_at(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    TRY(empty_dir(child.get(), top_fd, depth + 1, moved));
+    if (::unlinkat(dir_fd, name.c_str(), AT_REMOVEDIR) != 0) return os_error("unlinkat", name);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<void> LayerStore::remove(std::uint64_t id) const {
+  const std::string path = "layers/" + std::to_string(id);
+  UniqueFd top = TRY(sys::open_at(root_.get(), path, O_RDONLY | O_DIRECTORY));
+  for (bool moved = true; moved;) {
+    moved = false;
+    TRY(empty_dir(top.get(), top.get(), 0, moved));
+  }
+  if (::unlinkat(root_.get(), path.c_str(), AT_REMOVEDIR) != 0) return os_error("unlinkat", path);
+  return {};
 }
 
 namespace {

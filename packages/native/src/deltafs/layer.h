@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -13,9 +14,27 @@
 
 namespace deltabox {
 
+// Layers that nothing refers to any more, to be removed from the disk. Filled by whoever drops the last reference.
+class LayerTrash {
+ public:
+  void add(std::uint64_t id);
+  std::vector<std::uint64_t> take();
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::uint64_t> ids_;
+};
+
 struct Layer {
+  Layer() = default;
+  Layer(const Layer&) = delete;
+  Layer& operator=(const Layer&) = delete;
+  ~Layer();
+
   std::uint64_t id = 0;  // unique in the store; 0: a base directory of the host
   UniqueFd dir;
+  int level = 0;  // merged from layers of the level below (merge.h)
+  std::shared_ptr<LayerTrash> trash;
 };
 
 // Bottom first. A stack is immutable and shared between checkpoints.
@@ -26,8 +45,7 @@ struct LayerUsage {
   std::uint64_t bytes = 0;  // allocated blocks
 };
 
-// overlayfs takes at most 500 lower directories (OVL_MAX_STACK); background merging keeps stacks far below, until then
-// this is the bound of a volume's history.
+// overlayfs takes at most 500 lower directories (OVL_MAX_STACK). Background merging keeps stacks far below.
 inline constexpr std::size_t kMaxStackDepth = 480;
 
 class LayerStore {
@@ -41,7 +59,11 @@ class LayerStore {
     std::shared_ptr<const Layer> layer;
     UniqueFd work;
   };
-  Result<Fresh> make_layer(mode_t mode);
+  Result<Fresh> make_layer(mode_t mode, int level = 0);
+  // Layers that nothing refers to any more.
+  std::vector<std::uint64_t> take_unused() { return trash_->take(); }
+  // Removes such a layer from the disk. On any thread.
+  Result<void> remove(std::uint64_t id) const;
   // An empty base directory for a volume without a host directory.
   Result<std::shared_ptr<const Layer>> make_base(const std::string& name, mode_t mode,
                                                  const std::vector<std::string>& dirs);
@@ -49,6 +71,7 @@ class LayerStore {
  private:
   UniqueFd root_;
   std::uint64_t next_id_ = 1;
+  std::shared_ptr<LayerTrash> trash_ = std::make_shared<LayerTrash>();
 };
 
 Result<LayerUsage> measure_layer(const Layer& layer);

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "deltafs/merge.h"
 #include "sys/files.h"
 #include "sys/mounts.h"
 
@@ -93,9 +94,21 @@ Result<StagedOverlay> Volume::stage(LayerStore& layers, std::shared_ptr<const La
 }
 
 Result<StagedOverlay> Volume::stage_seal(LayerStore& layers) const {
-  auto sealed = std::make_shared<LayerStack>(*live_.stack);
+  const std::shared_ptr<const LayerStack> below =
+      merge_ ? with_merged(live_.stack, merge_->run, merge_->merged) : live_.stack;
+  auto sealed = std::make_shared<LayerStack>(*below);
   sealed->push_back(live_.upper);
   return stage(layers, std::move(sealed));
+}
+
+void Volume::use_merged(LayerStack run, std::shared_ptr<const Layer> merged) {
+  // Copies in merged layers are found under another layer's id.
+  for (auto& [inode, copy] : sealed_copies_) {
+    const bool was_merged =
+        std::any_of(run.begin(), run.end(), [&](const auto& layer) { return layer->id == copy.layer; });
+    if (was_merged) copy.layer = merged->id;
+  }
+  merge_ = Merge{std::move(run), std::move(merged)};
 }
 
 Result<Volume> Volume::create(VolumeSpec spec, LayerStore& layers, const std::vector<UniqueFd>& bases) {
@@ -148,6 +161,7 @@ Result<UniqueFd> Volume::switch_to(StagedOverlay staged, int m1_root_fd, int par
   TRY(sys::move_mount_to(live_.mount.get(), parking_fd, place));
   UniqueFd old = std::move(live_.mount);
   live_ = std::move(staged);
+  merge_.reset();
   const struct statx info = TRY(sys::statx_at(live_.mount.get(), "", AT_EMPTY_PATH, STATX_MNT_ID));
   mount_id_ = info.stx_mnt_id;
   return old;

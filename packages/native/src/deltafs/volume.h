@@ -110,6 +110,8 @@ class Volume {
   // Puts the staged overlay in place and returns the old one, parked. In M1, with all tasks frozen.
   // `parking_fd` and `place`: where the old one goes.
   Result<UniqueFd> switch_to(StagedOverlay staged, int m1_root_fd, int parking_fd, const std::string& place);
+  // Puts a merged layer in place of a run of layers, from the next switch on.
+  void use_merged(LayerStack run, std::shared_ptr<const Layer> merged);
   // Sets what counts as unwritten, after kept files were corrected.
   void set_mark(WrittenMark mark) { live_.mark = std::move(mark); }
 
@@ -118,6 +120,11 @@ class Volume {
   StagedOverlay live_;
   std::uint64_t mount_id_ = 0;
   std::map<InodeId, SealedCopy> sealed_copies_;
+  struct Merge {
+    LayerStack run;
+    std::shared_ptr<const Layer> merged;
+  };
+  std::optional<Merge> merge_;  // waits for the next seal
 };
 
 // Detaches a parked overlay. In M1, tasks running.

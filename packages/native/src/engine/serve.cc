@@ -118,6 +118,8 @@ Result<void> serve_creation(const Creation& creation, UniqueFd creator_socket) {
   std::optional<ProxyLauncher> proxy = TRY(start_launcher(creation.request, network.mode()));
   std::unique_ptr<SandboxState> state = TRY(build(creation.request, id_map, network.mode(), limits));
   if (proxy) TRY(network.start_proxy(std::move(*proxy), state->namespaces().init_client));
+  const v1::Retention& retention = creation.request.retention();
+  state->set_retention({retention.keep_last(), !retention.drop_named(), retention.max_bytes()});
   SandboxIdentity identity;
   identity.id = creation.request.id();
   identity.workspace = creation.request.workspace();

@@ -117,6 +117,7 @@ Result<void> Server::serve_round(int timeout_ms) {
     if (!killed_) accept_client();
   });
   files_.add_sources(sources);
+  sources.add(state_->background_fd(), POLLIN, [this](short) { state_->finish_background(); });
   const int ready = ::poll(sources.fds().data(), sources.fds().size(), timeout_ms);
   if (ready < 0 && errno != EINTR) return os_error("poll");
   if (ready > 0) sources.serve();
@@ -249,6 +250,10 @@ Result<v1::EngineFrame> Server::dispatch(Client& client, const v1::ClientFrame& 
       return roll_back(request.rollback());
     case v1::ClientFrame::kListCheckpoints:
       return list_checkpoints();
+    case v1::ClientFrame::kDeleteCheckpoint:
+      TRY(state_->delete_checkpoint(request.delete_checkpoint().target()));
+      answer.mutable_empty();
+      return answer;
     case v1::ClientFrame::kMetrics:
       TRY(fill_metrics(*state_, *answer.mutable_metrics()));
       answer.mutable_metrics()->set_uptime_ms(now_ms() - started_ms_);

@@ -3,6 +3,9 @@ import { ToolMessage } from '@langchain/core/messages'
 import { Sandbox, type CreateSandboxOptions } from '@deltabox/core'
 import { agentTools, renderFailure, ToolSession, type AgentTool } from '@deltabox/core/tools'
 
+/** A process that is killed can't end the sandbox that it made. */
+const ORPHAN_TIMEOUT_MS = 600_000
+
 /** The tools as an array for `createAgent({ tools })`; closing them ends a sandbox that they made. */
 export type DeltaboxTools = StructuredTool[] &
   AsyncDisposable & {
@@ -22,7 +25,8 @@ interface CallConfig {
  * A failure of a tool is a message with status "error" that tells the model what to do next; it does not end the
  * agent's run.
  *
- * @param target - a sandbox of yours, or the options of one that is made at the first call and ended by `close()`.
+ * @param target - a sandbox of yours, or the options of one that is made at the first call and ended by `close()`, or 10
+ * minutes after this process died (`orphanTimeoutMs`).
  * @example
  * await using tools = createDeltaboxTools({ workspace: '.' })
  * const agent = createAgent({ model, tools })
@@ -31,7 +35,10 @@ export function createDeltaboxTools(target: Sandbox | CreateSandboxOptions = {})
   const session =
     target instanceof Sandbox
       ? new ToolSession({ open: () => Promise.resolve(target), atClose: 'keep' })
-      : new ToolSession({ open: () => Sandbox.create(target), atClose: 'kill' })
+      : new ToolSession({
+          open: () => Sandbox.create({ orphanTimeoutMs: ORPHAN_TIMEOUT_MS, ...target }),
+          atClose: 'kill',
+        })
   const close = () => session.close()
   return Object.assign(
     agentTools.map((agentTool) => toLangChainTool(agentTool, session)),

@@ -6,8 +6,11 @@ export function toCallResult({ text, data }: ToolOutcome<Record<string, unknown>
   return { content: [{ type: 'text', text }], structuredContent: data }
 }
 
-/** A tool's failure is a result that the model reads, with the next step in its text; not a protocol error. */
+/**
+ * A tool's failure is a result that the model reads, with the next step in its text; not a protocol error. Structured
+ * content would have to match the tool's output schema (clients check it): the failure as data is beside it.
+ */
 export function toErrorResult(error: unknown): CallToolResult {
   const { text, data } = renderFailure(error)
-  return { content: [{ type: 'text', text }], structuredContent: data, isError: true }
+  return { content: [{ type: 'text', text }], isError: true, _meta: { 'deltabox/error': data['error'] } }
 }

@@ -9,13 +9,16 @@ export interface ServerOptions {
   readonly sandbox?: string | undefined
 }
 
+/** A server that is killed can't end its sandbox; long enough to attach another one to it. */
+const ORPHAN_TIMEOUT_MS = 600_000
+
 /** The session of a server: nothing is made before the first tool call. */
 export function openSession({ workspace = '.', sandbox }: ServerOptions): ToolSession {
   if (sandbox !== undefined) {
     return new ToolSession({ open: () => Sandbox.connect(sandbox), atClose: 'disconnect' })
   }
   return new ToolSession({
-    open: () => Sandbox.create({ workspace, metadata: { name: 'mcp-server' } }),
+    open: () => Sandbox.create({ workspace, metadata: { name: 'mcp-server' }, orphanTimeoutMs: ORPHAN_TIMEOUT_MS }),
     atClose: 'kill',
   })
 }

@@ -44,6 +44,8 @@ export function reportFailure(context: CliContext, { json }: JsonOption, error: 
       })
   if (json === true) context.stdout(`${JSON.stringify({ error: failure })}\n`)
   context.stderr(`error ${failure.code}: ${failure.message}\nnext: ${failure.nextStep}\n`)
+  const { engineLog } = failure.data as { readonly engineLog?: string }
+  if (engineLog !== undefined) context.stderr(`engine.log: ${engineLog}\n`)
   const { interrupted } = context
   const isInterrupted = failure.code === 'ABORTED' && interrupted.aborted
   context.setExitCode(isInterrupted ? signalExitCode(interrupted.reason as NodeJS.Signals) : 1)

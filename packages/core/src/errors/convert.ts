@@ -15,6 +15,9 @@ const BY_ERRNO: Readonly<Record<string, ErrorCode>> = {
   ECONNRESET: 'ENGINE_LOST',
 }
 
+/** The next step of a failure that nothing better is known of. */
+export const REPORT_WITH_LOG = 'report this with the engine log of the sandbox'
+
 const NEXT_STEPS: Partial<Readonly<Record<ErrorCode, string>>> = {
   NOT_FOUND: 'check the path',
   NOT_A_DIRECTORY: 'name a directory',
@@ -37,7 +40,7 @@ export function fromSystemError(error: unknown, operation: string): DeltaboxErro
   const code = (osError === undefined ? undefined : BY_ERRNO[osError]) ?? 'INTERNAL'
   return new DeltaboxError(code, {
     message: `${operation}: ${error instanceof Error ? error.message : String(error)}`,
-    nextStep: NEXT_STEPS[code] ?? 'report this with the engine log of the sandbox',
+    nextStep: NEXT_STEPS[code] ?? REPORT_WITH_LOG,
     data: { operation, ...(osError === undefined ? {} : { osError }) },
     cause: error,
   })

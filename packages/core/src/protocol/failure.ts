@@ -6,6 +6,9 @@ import type { Failure, Notice as WireNotice } from './gen/deltabox_pb.js'
 const ERRNO_NAMES = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]))
 const SIGNAL_NAMES = new Map(Object.entries(constants.signals).map(([name, number]) => [number, name]))
 
+/** The next step of a failure for which the engine knows no better one. */
+export const LOOK_INTO_LOG = 'look into engine.log in the sandbox’s state directory'
+
 /** "SIGKILL" for 9; null for 0, which the wire uses for none. */
 export function signalName(signal: number): string | null {
   return signal === 0 ? null : (SIGNAL_NAMES.get(signal) ?? `SIG${signal}`)
@@ -27,7 +30,7 @@ export function toError(failure: Failure): DeltaboxError {
   }
   return new DeltaboxError(code, {
     message: failure.message === '' ? failure.code : failure.message,
-    nextStep: failure.nextStep === '' ? 'look into engine.log in the sandbox’s state directory' : failure.nextStep,
+    nextStep: failure.nextStep === '' ? LOOK_INTO_LOG : failure.nextStep,
     data,
   })
 }

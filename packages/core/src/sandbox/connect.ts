@@ -2,9 +2,11 @@ import { errnoName, fromSystemError } from '../errors/convert.js'
 import { DeltaboxError } from '../errors/deltabox-error.js'
 import { EngineClient } from '../protocol/engine-client.js'
 import { native } from '../protocol/native.js'
+import { readEndedMark } from '../state/ended.js'
 import { sandboxDirExists, sandboxDirPath } from '../state/sandbox-dir.js'
 import { assertSandboxId } from '../state/ids.js'
 import type { ConnectedSandbox } from './create.js'
+import { isBeingCreated, removeIfEnded } from './engine-state.js'
 import { requestInfo } from './info.js'
 
 /**
@@ -25,6 +27,21 @@ export async function openEngine(id: string): Promise<EngineClient> {
   } catch (error) {
     const osError = errnoName(error)
     if (osError !== 'ENOENT' && osError !== 'ECONNREFUSED') throw fromSystemError(error, `connecting to ${id}`)
+    if (await isBeingCreated(id)) {
+      throw new DeltaboxError('BUSY', {
+        message: `sandbox ${id} is being created`,
+        nextStep: 'try again in a moment; a creation that fails removes what it made',
+        cause: error,
+      })
+    }
+    const ended = await readEndedMark(id)
+    if (ended !== undefined && (await removeIfEnded(id))) {
+      throw new DeltaboxError('SANDBOX_DEAD', {
+        message: `sandbox ${id} is gone: ${ended}`,
+        nextStep: 'create a new one',
+        cause: error,
+      })
+    }
     throw new DeltaboxError('SANDBOX_DEAD', {
       message: `the engine of sandbox ${id} does not run any more`,
       nextStep: `run \`deltabox rm ${id}\` to remove what it left`,

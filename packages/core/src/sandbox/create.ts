@@ -1,22 +1,27 @@
 import { realpath, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { abortedError, throwIfAborted } from '../errors/abort.js'
-import { fromSystemError } from '../errors/convert.js'
+import { fromSystemError, REPORT_WITH_LOG } from '../errors/convert.js'
 import { DeltaboxError } from '../errors/deltabox-error.js'
 import { validate } from '../errors/validate.js'
 import { toWireLimits } from '../limits/wire.js'
 import { toNetworkFields } from '../network/wire.js'
 import { EngineClient } from '../protocol/engine-client.js'
+import { LOOK_INTO_LOG } from '../protocol/failure.js'
 import { native } from '../protocol/native.js'
 import { newSandboxId } from '../state/ids.js'
-import { makeSandboxDir, readLogTail, removeSandboxDir, writeSandboxRecord } from '../state/sandbox-dir.js'
+import {
+  listSandboxIds,
+  makeSandboxDir,
+  readLogTail,
+  removeSandboxDir,
+  writeSandboxRecord,
+} from '../state/sandbox-dir.js'
 import { isInside, prepareStateDir } from '../state/state-dir.js'
+import { CREATE_TIMEOUT_MS, removeIfEnded } from './engine-state.js'
 import { requestKill } from './kill.js'
 import { toSandboxInfo } from './info.js'
 import { createOptionsSchema, type CreateSandboxOptions, type SandboxInfo } from './options.js'
-
-/** An engine takes milliseconds to come up; on a machine that needs longer something hangs. */
-const CREATE_TIMEOUT_MS = 60_000
 
 /** A connection to a sandbox and what its engine said of it. */
 export interface ConnectedSandbox {
@@ -43,6 +48,8 @@ export async function createSandbox(options: CreateSandboxOptions): Promise<Conn
   if (rootfs !== '') assertApart(`the rootfs ${rootfs}`, rootfs, stateDir)
   for (const { path, from } of volumes) if (from !== '') assertApart(`the source of volume ${path}`, from, stateDir)
 
+  // Nobody else may look for a long time.
+  await Promise.all((await listSandboxIds()).map((other) => removeIfEnded(other)))
   const id = newSandboxId()
   const createdAtMs = Date.now()
   const dir = await makeSandboxDir(id)
@@ -131,8 +138,16 @@ function createTimeout(cause: unknown): DeltaboxError<'TIMEOUT'> {
   })
 }
 
+/** The log goes with the directory: its last lines travel in the error, and nothing points to its place. */
 function withLog(error: DeltaboxError, engineLog: string): DeltaboxError {
-  if (engineLog === '') return error
   const { code, message, nextStep, data, cause } = error
-  return new DeltaboxError(code, { message, nextStep, cause, data: { ...data, engineLog } })
+  return new DeltaboxError(code, {
+    message,
+    nextStep: nextStep === LOOK_INTO_LOG || nextStep === REPORT_WITH_LOG ? LOOK_HERE : nextStep,
+    cause,
+    data: engineLog === '' ? data : { ...data, engineLog },
+  })
 }
+
+const LOOK_HERE =
+  'run `deltabox doctor`, which tries what a sandbox needs; what the engine said last is in `data.engineLog`'

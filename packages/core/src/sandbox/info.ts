@@ -20,6 +20,7 @@ export function toSandboxInfo(wire: WireInfo): SandboxInfo {
     warnings: [...wire.warnings],
     metadata: { ...wire.metadata },
     idleTimeoutMs: Number(wire.idleTimeoutMs),
+    orphanTimeoutMs: Number(wire.orphanTimeoutMs),
     network: toNetwork(wire),
     limits: fromWireLimits(wire.limits),
     memoryBytes: wire.memoryBytes === 0n ? null : Number(wire.memoryBytes),

@@ -174,6 +174,8 @@ export interface SandboxInfo {
   readonly metadata: Readonly<Record<string, string>>
   /** 0: none. */
   readonly idleTimeoutMs: number
+  /** 0: none. */
+  readonly orphanTimeoutMs: number
   readonly network: NetworkOption
   readonly limits: Limits
   /** As the control group counts them, page cache included; null without a memory limit. */
@@ -210,9 +212,11 @@ export interface SandboxMetrics {
 /** A sandbox as {@link Sandbox.list} finds it on disk. */
 export interface SandboxListEntry {
   readonly id: string
-  /** "dead": its files exist, its engine does not run; `Sandbox.kill(id)` removes it. */
-  readonly state: 'running' | 'dead'
-  /** Null when the record of a dead sandbox is damaged. */
+  /**
+   * "creating": somebody is making it. "dead": its files exist, its engine does not run; `Sandbox.kill(id)` removes it.
+   */
+  readonly state: 'creating' | 'running' | 'dead'
+  /** Null while it is created, and when the record of a dead sandbox is damaged. */
   readonly workspace: string | null
   readonly createdAtMs: number | null
   readonly metadata: Readonly<Record<string, string>>

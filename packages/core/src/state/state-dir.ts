@@ -8,11 +8,12 @@ import { DeltaboxError } from '../errors/deltabox-error.js'
 export interface StateDirSources {
   readonly env: Readonly<Record<string, string | undefined>>
   readonly uid: number
-  readonly home: string
+  /** Asked only where the answer matters: an account may have none. */
+  readonly home: () => string
 }
 
 function ownSources(): StateDirSources {
-  return { env: process.env, uid: process.getuid?.() ?? -1, home: homedir() }
+  return { env: process.env, uid: process.getuid?.() ?? -1, home: homedir }
 }
 
 /**
@@ -25,12 +26,24 @@ export function stateDirPath(sources: StateDirSources = ownSources()): string {
   if (sources.uid === 0) return '/var/lib/deltabox'
   // The XDG specification says that a relative value is to be ignored.
   if (xdg !== undefined && isAbsolute(xdg)) return join(xdg, 'deltabox')
-  return join(sources.home, '.local', 'state', 'deltabox')
+  return join(homeOf(sources), '.local', 'state', 'deltabox')
+}
+
+function homeOf({ home }: StateDirSources): string {
+  try {
+    return home()
+  } catch (cause) {
+    throw new DeltaboxError('NOT_FOUND', {
+      message: 'there is no home directory to keep the state in: HOME is not set, and this uid has no account',
+      nextStep: 'set DELTABOX_STATE_DIR to a directory of your own, or set HOME',
+      cause,
+    })
+  }
 }
 
 /**
  * Makes the state directory if it is missing (mode 0700) and returns its real path.
- * @throws PERMISSION_DENIED when it cannot be made or belongs to someone else.
+ * @throws NOT_FOUND without a home directory; PERMISSION_DENIED when it cannot be made or belongs to someone else.
  */
 export async function prepareStateDir(): Promise<string> {
   const path = stateDirPath()

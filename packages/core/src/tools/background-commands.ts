@@ -1,3 +1,4 @@
+import { DeltaboxError, isDeltaboxError } from '../errors/deltabox-error.js'
 import type { CommandHandle } from '../commands/command-handle.js'
 import type { Commands } from '../commands/commands.js'
 import type { BackgroundRunOptions } from '../commands/options.js'
@@ -86,11 +87,7 @@ export class BackgroundCommands {
     const held = this.#held.get(commandId)
     if (held !== undefined) return held
     const unread = new UnreadOutput()
-    const handle = await this.#commands.connect(commandId, {
-      maxOutputBytes: 0,
-      onStdout: unread.addStdout,
-      onStderr: unread.addStderr,
-    })
+    const handle = await this.#connect(commandId, unread)
     return this.#hold({ handle, unread })
   }
 
@@ -111,6 +108,24 @@ export class BackgroundCommands {
     }
     unread.onArrival = undefined
     return unread.take()
+  }
+
+  async #connect(commandId: number, { addStdout, addStderr }: UnreadOutput): Promise<CommandHandle> {
+    try {
+      return await this.#commands.connect(commandId, {
+        maxOutputBytes: 0,
+        onStdout: addStdout,
+        onStderr: addStderr,
+      })
+    } catch (error) {
+      if (!isDeltaboxError(error, 'COMMAND_NOT_FOUND')) throw error
+      // An agent has no call that lists commands.
+      throw new DeltaboxError('COMMAND_NOT_FOUND', {
+        message: error.message,
+        nextStep: 'use a commandId that exec returned, or start the command anew with background: true',
+        cause: error,
+      })
+    }
   }
 
   #hold(held: HeldCommand): HeldCommand {

@@ -11,7 +11,7 @@ export const checkpointTool = defineTool({
     'Keeps the complete state of the sandbox: all files of the workspace and the memory of all running processes. ' +
     'It takes milliseconds and copies only what changed: take one before anything risky and after each step that ' +
     'worked. Returns the id to roll back to.',
-  inputSchema: z.object({
+  inputSchema: z.strictObject({
     name: z.string().optional().describe('A name to roll back to, unique in the sandbox. Default: none.'),
   }),
   outputSchema: z.object({

@@ -11,7 +11,7 @@ const DEFAULT_WAIT_MS = 2_000
 const MAX_TIMEOUT_MS = 3_600_000
 const MAX_WAIT_MS = 600_000
 
-const inputSchema = z.object({
+const inputSchema = z.strictObject({
   command: z.string().min(1).optional().describe('Shell line for bash. Give either this or commandId.'),
   commandId: z
     .int()

@@ -7,7 +7,7 @@ export const listCheckpointsTool = defineTool({
   name: 'list_checkpoints',
   title: 'List the checkpoints of the sandbox',
   description: 'The tree of checkpoints, oldest first; the head is the one that the present state derives from.',
-  inputSchema: z.object({}),
+  inputSchema: z.strictObject({}),
   outputSchema: z.object({
     head: z.string().nullable(),
     checkpoints: z.array(

@@ -11,7 +11,7 @@ export const rollbackTool = defineTool({
     'Returns the sandbox to a checkpoint: files are as they were, processes that lived then go on with the memory ' +
     'and pid they had, processes started since are ended. The state before the rollback is kept as a safety ' +
     'checkpoint: roll back to that to undo.',
-  inputSchema: z.object({
+  inputSchema: z.strictObject({
     target: z.string().min(1).describe('Id or name of a checkpoint.'),
   }),
   outputSchema: z.object({

@@ -1,5 +1,5 @@
 // The built program, each call a process of its own.
-import { execFile, spawn } from 'node:child_process'
+import { execFile, spawn, spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import type { CheckpointList } from '../../src/index.js'
@@ -67,7 +67,7 @@ test('exec streams live, and Ctrl-C ends the command inside', async () => {
   child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()))
   await until('output while it runs', () => stdout === 'begun\n')
   child.kill('SIGINT')
-  expect(await new Promise((resolve) => child.once('close', resolve))).not.toBe(0)
+  expect(await new Promise((resolve) => child.once('close', resolve))).toBe(130)
   const { stdout: processes } = await deltabox(
     'exec',
     id,
@@ -78,4 +78,75 @@ test('exec streams live, and Ctrl-C ends the command inside', async () => {
   )
   expect(processes).not.toContain('sleep 64')
   await deltabox('rm', id)
+})
+
+test('exec passes bytes and streams both ways', async () => {
+  const id = (await deltabox('create', '--workspace', state.workspace)).stdout.trim()
+  const bytes = Buffer.from(Array.from({ length: 256 }, (_, value) => value))
+  const child = spawn(process.execPath, [cliPath, 'exec', id, '--stdin', '--', 'cat'])
+  const seen: Buffer[] = []
+  child.stdout.on('data', (chunk: Buffer) => seen.push(chunk))
+  child.stdin.write(bytes)
+  // Before the end of the input.
+  await until('the echo', () => Buffer.concat(seen).length === 256)
+  child.stdin.end(bytes)
+  expect(await new Promise((resolve) => child.once('close', resolve))).toBe(0)
+  expect(Buffer.concat(seen)).toEqual(Buffer.concat([bytes, bytes]))
+  // Input that nobody reads does not hold the program.
+  const early = spawn(process.execPath, [cliPath, 'exec', id, '--stdin', '--', 'true'])
+  expect(await new Promise((resolve) => early.once('close', resolve))).toBe(0)
+  // A slow reader gets all of it.
+  const { stdout } = spawnSync(
+    'bash',
+    ['-c', '"$1" "$2" exec "$3" -- head -c 3000000 /dev/zero | (sleep 1; wc -c)', '-', process.execPath, cliPath, id],
+    { encoding: 'utf8' },
+  )
+  expect(stdout).toBe('3000000\n')
+  await deltabox('rm', id)
+})
+
+test('Ctrl-C is the command’s, and the exit code says so', async () => {
+  const id = (await deltabox('create', '--workspace', state.workspace)).stdout.trim()
+  const run = async (script: string, ...signals: NodeJS.Signals[]) => {
+    const child = spawn(process.execPath, [cliPath, 'exec', id, '--', 'bash', '-c', `echo begun; ${script}`])
+    let stdout = ''
+    child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()))
+    await until('output', () => stdout.startsWith('begun\n'))
+    for (const signal of signals) {
+      child.kill(signal)
+      await new Promise((resolve) => setTimeout(resolve, 300))
+    }
+    const code = await new Promise((resolve) =>
+      child.exitCode !== null ? resolve(child.exitCode) : child.once('close', resolve),
+    )
+    return { code, stdout }
+  }
+  expect(await run('exec sleep 64', 'SIGINT')).toEqual({ code: 130, stdout: 'begun\n' })
+  expect(await run('exec sleep 64', 'SIGTERM')).toEqual({ code: 143, stdout: 'begun\n' })
+  const tidy = await run('trap "echo tidied; exit 5" INT; while :; do sleep 0.05; done', 'SIGINT')
+  expect(tidy).toEqual({ code: 5, stdout: 'begun\ntidied\n' })
+  expect((await run('trap "" INT; while :; do sleep 0.05; done', 'SIGINT', 'SIGINT')).code).toBe(130)
+  await until('nobody is left', async () => {
+    const { stdout } = await deltabox('exec', id, '--', 'bash', '-c', 'cat /proc/[0-9]*/comm | grep -c sleep')
+    return stdout === '0\n'
+  })
+  await deltabox('rm', id)
+})
+
+test('rm removes what is there and reports what is not; ls shows names as they can be shown', async () => {
+  const name = 'bad\x1b[31m\nname'
+  const id = (await deltabox('create', '--workspace', state.workspace, '--name', name)).stdout.trim()
+  const { stdout } = await deltabox('ls')
+  expect(stdout).toContain(String.raw`bad\x1b[31m\x0aname`)
+  // eslint-disable-next-line no-control-regex -- none may come through
+  expect(stdout.replaceAll('\n', '')).not.toMatch(/[\x00-\x1f]/)
+  const removed = await deltabox('rm', 'sbx_aaaaaaaaaaaa', id, 'sbx_bbbbbbbbbbbb', 'x')
+  expect(removed).toMatchObject({ stdout: `${id}\n`, code: 1 })
+  expect(removed.stderr.match(/^error (\w+)/gm)).toEqual([
+    ...['error SANDBOX_NOT_FOUND', 'error SANDBOX_NOT_FOUND', 'error INVALID_ARGUMENT'],
+  ])
+  expect(sandboxDirs(state.stateDir)).toEqual([])
+  const json = JSON.parse((await deltabox('rm', '--json', 'sbx_aaaaaaaaaaaa')).stdout) as unknown
+  expect(json).toMatchObject({ removed: [], error: { code: 'SANDBOX_NOT_FOUND' } })
+  expect((await deltabox('--version')).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
 })

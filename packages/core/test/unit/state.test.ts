@@ -60,7 +60,7 @@ describe('ids', () => {
 })
 
 describe('state directory', () => {
-  const at = (env: Record<string, string>, uid: number) => stateDirPath({ env, uid, home: '/home/ada' })
+  const at = (env: Record<string, string>, uid: number) => stateDirPath({ env, uid, home: () => '/home/ada' })
 
   test('is chosen in the documented order', () => {
     expect(at({ DELTABOX_STATE_DIR: '/mnt/box', XDG_STATE_HOME: '/x' }, 0)).toBe('/mnt/box')

@@ -24,7 +24,8 @@ async function connect(...args: string[]): Promise<Client> {
 async function call(client: Client, name: string, args: Record<string, unknown> = {}) {
   const result = await client.callTool({ name, arguments: args })
   const [content] = result.content as { type: string; text: string }[]
-  const data = result.structuredContent as Record<string, unknown>
+  const failure = result._meta?.['deltabox/error']
+  const data = (failure === undefined ? result.structuredContent : { error: failure }) as Record<string, unknown>
   return { text: content?.text ?? '', data, isError: result.isError === true }
 }
 
@@ -89,3 +90,36 @@ test('a missing workspace is a failure of the first call, not of the server', as
     data: { error: { code: 'NOT_FOUND' } },
   })
 })
+
+test('unknown fields are refused, and next steps name what an agent has', async () => {
+  const client = await connect('--workspace', state.workspace)
+  const { tools } = await client.listTools()
+  for (const { name, inputSchema } of tools) expect(inputSchema, name).toMatchObject({ additionalProperties: false })
+  const misspelt = await call(client, 'exec', { command: 'true', timeout: 5 })
+  expect(misspelt).toMatchObject({ isError: true, text: expect.stringContaining('timeout') as string })
+  expect(await call(client, 'checkpoint', { label: 'x' })).toMatchObject({ isError: true })
+  const unknown = await call(client, 'exec', { commandId: 99 })
+  expect(unknown.isError).toBe(true)
+  expect(unknown.text).toMatch(/^COMMAND_NOT_FOUND: [^]*\nNext: use a commandId that exec returned/)
+})
+
+test('a server that is killed leaves a sandbox that ends by itself', async () => {
+  const client = await connect('--workspace', state.workspace)
+  await call(client, 'exec', { command: 'sleep 1000', background: true, waitMs: 0 })
+  const [id = ''] = sandboxDirs(state.stateDir)
+  const { pid } = client.transport as StdioClientTransport
+  process.kill(pid ?? 0, 'SIGKILL')
+  await until('the server is gone', () => !isAlive(pid ?? 0))
+  const sandbox = await Sandbox.connect(id)
+  expect((await sandbox.getInfo()).orphanTimeoutMs).toBe(600_000)
+  await sandbox.kill()
+})
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}

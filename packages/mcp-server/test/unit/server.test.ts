@@ -33,7 +33,7 @@ test('a failure is a result with isError and the next step', async () => {
   expect(result).toMatchObject({
     isError: true,
     content: [{ type: 'text', text: 'UNSUPPORTED_KERNEL: too old\nNext: run `deltabox doctor`' }],
-    structuredContent: { error: { code: 'UNSUPPORTED_KERNEL' } },
+    _meta: { 'deltabox/error': { code: 'UNSUPPORTED_KERNEL' } },
   })
   const wrong = await client.callTool({ name: 'rollback', arguments: {} })
   expect(wrong.isError).toBe(true)

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -84,6 +85,13 @@ Result<StagedOverlay> Volume::stage(LayerStore& layers, std::shared_ptr<const La
   LayerStore::Fresh fresh = TRY(layers.make_layer(top.st_mode));
   Result<UniqueFd> mount = mount_overlay(*stack, fresh.layer->dir.get(), fresh.work.get());
   if (!mount.ok()) return explain_overlay_error(mount.release_error(), spec_.name);
+  // overlayfs that can't make its work directory mounts all the same, but read-only.
+  struct statvfs attributes {};
+  if (::fstatvfs(mount.value().get(), &attributes) == 0 && (attributes.f_flag & ST_RDONLY) != 0) {
+    return make_error(
+        Code::kNoSpace, "the state directory has no room for a layer of volume " + spec_.name,
+        "Free space and inodes on the disk of the state directory, or set DELTABOX_STATE_DIR to another.");
+  }
   StagedOverlay staged;
   staged.mount = mount.release_value();
   staged.upper = std::move(fresh.layer);

@@ -236,4 +236,11 @@ Result<bool> remove_entry(int m1_root, const std::string& path) {
   return os_error("unlinkat", printable(path));
 }
 
+Result<void> remove_contents(UniqueFd directory) {
+  for (;;) {
+    TreeRemoval removal(TRY(sys::open_at(directory.get(), ".", O_RDONLY | O_DIRECTORY)));
+    if (TRY(removal.run())) return {};
+  }
+}
+
 }  // namespace deltabox

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "deltabox.pb.h"
 
 namespace deltabox {
@@ -17,5 +18,8 @@ Result<bool> make_directory(int m1_root, const std::string& path, std::uint32_t 
 Result<void> rename_entry(int m1_root, const std::string& from, const std::string& to);
 // A directory with all that is in it. False: there is more to remove; the caller asks again.
 Result<bool> remove_entry(int m1_root, const std::string& path);
+
+// Everything below a directory of the engine's own, whatever its depth, without a pause.
+Result<void> remove_contents(UniqueFd directory);
 
 }  // namespace deltabox

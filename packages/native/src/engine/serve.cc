@@ -26,6 +26,7 @@
 #include "sandbox/id_map.h"
 #include "sandbox/namespaces.h"
 #include "sandbox/proxy_launcher.h"
+#include "sandbox/skeleton.h"
 #include "sys/files.h"
 
 namespace deltabox {
@@ -138,6 +139,19 @@ Result<void> serve_creation(const Creation& creation, UniqueFd creator_socket) {
   return server.run();
 }
 
+// The caller knows the workspace and the state directory, not the places where the engine has mounted them.
+Error name_outer_paths(Error error, const v1::CreateRequest& request) {
+  const auto replace = [&](const std::string& inner, const std::string& outer) {
+    for (std::string* text : {&error.subject, &error.message}) {
+      const std::size_t place = text->find(inner);
+      if (place != std::string::npos) text->replace(place, inner.size(), outer);
+    }
+  };
+  replace(kStorePoint, request.state_dir() + "/store");
+  replace(kBasePoint, request.workspace());
+  return error;
+}
+
 // Where root started it, the engine goes before its tasks: it should not wait for a processor while they stand still.
 // Tasks run at the ordinary priority (sandbox/namespaces.cc).
 void raise_priority() { (void)::setpriority(PRIO_PROCESS, 0, -10); }
@@ -174,6 +188,7 @@ int serve() {
   }
   Result<void> served = serve_creation(creation.value(), copy.release_value());
   if (served.ok()) return 0;
+  served = name_outer_paths(served.release_error(), creation.value().request);
   std::fprintf(stderr, "engine of %s: %s\n", creation.value().request.id().c_str(), served.error().describe().c_str());
   v1::EngineFrame answer;
   answer.set_request_id(creation.value().request_id);

@@ -1,5 +1,6 @@
 #include "engine/server.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -12,6 +13,8 @@
 #include "base/clock.h"
 #include "engine/convert.h"
 #include "engine/metrics.h"
+#include "engine/sandbox_tree.h"
+#include "sys/files.h"
 
 namespace deltabox {
 
@@ -19,7 +22,8 @@ namespace {
 
 constexpr std::size_t kMaxClients = 256;
 constexpr int kLateThreadPollMs = 1;
-constexpr int kTickMs = 500;           // for time-outs and clients that do not read
+constexpr const char* kEndedMark = "ended";  // in the store
+constexpr int kTickMs = 500;                 // for time-outs and clients that do not read
 constexpr int kEndTimeoutMs = 30'000;  // a task in an uninterruptible wait can't be killed; the client gives up at 60 s
 
 // The end of init is the end of every task; returns when the kernel has taken all of them down. Tasks that are still
@@ -74,8 +78,21 @@ Result<void> Server::run() {
     TRY(serve_round(freezer.has_late_threads() ? kLateThreadPollMs : tick_ms()));
     if (const char* reason = timed_out()) {
       std::fprintf(stderr, "%s\n", reason);
-      return {};
+      return discard(reason);
     }
+  }
+  return {};
+}
+
+// The engine can't remove the sandbox's directory, which is the client's; it leaves a mark there, by which the next
+// client knows that nobody wants it any more (packages/core/src/state/ended.ts), and gives the disk's space back at
+// once.
+Result<void> Server::discard(const char* reason) {
+  const SandboxNamespaces& namespaces = state_->namespaces();
+  end_all_tasks(namespaces.init);
+  TRY(sys::write_file_at(namespaces.store.get(), kEndedMark, reason));
+  for (const char* part : {"layers", "bases"}) {
+    TRY(remove_contents(TRY(sys::open_at(namespaces.store.get(), part, O_RDONLY | O_DIRECTORY))));
   }
   return {};
 }
@@ -290,6 +307,7 @@ void Server::fill_info(v1::SandboxInfo& info) const {
   info.set_tasks(state_->live_processes());
   info.set_page_store_bytes(state_->page_store_bytes());
   info.set_idle_timeout_ms(identity_.idle_timeout_ms);
+  info.set_orphan_timeout_ms(identity_.orphan_timeout_ms);
   for (const std::string& warning : identity_.warnings) info.add_warnings(warning);
   fill_network(info, network_, identity_.network_allow);
   limits_.fill_info(info);

@@ -65,6 +65,7 @@ class Server {
   // Why the sandbox is to end, or null.
   const char* timed_out() const;
   int tick_ms() const;
+  Result<void> discard(const char* reason);
   void drop_broken_clients();
 
   std::unique_ptr<SandboxState> state_;

@@ -217,12 +217,13 @@ void Watches::report(std::uint64_t watch, v1::FileEvent::Type type, const std::s
 }
 
 void Watches::end(std::uint64_t id, const std::string& reason) {
+  const ClientId client = watches_.at(id).client;
   Event event;
-  event.client = watches_.at(id).client;
+  event.client = client;
   event.frame.mutable_watch_ended()->set_watch_id(id);
   event.frame.mutable_watch_ended()->set_reason(reason);
   events_.push_back(std::move(event));
-  unwatch(event.client, id);
+  unwatch(client, id);
 }
 
 void Watches::move_to_new_overlays() {

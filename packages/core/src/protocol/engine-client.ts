@@ -1,7 +1,7 @@
 import { closeSync } from 'node:fs'
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
 import { abortedError, throwIfAborted } from '../errors/abort.js'
-import { fromSystemError } from '../errors/convert.js'
+import { errnoName, fromSystemError } from '../errors/convert.js'
 import { DeltaboxError } from '../errors/deltabox-error.js'
 import { toError } from './failure.js'
 import type { CommandExited, CommandOutput, EngineFrame, FileEvent, RolledBack, WatchEnded } from './gen/deltabox_pb.js'
@@ -50,6 +50,8 @@ export interface RequestOptions<Case extends ReplyCase, Result> {
   /** The engine answers a second request with this key with the answer of the first. */
   readonly idempotencyKey?: string | undefined
 }
+
+const HUNG_UP: ReadonlySet<string> = new Set(['EPIPE', 'ECONNRESET'])
 
 interface Pending {
   settle(body: EngineBody, fds: number[]): void
@@ -162,6 +164,8 @@ export class EngineClient {
         try {
           this.#channel.send(toBinary(ClientFrameSchema, frame), options.fds ?? [])
         } catch (error) {
+          // The engine has hung up: why is in what it sent before, and comes with the connection's end.
+          if (HUNG_UP.has(errnoName(error) ?? '')) return
           this.#pending.delete(requestId)
           reject(fromSystemError(error, `sending ${what}`))
         }

@@ -33,6 +33,10 @@ TEST_CASE("every operation's place was made before it, and nothing is made twice
   for (const SkeletonOperation& operation : plan_skeleton(kVolumes)) {
     const std::string path = path_of(operation);
     CAPTURE(path);
+    if (std::holds_alternative<MaskFile>(operation)) {
+      REQUIRE(path.starts_with("/proc/"));
+      continue;
+    }
     REQUIRE(path.starts_with('/'));
     REQUIRE(path.find("..") == std::string::npos);
     REQUIRE(dirs.contains(path.substr(0, path.rfind('/'))));

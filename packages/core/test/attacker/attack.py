@@ -390,7 +390,9 @@ def reach_sockets_of_the_host():
             client.connect(address)
             return f"connected to {address}"
 
-    tries = [("abstract", lambda: connect(socket.AF_UNIX, "\0" + plan["abstractSocket"]))]
+    # Some servers, Node's among them, fill the name up with NULs.
+    names = ["\0" + plan["abstractSocket"], ("\0" + plan["abstractSocket"]).ljust(108, "\0")]
+    tries = [(f"abstract {len(name)}", lambda name=name: connect(socket.AF_UNIX, name)) for name in names]
     for path in plan["secretPaths"]:
         tries.append((path, lambda path=path: connect(socket.AF_UNIX, path)))
     for line in open("/proc/net/unix").read().splitlines()[1:]:

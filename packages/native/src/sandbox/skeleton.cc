@@ -196,6 +196,7 @@ std::vector<SkeletonOperation> plan_skeleton(const std::vector<std::string>& vol
                                              const SkeletonOptions& options) {
   std::vector<SkeletonOperation> plan;
   std::set<std::string> made;
+  struct stat info {};
   plan_places(volume_paths.size(), made, plan);
   if (options.from_image) {
     for (const MakeSymlink& link : options.image_links) plan.push_back(link);
@@ -206,6 +207,10 @@ std::vector<SkeletonOperation> plan_skeleton(const std::vector<std::string>& vol
   plan_devices(made, plan);
   for (const char* path : {"/proc", "/sys"}) add_dirs(path, made, plan);
   plan.push_back(MountProc{"/proc"});
+  // The names of the keys of whoever started the sandbox: an ordinary user's id is the same inside.
+  for (const char* path : {"/proc/keys", "/proc/key-users"}) {
+    if (stat_path(path, info)) plan.push_back(MaskFile{path});
+  }
   for (const std::string& path : volume_paths) add_dirs(path, made, plan);
   plan_trees(options.trees, made, plan);
   return plan;
@@ -248,6 +253,10 @@ struct Executor {
   }
   Result<void> operator()(const MountProc& step) const {
     return sys::move_mount_to(sources.proc_mount_fd, root_fd, relative(step.path));
+  }
+  Result<void> operator()(const MaskFile& step) const {
+    UniqueFd mount = TRY(sys::open_tree_clone(AT_FDCWD, "/dev/null", false));
+    return sys::move_mount_to(mount.get(), root_fd, relative(step.path));
   }
   Result<void> operator()(const AttachTree& step) const {
     const int tree_fd = sources.tree_fds[step.index];

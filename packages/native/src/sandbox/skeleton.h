@@ -38,12 +38,17 @@ struct MountDevpts {
 struct MountProc {
   std::string path;
 };
+// Makes a file of another file system read as empty.
+struct MaskFile {
+  std::string path;
+};
 // A detached mount that was made earlier, with the host's privileges: made read-only and attached.
 struct AttachTree {
   std::string path;
   std::size_t index = 0;
 };
-using SkeletonOperation = std::variant<MakeDir, MakeSymlink, MakeFile, Bind, MountDevpts, MountProc, AttachTree>;
+using SkeletonOperation =
+    std::variant<MakeDir, MakeSymlink, MakeFile, Bind, MountDevpts, MountProc, MaskFile, AttachTree>;
 
 // The store's mount point in M0 and the parking places of old volume tops in M1: directories 0, 1, … by volume, below
 // one that is covered by another mount, so that no path leads to them. The engine holds a descriptor from before the

@@ -58,6 +58,10 @@ test.each([
   [['create', '--workspace', '/nonexistent'], 'NOT_FOUND'],
   [['create', '--workspace', '/etc/passwd'], 'NOT_A_DIRECTORY'],
   [['create', '--workspace', '/'], 'INVALID_ARGUMENT'],
+  [['create', '--network', 'host', '--allow', 'example.org'], 'INVALID_ARGUMENT'],
+  [['create', '--allow', 'http://example.org'], 'INVALID_ARGUMENT'],
+  [['create', '--rootfs', '/nonexistent'], 'NOT_FOUND'],
+  [['create', '--processes', 'x'], 'INVALID_ARGUMENT'],
   [['exec', 'sbx_aaaaaaaaaaaa', '--env', 'novalue', '--', 'true'], 'INVALID_ARGUMENT'],
 ])('a failure is one line with its code and one with the next step: %j', async (args, code) => {
   const text = await cli(...args)

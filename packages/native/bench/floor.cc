@@ -1,6 +1,6 @@
 // The lower limits of a pause, measured with bare system calls on the processes that a checkpoint freezes.
 //
-// Usage: deltabox-floor VOLUMES PID…   (PIDs as this process sees them; VOLUMES: how many volumes a checkpoint
+// Usage: deltabox-floor VOLUMES [PID…]   (PIDs as this process sees them; VOLUMES: how many volumes a checkpoint
 // switches) Each line on stdin is answered by one line of JSON, times in microseconds:
 //   freezeUs    PTRACE_SEIZE and PTRACE_INTERRUPT of all threads, then waitpid for each
 //   mappingsUs  PROCMAP_QUERY over all mappings
@@ -8,6 +8,7 @@
 //   copyUs      process_vm_readv of the pages that are written and present, into memory that was touched before
 //   continueUs  PTRACE_DETACH of all threads
 //   switchUs    move_mount beneath and away of VOLUMES mounts, in a namespace of its own
+//   rootUs      what makes the roots of VOLUMES fresh layers look like the old ones: fstat of both, mode and times
 // What a checkpoint keeps open or knows beforehand (descriptors of /proc, thread lists, which pages) is found before
 // the clock starts. Nothing is changed: pages stay as the engine protected them.
 #include <fcntl.h>
@@ -81,6 +82,7 @@ struct Floors {
   double copy_us = 0;
   double continue_us = 0;
   double switch_us = 0;
+  double root_us = 0;
   std::size_t threads = 0;
   std::size_t mappings = 0;
   std::size_t pages = 0;
@@ -192,6 +194,16 @@ void move_mount_or_fail(int mount, const char* path, unsigned flags) {
   if (::move_mount(mount, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH | flags) != 0) fail("move_mount");
 }
 
+void copy_root_attributes(int from, int to) {
+  struct stat old_root {};
+  struct stat new_root {};
+  if (::fstatat(from, "", &old_root, AT_EMPTY_PATH) != 0 || ::fstatat(to, "", &new_root, AT_EMPTY_PATH) != 0) {
+    fail("fstatat");
+  }
+  const timespec times[2] = {old_root.st_atim, old_root.st_mtim};
+  if (::fchmodat(to, ".", old_root.st_mode & 07777, 0) != 0 || ::utimensat(to, ".", times, 0) != 0) fail("utimensat");
+}
+
 void write_own_proc(const char* name, const std::string& text) {
   const std::string path = std::string("/proc/self/") + name;
   const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
@@ -226,11 +238,16 @@ class Switcher {
     ask_ = ask[1];
     answer_ = answer[0];
   }
-  double measure_us() const {
-    double us = 0;
-    if (::write(ask_, "s", 1) != 1 || ::read(answer_, &us, sizeof us) != static_cast<ssize_t>(sizeof us))
+  struct Times {
+    double switch_us = 0;
+    double root_us = 0;
+  };
+  Times measure() const {
+    Times times;
+    if (::write(ask_, "s", 1) != 1 || ::read(answer_, &times, sizeof times) != static_cast<ssize_t>(sizeof times)) {
       fail("switch");
-    return us;
+    }
+    return times;
   }
 
  private:
@@ -257,19 +274,22 @@ class Switcher {
     while (::read(ask, &byte, 1) == 1) {
       std::vector<int> next;
       for (std::size_t index = 0; index < volumes; ++index) next.push_back(make_mount());
+      Times times;
       Lap lap;
+      for (std::size_t index = 0; index < volumes; ++index) copy_root_attributes(tops[index], next[index]);
+      times.root_us = lap.us();
       for (std::size_t index = 0; index < volumes; ++index) {
         move_mount_or_fail(next[index], places[index].c_str(), abi::kMoveMountBeneath);
         move_mount_or_fail(tops[index], "parking", abi::kMoveMountBeneath);
       }
-      const double us = lap.us();
+      times.switch_us = lap.us();
       for (std::size_t index = 0; index < volumes; ++index) {
         const std::string parked = "/proc/self/fd/" + std::to_string(tops[index]);
         if (::umount2(parked.c_str(), MNT_DETACH) != 0) fail("umount2");
         ::close(tops[index]);
         tops[index] = next[index];
       }
-      if (::write(answer, &us, sizeof us) != static_cast<ssize_t>(sizeof us)) break;
+      if (::write(answer, &times, sizeof times) != static_cast<ssize_t>(sizeof times)) break;
     }
     std::_Exit(0);
   }
@@ -306,16 +326,18 @@ Floors measure(const std::vector<Target>& targets, const Switcher& switcher, std
     if (::ptrace(PTRACE_DETACH, tid, nullptr, nullptr) != 0) fail("PTRACE_DETACH");
   }
   floors.continue_us = lap.us();
-  floors.switch_us = switcher.measure_us();
+  const Switcher::Times times = switcher.measure();
+  floors.switch_us = times.switch_us;
+  floors.root_us = times.root_us;
   return floors;
 }
 
 void print(const Floors& floors) {
   std::printf(
-      "{\"freezeUs\":%.3f,\"mappingsUs\":%.3f,\"scanUs\":%.3f,\"copyUs\":%.3f,\"switchUs\":%.3f,\"continueUs\":%.3f,"
-      "\"threads\":%zu,\"mappings\":%zu,\"pages\":%zu}\n",
-      floors.freeze_us, floors.mappings_us, floors.scan_us, floors.copy_us, floors.switch_us, floors.continue_us,
-      floors.threads, floors.mappings, floors.pages);
+      "{\"freezeUs\":%.3f,\"mappingsUs\":%.3f,\"scanUs\":%.3f,\"copyUs\":%.3f,\"switchUs\":%.3f,\"rootUs\":%.3f,"
+      "\"continueUs\":%.3f,\"threads\":%zu,\"mappings\":%zu,\"pages\":%zu}\n",
+      floors.freeze_us, floors.mappings_us, floors.scan_us, floors.copy_us, floors.switch_us, floors.root_us,
+      floors.continue_us, floors.threads, floors.mappings, floors.pages);
   std::fflush(stdout);
 }
 
@@ -323,8 +345,8 @@ void print(const Floors& floors) {
 
 int main(int count, char** arguments) {
   const std::size_t volumes = count > 1 ? std::strtoul(arguments[1], nullptr, 10) : 0;
-  if (count < 3 || volumes == 0 || volumes > kMaxVolumes) {
-    std::fprintf(stderr, "usage: deltabox-floor VOLUMES PID...\n");
+  if (count < 2 || volumes == 0 || volumes > kMaxVolumes) {
+    std::fprintf(stderr, "usage: deltabox-floor VOLUMES [PID...]\n");
     return 2;
   }
   const Switcher switcher(volumes);

@@ -39,7 +39,9 @@ bool same_but_name(const Mapping& first, const Mapping& second) {
          first.file_offset == second.file_offset && first.device == second.device && first.inode == second.inode;
 }
 
-Result<std::string> query_name(int maps_fd, std::uint64_t address) {
+}  // namespace
+
+Result<std::string> current_name(int maps_fd, std::uint64_t address) {
   char name[4096];
   abi::ProcmapQuery query{};
   query.size = sizeof query;
@@ -49,8 +51,6 @@ Result<std::string> query_name(int maps_fd, std::uint64_t address) {
   if (::ioctl(maps_fd, abi::kProcmapQuery, &query) != 0) return os_error("PROCMAP_QUERY", "name");
   return query.vma_name_size > 0 ? std::string(name, query.vma_name_size - 1) : std::string();
 }
-
-}  // namespace
 
 Result<std::shared_ptr<const MappingList>> list_mappings(int proc_fd, HostTid pid,
                                                          const std::shared_ptr<const MappingList>& previous) {
@@ -79,7 +79,7 @@ Result<std::shared_ptr<const MappingList>> list_mappings(int proc_fd, HostTid pi
       mapping.overlay = (*previous)[previous_index].overlay;
     } else {
       changed = true;
-      mapping.name = TRY(query_name(maps.get(), mapping.range.start));
+      mapping.name = TRY(current_name(maps.get(), mapping.range.start));
     }
     address = mapping.range.end;
     mappings->push_back(std::move(mapping));

@@ -2,7 +2,9 @@
 // names (the dear part) are asked for only where a mapping is not the one it was at the last look.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <string>
 
 #include "base/result.h"
 #include "deltacr/image.h"
@@ -12,6 +14,9 @@ namespace deltabox {
 // `previous` may be null. Returns `previous` itself when nothing changed.
 Result<std::shared_ptr<const MappingList>> list_mappings(int proc_fd, HostTid pid,
                                                          const std::shared_ptr<const MappingList>& previous);
+
+// The name that the mapping at an address has now: files are renamed and removed under their mappings.
+Result<std::string> current_name(int maps_fd, std::uint64_t address);
 
 // The mapping that contains the address, or null.
 const Mapping* find_mapping(const MappingList& mappings, std::uint64_t address);

@@ -116,15 +116,19 @@ Result<void> TreeCapture::check_supported(const FrozenProcess& frozen, const Liv
   return {};
 }
 
-// Which mappings are of files on the overlays in place; shared ones move with their volume.
-void TreeCapture::find_volumes(std::shared_ptr<const MappingList>& mappings) const {
+// Which mappings are of files on the overlays in place, and what these files are called now; shared ones move with
+// their volume.
+Result<void> TreeCapture::find_volumes(HostTid pid, std::shared_ptr<const MappingList>& mappings) const {
   std::shared_ptr<MappingList> marked;
+  UniqueFd maps;
   for (std::size_t index = 0; index < mappings->size(); ++index) {
     Mapping mapping = (*mappings)[index];
     if (!mapping.has_file()) continue;
     const auto on = std::find_if(volumes_.begin(), volumes_.end(),
                                  [&](const VolumeView& volume) { return volume.device == mapping.device; });
     if (on == volumes_.end()) continue;
+    if (!maps) maps = TRY(sys::open_at(proc_fd_, std::to_string(pid.value) + "/maps", O_RDONLY));
+    mapping.name = TRY(current_name(maps.get(), mapping.range.start));
     mapping.overlay = on->overlay;
     if (mapping.shared) {
       mapping.volume = static_cast<int>(on - volumes_.begin());
@@ -137,6 +141,7 @@ void TreeCapture::find_volumes(std::shared_ptr<const MappingList>& mappings) con
     (*marked)[index] = std::move(mapping);
   }
   if (marked) mappings = std::move(marked);
+  return {};
 }
 
 // A process seen for the first time, or one that called exec, has no parasite and no tracker yet. A forked child has
@@ -176,11 +181,11 @@ Result<void> TreeCapture::capture_process(HeldProcess& held, CaptureResult& resu
   LiveProcess& live = *held.live;
   ProcessImage image;
   std::shared_ptr<const MappingList> mappings = TRY(list_mappings(proc_fd_, live.pid, live.mappings));
-  find_volumes(mappings);
+  TRY(find_volumes(live.pid, mappings));
   // Before anything runs in it: a run ends by SIGTRAP, which the kernel would reset where it is ignored.
   TRY(check_supported(*held.frozen, live, *mappings, image, result.warnings));
   TRY(ensure_parasite(held, mappings));
-  find_volumes(mappings);
+  TRY(find_volumes(live.pid, mappings));
   Error failure;
   const std::vector<int> fds = descriptors_.open_fds(live.pid, &failure);
   if (!failure.operation.empty()) return failure;

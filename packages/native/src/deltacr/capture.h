@@ -62,7 +62,7 @@ class TreeCapture {
   Result<void> hold(FrozenProcess& frozen);
   Result<void> check_supported(const FrozenProcess& frozen, const LiveProcess& live, const MappingList& mappings,
                                ProcessImage& image, std::vector<Notice>& warnings);
-  void find_volumes(std::shared_ptr<const MappingList>& mappings) const;
+  Result<void> find_volumes(HostTid pid, std::shared_ptr<const MappingList>& mappings) const;
   Result<void> capture_process(HeldProcess& held, CaptureResult& result);
   Result<void> ensure_parasite(HeldProcess& held, std::shared_ptr<const MappingList>& mappings);
 

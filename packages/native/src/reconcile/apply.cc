@@ -85,7 +85,13 @@ Result<std::vector<MapRange>> apply_mappings(ApplyContext& context, HeldProcess&
   for (const MapRange& part : plan.map) {
     const std::optional<Error> failed = TRY(map_anew(held, part, context.m1_root, free_slot_of(target), revived));
     if (!failed) continue;
-    outcome.not_restored.push_back({held.live->inside.value, "mapping", part.mapping.name + ": " + failed->describe()});
+    outcome.not_restored.push_back({held.live->inside.value, "mapping",
+                                    part.mapping.name + ": " + failed->describe() +
+                                        "; what the process had written there is back, the rest reads as zeros"});
+    MapRange substitute = part;
+    substitute.mapping.shared = false;
+    substitute.mapping.inode = 0;
+    TRY(map_anew(held, substitute, context.m1_root, free_slot_of(target), revived));
   }
   return plan.map;
 }

@@ -1,9 +1,11 @@
 // Measures, prints a table and keeps all figures in results/.
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, loadavg, release } from 'node:os'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { renderFilesReport } from './files/report.mjs'
+import { runFilesScenario } from './files/scenario.mjs'
 import { makeWorkspace } from './project.mjs'
 import { renderReport } from './report.mjs'
 import { runSessionScenario } from './session-scenario.mjs'
@@ -13,6 +15,9 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '50' },
     'resident-mb': { type: 'string', default: '30,200,1024' },
     json: { type: 'string' },
+    scenario: { type: 'string', default: 'session,files' },
+    'many-files': { type: 'string', default: '100000' },
+    depth: { type: 'string', default: '1000' },
   },
 })
 
@@ -28,20 +33,47 @@ function resultsFile(date) {
   return fileURLToPath(new URL(`./results/${name}`, import.meta.url))
 }
 
-const workspace = makeWorkspace()
-try {
+const scenarios = values.scenario.split(',')
+const rounds = Number(values.rounds)
+
+async function runSession(workspace) {
   const results = []
-  const rounds = Number(values.rounds)
   for (const residentMb of values['resident-mb'].split(',').map(Number)) {
     console.error(`measuring with ${residentMb} MB resident …`)
     const [loadBefore] = loadavg()
     results.push({ loadBefore, ...(await runSessionScenario({ workspace: workspace.dir, residentMb, rounds })) })
   }
   console.log(renderReport(results))
+  return results
+}
+
+async function runFiles(workspace) {
+  // On the disk where layers lie: what is compared with them has to lie there too.
+  const parent = process.env.DELTABOX_STATE_DIR ?? '/var/tmp'
+  mkdirSync(parent, { recursive: true })
+  const scratch = mkdtempSync(join(parent, 'deltabox-bench-files-'))
+  try {
+    const [loadBefore] = loadavg()
+    const depth = Number(values.depth)
+    const manyFiles = Number(values['many-files'])
+    const files = await runFilesScenario({ workspace: workspace.dir, scratch, rounds, manyFiles, depth })
+    console.log(renderFilesReport(files))
+    return { loadBefore, ...files }
+  } finally {
+    rmSync(scratch, { recursive: true, force: true })
+  }
+}
+
+const workspace = makeWorkspace()
+try {
+  const measured = {
+    ...(scenarios.includes('session') && { results: await runSession(workspace) }),
+    ...(scenarios.includes('files') && { files: await runFiles(workspace) }),
+  }
   const date = new Date().toISOString().slice(0, 10)
   const file = values.json ?? resultsFile(date)
   mkdirSync(dirname(file), { recursive: true })
-  writeFileSync(file, JSON.stringify({ date, ...machine, rounds, results }, null, 2) + '\n')
+  writeFileSync(file, JSON.stringify({ date, ...machine, rounds, ...measured }, null, 2) + '\n')
   console.log(`all figures: ${file}`)
 } finally {
   workspace.remove()

@@ -1,5 +1,5 @@
-// The model test of files for as long as wanted: npm run soak -- [--seed N] [--minutes M | --steps N] [--shrink]
-import { join } from 'node:path'
+// The model test of files for as long as wanted: npm run soak -- [--seed N] [--minutes M | --steps N | --events FILE] [--shrink]
+import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { rootDir, run } from './run.mjs'
 
@@ -10,6 +10,8 @@ const { values } = parseArgs({
     steps: { type: 'string' },
     // Makes a failed run as short as it gets within some minutes.
     shrink: { type: 'boolean', default: false },
+    // Repeats the events of a failure.json.
+    events: { type: 'string' },
     // Classes of operations to try that test/model/expectations.ts leaves out, with commas between.
     on: { type: 'string' },
   },
@@ -19,6 +21,7 @@ const env = {
   ...(values.seed !== undefined && { SOAK_SEED: values.seed }),
   ...(values.minutes !== undefined && { SOAK_MINUTES: values.minutes }),
   ...(values.steps !== undefined && { SOAK_STEPS: values.steps }),
+  ...(values.events !== undefined && { SOAK_EVENTS: resolve(values.events) }),
   ...(values.on !== undefined && { SOAK_ON: values.on }),
   ...(values.shrink && { SOAK_SHRINK: '1' }),
 }

@@ -229,15 +229,12 @@ function describeFailure(error: unknown, { events, counts, options, sandbox }: R
   if (existsSync(log)) copyFileSync(log, join(options.dir, 'engine.log'))
   const lines = [
     `seed ${options.seed}, after ${counts.calls} calls and ${events.length} events: ${text}`,
-    options.events === undefined ? `repeat: npm run soak -- --seed ${options.seed} --steps ${counts.calls}` : '',
+    options.events === undefined ? `repeat: npm run soak -- --seed ${options.seed} --steps ${counts.calls + 1}` : '',
     `all events: ${file}`,
   ]
-  return new ModelFailure(
-    lines.filter(Boolean).join('\n'),
-    error instanceof Difference ? error.what : text,
-    events,
-    error,
-  )
+  // Numbers of tasks and checkpoints differ from run to run.
+  const what = error instanceof Difference ? error.what : text.replace(/\d+/g, 'N')
+  return new ModelFailure(lines.filter(Boolean).join('\n'), what, events, error)
 }
 
 /** On a busy machine a freeze can be refused, which changes nothing. */

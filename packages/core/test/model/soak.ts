@@ -1,12 +1,20 @@
 // `npm run soak`: one seed after the other until the time is up or one fails.
+import { readFileSync } from 'node:fs'
 import { test } from 'vitest'
 import { addCounts, renderCounts, runEpisode } from './episode.js'
 import { expectations } from './expectations.js'
-import { ModelFailure, type ModelCounts } from './model.js'
+import { ModelFailure, type ModelCounts, type ModelEvent } from './model.js'
 import { shrink } from './shrink.js'
 
 const STEPS_PER_SEED = 1000
 const SHRINK_MS = 10 * 60_000
+
+/** Events of a failure.json, to be repeated instead of drawn. */
+const recordedFile = process.env['SOAK_EVENTS']
+const events =
+  recordedFile === undefined
+    ? undefined
+    : (JSON.parse(readFileSync(recordedFile, 'utf8')) as { events: ModelEvent[] }).events
 
 const number = (name: string) => (process.env[name] === undefined ? undefined : Number(process.env[name]))
 const firstSeed = number('SOAK_SEED') ?? Math.floor(Math.random() * 2 ** 31)
@@ -23,7 +31,7 @@ test(
     const startMs = performance.now()
     let total: ModelCounts | undefined
     for (let seed = firstSeed; ; seed++) {
-      const options = { seed, steps: steps ?? STEPS_PER_SEED, switches }
+      const options = { seed, steps: steps ?? STEPS_PER_SEED, switches, ...(events && { events }) }
       try {
         total = addCounts(total, await runEpisode(options))
       } catch (error) {

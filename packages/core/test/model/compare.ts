@@ -8,17 +8,23 @@ const LAST_SET_NS = 1e18
 const ALLOCATION_SLACK_BYTES = 4 << 20
 const ALLOCATION_FACTOR = 2
 
+const unsteady = ({ inodeNumbers, linkCounts }: Expectations) => [
+  ...(inodeNumbers ? [] : ['ino']),
+  ...(linkCounts ? [] : ['links']),
+]
+
 /** Where a sandbox differs from itself at another time: everything counts but blocks that a copy may lay out anew. */
 export function changedSince(before: Snapshot, after: Snapshot, switches: Expectations): string[] {
-  const pick = (key: string, value: unknown) =>
-    key === 'allocated' || (key === 'ino' && !switches.inodeNumbers) ? undefined : value
+  const ignored = new Set(['allocated', ...unsteady(switches)])
+  const pick = (key: string, value: unknown) => (ignored.has(key) ? undefined : value)
   return differences(filter(before, pick), filter(after, pick))
 }
 
 /** Where a sandbox differs from the plain copy: everything but what the two file systems choose for themselves. */
-export function differsFromReplica(replica: Snapshot, sandbox: Snapshot): string[] {
+export function differsFromReplica(replica: Snapshot, sandbox: Snapshot, switches: Expectations): string[] {
+  const ignored = new Set(['allocated', 'ino', ...unsteady(switches)])
   const pick = (key: string, value: unknown) =>
-    key === 'ino' || key === 'allocated' || (key === 'mtime' && Number(value) > LAST_SET_NS) ? undefined : value
+    ignored.has(key) || (key === 'mtime' && Number(value) > LAST_SET_NS) ? undefined : value
   return [...differences(filter(replica, pick), filter(sandbox, pick)), ...grownFiles(replica, sandbox, '')]
 }
 

@@ -168,7 +168,7 @@ class Run {
     const replica = await this.replica.state()
     const state = (await this.guest.ask({ kind: 'state', locks: this.options.switches.locks })) as Snapshot
     this.counts.comparisons++
-    this.#expectNone(differsFromReplica(replica, state), 'the sandbox beside the plain copy')
+    this.#expectNone(differsFromReplica(replica, state, this.options.switches), 'the sandbox beside the plain copy')
     return state
   }
 
@@ -205,7 +205,10 @@ class Run {
       this.#recorded.push({ id: safetyCheckpoint, state, history: { step: null, before: history } })
     }
     await this.replica.returnTo(target.history)
-    this.#expectNone(differsFromReplica(await this.replica.state(), target.state), 'the plain copy after its replay')
+    this.#expectNone(
+      differsFromReplica(await this.replica.state(), target.state, this.options.switches),
+      'the plain copy after its replay',
+    )
   }
 
   async #expectState(wanted: Snapshot, what: string): Promise<void> {

@@ -1,11 +1,11 @@
 """
 Hashes sealed layers, and hashes them again: layer_hasher.py LAYERS_DIR. One line of JSON is answered by one:
 
-    {"live": [...], "sealed": [...]}   numbers of the layers that live overlays write, and of those below them
-    {"verify": true}                   hashes all again
+    {"sealed": [...]}   numbers of the layers that lie below a live overlay
+    {"verify": true}    hashes all again
 
 Answered is how many layers are known as sealed and where one differs from its first hash. A layer counts as sealed once it
-lies below a live overlay, or was written by one and is no longer. Counted are names, kinds, modes, owners, sizes,
+lies below a live overlay: one that a rollback left may belong to no checkpoint, and may then be taken apart. Counted are names, kinds, modes, owners, sizes,
 contents, link targets, device numbers, extended attributes and modification times; not access and change times. An
 ordinary user runs this as root of a user namespace, as its own files may forbid it to read them.
 """
@@ -17,27 +17,35 @@ import stat
 import sys
 
 layers_dir = sys.argv[1]
-was_live = set()
 hashes = {}
 
 
 def digest_entry(name, dir_fd, info):
-    digest = hashlib.blake2b(digest_size=16)
+    """What an entry is, by parts, so that a difference can be named."""
     # A directory's size is its file system's affair.
     size = 0 if stat.S_ISDIR(info.st_mode) else info.st_size
-    digest.update(repr((info.st_mode, info.st_uid, info.st_gid, size, info.st_rdev, info.st_mtime_ns)).encode())
+    attributes = (info.st_mode, info.st_uid, info.st_gid, info.st_rdev)
+    contents = hashlib.blake2b(digest_size=16)
     if stat.S_ISREG(info.st_mode):
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NOATIME, dir_fd=dir_fd)
         try:
-            digest_contents(digest, fd, info.st_size)
+            digest_contents(contents, fd, info.st_size)
         finally:
             os.close(fd)
     elif stat.S_ISLNK(info.st_mode):
-        digest.update(os.readlink(name, dir_fd=dir_fd))
+        contents.update(os.readlink(name, dir_fd=dir_fd))
     path = b"/proc/self/fd/%d/%s" % (dir_fd, name)
-    for key in sorted(os.listxattr(path, follow_symlinks=False)):
-        digest.update(repr((key, os.getxattr(path, key, follow_symlinks=False))).encode())
-    return digest.hexdigest()
+    keys = sorted(os.listxattr(path, follow_symlinks=False))
+    xattrs = hashlib.blake2b(
+        repr([(key, os.getxattr(path, key, follow_symlinks=False)) for key in keys]).encode(), digest_size=16
+    )
+    return {
+        "attributes": attributes,
+        "size": size,
+        "modification time": info.st_mtime_ns,
+        "contents": contents.hexdigest(),
+        "extended attributes": xattrs.hexdigest(),
+    }
 
 
 def digest_contents(digest, fd, size):
@@ -81,10 +89,8 @@ def hash_layer(number):
     return found
 
 
-def observe(live, sealed):
-    now_sealed = set(sealed) | (was_live - set(live))
-    was_live.update(live)
-    for number in sorted(now_sealed - hashes.keys()):
+def observe(sealed):
+    for number in sorted(set(sealed) - hashes.keys()):
         found = hash_layer(number)
         if found is not None:
             hashes[number] = found
@@ -98,14 +104,19 @@ def verify():
             continue
         for path in sorted(first.keys() | again.keys()):
             if first.get(path) != again.get(path):
-                what = "is new" if path not in first else "is gone" if path not in again else "changed"
-                problems.append(f"layer {number}: {path} {what}")
+                problems.append(f"layer {number}: {path} {describe(first.get(path), again.get(path))}")
     return problems
+
+
+def describe(first, again):
+    if first is None or again is None:
+        return "is new" if first is None else "is gone"
+    return "changed: " + ", ".join(part for part in first if first[part] != again[part])
 
 
 for line in sys.stdin:
     request = json.loads(line)
-    if "live" in request:
-        observe(request["live"], request["sealed"])
+    if "sealed" in request:
+        observe(request["sealed"])
     problems = verify() if "verify" in request else []
     print(json.dumps({"count": len(hashes), "problems": problems}), flush=True)

@@ -426,7 +426,7 @@ class Generator:
     def _draw_map(self):
         place, pages = self.random.randrange(MAPPING_SLOTS), self.random.choice([1, 3, 8])
         if self.switches["sharedMappings"] and self._chance(70):
-            if self._chance(30):
+            if self.switches["readonlyMappings"] and self._chance(30):
                 path = self._old_path(self.files)
                 return ["map_file", place, path, pages, "readonly"] if self._may_hold(path) else None
             slot = self._free_slot(lambda fd: self._is_regular(fd) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR)

@@ -54,7 +54,14 @@ function makeProject(workspace, scratch, project) {
       `${importing}export function f${file}(n: number): number { return ${body} }\n`,
     )
   }
-  const compilerOptions = { rootDir: 'src', outDir: 'out', strict: true, module: 'nodenext', target: 'es2022', types: [] }
+  const compilerOptions = {
+    rootDir: 'src',
+    outDir: 'out',
+    strict: true,
+    module: 'nodenext',
+    target: 'es2022',
+    types: [],
+  }
   writeFileSync(join(ts, 'tsconfig.json'), JSON.stringify({ compilerOptions, include: ['src'] }))
 }
 

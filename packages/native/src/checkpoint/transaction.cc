@@ -70,7 +70,8 @@ Result<std::unique_ptr<SandboxState>> SandboxState::create(SandboxNamespaces nam
   state->descriptors_ = TRY(DescriptorReader::create(ns.host_proc.get(), ns.self_fd_dir.get()));
   state->deleted_files_ = TRY(DeletedFileReader::create(ns.store.get(), ns.self_fd_dir.get()));
   state->descriptors_.report_deleted_to(&state->deleted_files_);
-  TRY(ns.init_client.set_up(ns.init_options));
+  UniqueFd listener = TRY(ns.init_client.set_up(ns.init_options));
+  state->renames_ = TRY(renames::Service::start(std::move(listener), {ns.host_proc.get(), ns.m1.get(), ns.init}));
   state->worker_ = TRY(StoreWorker::start());
   return state;
 }
@@ -135,6 +136,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   }
   TRY(namespaces_.enter_m1());
 
+  renames::Pause no_renames = TRY(renames_.pause());
   Freeze freeze = TRY(freezer_.freeze_all());
   const double freeze_us = elapsed_us(freeze.started_ns());
   const std::uint64_t pause_start_ns = freeze.started_ns();
@@ -189,6 +191,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   if (options.before_thaw) options.before_thaw();
   TRY(capture.release());
   freeze.thaw();
+  no_renames.end();
   record.parts.thaw_us = watch.lap_us();
   record.pause_us = elapsed_us(pause_start_ns);
 
@@ -304,6 +307,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   };
   TRY(stage_needed());
 
+  renames::Pause no_renames = TRY(renames_.pause());
   Freeze freeze = TRY(freezer_.freeze_all());
   const std::uint64_t pause_start_ns = freeze.started_ns();
   outcome.parts.freeze_us = elapsed_us(pause_start_ns);
@@ -362,6 +366,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   }
   Stopwatch watch;
   freeze.thaw();
+  no_renames.end();
   outcome.parts.thaw_us = watch.lap_us();
   outcome.pause_us = elapsed_us(pause_start_ns);
   outcome.processes = target.image->processes.size();

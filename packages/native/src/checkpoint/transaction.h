@@ -24,6 +24,7 @@
 #include "deltafs/hand_over.h"
 #include "deltafs/store_worker.h"
 #include "deltafs/volume.h"
+#include "renames/service.h"
 #include "sandbox/namespaces.h"
 #include "tracee/freezer.h"
 
@@ -92,6 +93,7 @@ class SandboxState {
   BoundaryPipes& boundary_pipes() { return boundary_pipes_; }
   TerminalTable& terminals() { return terminals_; }
   Freezer& freezer() { return freezer_; }
+  renames::Service& renames() { return renames_; }
   // Processes inside, init not counted.
   std::uint64_t live_processes() const;
   std::uint64_t page_store_bytes() const { return store_.stored_bytes(); }
@@ -128,6 +130,7 @@ class SandboxState {
   DescriptorReader descriptors_;
   DeletedFileReader deleted_files_;
   Freezer freezer_;
+  renames::Service renames_;
   BoundaryPipes boundary_pipes_;
   TerminalTable terminals_;
   CheckpointTree tree_;

@@ -18,7 +18,7 @@ class SandboxInit {
   static Result<SandboxInit> start(const Context& context, int binary_fd);
   HostTid tid() const { return task_.tid(); }
   // What pid 1 does before its first command: host name, loopback, limits, seccomp filter.
-  Result<void> set_up() { return client_.set_up({}); }
+  Result<UniqueFd> set_up() { return client_.set_up({}); }
 
  private:
   SandboxInit(ProbeTask task, InitClient client) : task_(std::move(task)), client_(std::move(client)) {}

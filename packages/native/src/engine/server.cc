@@ -135,6 +135,9 @@ Result<void> Server::serve_round(int timeout_ms) {
   });
   files_.add_sources(sources);
   sources.add(state_->background_fd(), POLLIN, [this](short) { state_->finish_background(); });
+  sources.add(state_->renames().death_fd(), POLLIN, [this, &failure](short) {
+    if (failure.ok() && !killed_) failure = state_->renames().revive();
+  });
   const int ready = ::poll(sources.fds().data(), sources.fds().size(), timeout_ms);
   if (ready < 0 && errno != EINTR) return os_error("poll");
   if (ready > 0) sources.serve();
@@ -309,6 +312,11 @@ void Server::fill_info(v1::SandboxInfo& info) const {
   info.set_idle_timeout_ms(identity_.idle_timeout_ms);
   info.set_orphan_timeout_ms(identity_.orphan_timeout_ms);
   for (const std::string& warning : identity_.warnings) info.add_warnings(warning);
+  if (!state_->renames().available()) {
+    info.add_warnings(
+        "directories that a checkpoint or the workspace's host directory holds can't be renamed inside (EXDEV): a "
+        "container's seccomp profile around this sandbox has a listener already");
+  }
   fill_network(info, network_, identity_.network_allow);
   limits_.fill_info(info);
   for (const auto& [key, value] : identity_.metadata) (*info.mutable_metadata())[key] = value;

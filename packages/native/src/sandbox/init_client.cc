@@ -81,7 +81,7 @@ Result<void> check_socket(int fd, int family, int kind) {
 
 }  // namespace
 
-Result<void> InitClient::set_up(const InitOptions& options) {
+Result<UniqueFd> InitClient::set_up(const InitOptions& options) {
   const int enabled = 1;
   if (::setsockopt(socket_.get(), SOL_SOCKET, SO_PASSCRED, &enabled, sizeof enabled) != 0) {
     return os_error("setsockopt", "SO_PASSCRED");
@@ -93,7 +93,9 @@ Result<void> InitClient::set_up(const InitOptions& options) {
   TRY(sys::send_with_fds(socket_.get(), &request, sizeof request));
   std::optional<Message> message = TRY(receive(socket_.get(), kAnswerTimeoutMs));
   if (!message) return make_error(Code::kInternal, "the sandbox's init does not answer");
-  if (message->reply.type == Type::kReady) return {};
+  if (message->reply.type == Type::kReady) {
+    return message->fds.empty() ? UniqueFd() : std::move(message->fds[0]);
+  }
   static constexpr const char* kStages[] = {"", "sethostname", "loopback up", "namespace limits", "seccomp filter"};
   const auto stage = static_cast<std::size_t>(message->reply.stage);
   const char* subject = stage < std::size(kStages) ? kStages[stage] : "resource limits";

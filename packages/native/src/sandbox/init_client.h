@@ -53,8 +53,9 @@ class InitClient {
   explicit InitClient(UniqueFd socket) : socket_(std::move(socket)) {}
 
   int fd() const { return socket_.get(); }
-  // Asks init to enable loopback, limits and the filter, and waits for it.
-  Result<void> set_up(const InitOptions& options);
+  // Asks init to enable loopback, limits and the filter, and waits for it. Returns the filter's listener, invalid where
+  // none could be had.
+  Result<UniqueFd> set_up(const InitOptions& options);
   // A socket in the tasks' network namespace, not yet bound or connected.
   Result<UniqueFd> make_socket(int family, int kind);
   // Waits for the answer, which comes within the time of a fork and an exec. Exits seen meanwhile are kept.

@@ -88,4 +88,8 @@ static_assert(sizeof(RseqConfiguration) == 24);
 
 inline constexpr int kKcmpFile = 0;
 
+// SECCOMP_IOCTL_NOTIF_SET_FLAGS and SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, 6.6.
+inline constexpr unsigned long kSeccompNotifSetFlags = _IOW('!', 4, std::uint64_t);
+inline constexpr std::uint64_t kSeccompSyncWakeUp = 1;
+
 }  // namespace deltabox::abi

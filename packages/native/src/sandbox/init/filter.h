@@ -9,6 +9,8 @@
 //  - kernel-wide interfaces that no namespace confines (keyrings, bpf, perf, kexec, modules).
 // clone3 and userfaultfd answer RET_TRACE: ENOSYS for tasks (glibc then uses clone), allowed while the engine, which
 // sets PTRACE_O_TRACESECCOMP, runs them through the parasite.
+// The rename calls answer RET_USER_NOTIF: the room renames/ carries out those that overlayfs refuses. Where no listener
+// can be had, a program without that answer is installed.
 #pragma once
 
 #include <linux/audit.h>
@@ -76,6 +78,8 @@ inline constexpr int kNotPermitted[] = {
 
 inline constexpr int kTracerOnly[] = {SYS_clone3, SYS_userfaultfd};
 
+inline constexpr int kNotified[] = {SYS_rename, SYS_renameat, SYS_renameat2};
+
 inline constexpr std::uint32_t kNewNamespaces =
     CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
 inline constexpr std::uint32_t kArgument3Offset = 40;
@@ -109,7 +113,9 @@ struct Program {
   }
 };
 
-constexpr auto build() {
+enum class Renames { kNotified, kPassed };
+
+constexpr auto build(Renames renames) {
   constexpr std::uint32_t kEnosys = SECCOMP_RET_ERRNO | ENOSYS;
   constexpr std::uint32_t kEperm = SECCOMP_RET_ERRNO | EPERM;
   Program<192> program;
@@ -122,6 +128,9 @@ constexpr auto build() {
   for (const int number : kNoSuchCall) program.when_equal(static_cast<std::uint32_t>(number), kEnosys);
   for (const int number : kNotPermitted) program.when_equal(static_cast<std::uint32_t>(number), kEperm);
   for (const int number : kTracerOnly) program.when_equal(static_cast<std::uint32_t>(number), SECCOMP_RET_TRACE);
+  if (renames == Renames::kNotified) {
+    for (const int number : kNotified) program.when_equal(static_cast<std::uint32_t>(number), SECCOMP_RET_USER_NOTIF);
+  }
   // clone: no new namespaces; a thread shares files and working directory with its group, a process does not share its
   // descriptor table, and its memory only until exec (vfork).
   program.add(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 14);
@@ -158,7 +167,8 @@ constexpr auto build() {
   return program;
 }
 
-inline constexpr auto kProgram = build();
+inline constexpr auto kProgram = build(Renames::kNotified);
+inline constexpr auto kProgramWithoutListener = build(Renames::kPassed);
 static_assert(kProgram.size <= 192);
 
 }  // namespace deltabox::filter

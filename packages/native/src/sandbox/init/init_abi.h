@@ -13,7 +13,7 @@ inline constexpr std::uint32_t kMaxStrings = 8192;             // argv and env e
 
 enum class Type : std::uint32_t {
   kSetUp = 1,    // engine → init: namespaces and mounts are ready; enable the rest
-  kReady = 2,    // init → engine
+  kReady = 2,    // init → engine: with the filter's listener, where there is one
   kSpawn = 3,    // engine → init: SpawnHeader, then cwd, argv…, env… as NUL-terminated strings; three descriptors
   kSpawned = 4,  // init → engine: with SCM_CREDENTIALS naming the child
   kExited = 5,   // init → engine: a child was reaped

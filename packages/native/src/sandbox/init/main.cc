@@ -92,6 +92,28 @@ void send_failure(Stage stage, long result) {
   send_reply(Reply{Type::kFailed, 0, static_cast<std::int32_t>(-result), stage}, 0);
 }
 
+// A reply with a descriptor, which is the engine's alone from then on.
+void hand_over(Type type, long fd) {
+  Reply reply{type, 0, 0, Stage::kNone};
+  iovec part{&reply, sizeof reply};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  memset(control, 0, sizeof control);
+  msghdr packet;
+  memset(&packet, 0, sizeof packet);
+  packet.msg_iov = &part;
+  packet.msg_iovlen = 1;
+  packet.msg_control = control;
+  packet.msg_controllen = sizeof control;
+  auto* header = reinterpret_cast<cmsghdr*>(control);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  const int passed = static_cast<int>(fd);
+  memcpy(CMSG_DATA(header), &passed, sizeof passed);
+  raw::call(SYS_sendmsg, init_abi::kControlFd, raw::address(&packet), MSG_NOSIGNAL);
+  raw::call(SYS_close, fd);
+}
+
 long write_sysctl_zero(const char* path) {
   const long fd = raw::call(SYS_openat, AT_FDCWD, raw::address(path), O_WRONLY | O_CLOEXEC);
   if (fd < 0) return fd;
@@ -124,7 +146,23 @@ long set_limit(int resource, std::uint64_t value) {
   return raw::call(SYS_prlimit64, 0, resource, raw::address(&limit), 0);
 }
 
-Failure set_up(const SetUpRequest& request) {
+long install(const sock_filter* code, std::size_t size, unsigned flags) {
+  const sock_fprog program{static_cast<unsigned short>(size), const_cast<sock_filter*>(code)};
+  return raw::call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, raw::address(&program));
+}
+
+// Installs the filter; `listener` stays negative where it has none. A task whose call was received waits
+// on until it is answered, whatever signals come (WAIT_KILLABLE_RECV, 5.19): a call that was carried out must not begin
+// again.
+long install_filter(long& listener) {
+  listener = install(filter::kProgram.code, filter::kProgram.size,
+                     SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
+  if (listener >= 0) return 0;
+  // EBUSY: a filter around the sandbox has a listener already, and the kernel allows one.
+  return install(filter::kProgramWithoutListener.code, filter::kProgramWithoutListener.size, 0);
+}
+
+Failure set_up(const SetUpRequest& request, long& listener) {
   static constexpr char kHostname[] = "deltabox";
   long result = raw::call(SYS_sethostname, raw::address(kHostname), sizeof kHostname - 1);
   if (result < 0) return {Stage::kHostname, result};
@@ -141,9 +179,7 @@ Failure set_up(const SetUpRequest& request) {
   raw::call(SYS_rt_sigprocmask, SIG_BLOCK, raw::address(&mask), 0, sizeof mask);
   result = raw::call(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   if (result < 0) return {Stage::kFilter, result};
-  const sock_fprog program{static_cast<unsigned short>(filter::kProgram.size),
-                           const_cast<sock_filter*>(filter::kProgram.code)};
-  result = raw::call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, raw::address(&program));
+  result = install_filter(listener);
   if (result < 0) return {Stage::kFilter, result};
   return {};
 }
@@ -297,24 +333,7 @@ void make_socket(const SocketRequest& request) {
     send_failure(Stage::kSocket, fd);
     return;
   }
-  Reply reply{Type::kSocket, 0, 0, Stage::kNone};
-  iovec part{&reply, sizeof reply};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  memset(control, 0, sizeof control);
-  msghdr packet;
-  memset(&packet, 0, sizeof packet);
-  packet.msg_iov = &part;
-  packet.msg_iovlen = 1;
-  packet.msg_control = control;
-  packet.msg_controllen = sizeof control;
-  auto* header = reinterpret_cast<cmsghdr*>(control);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int));
-  const int passed = static_cast<int>(fd);
-  memcpy(CMSG_DATA(header), &passed, sizeof passed);
-  raw::call(SYS_sendmsg, init_abi::kControlFd, raw::address(&packet), MSG_NOSIGNAL);
-  raw::call(SYS_close, fd);
+  hand_over(Type::kSocket, fd);
 }
 
 void serve_message() {
@@ -343,11 +362,14 @@ void serve_message() {
   }
   const Type type = *reinterpret_cast<const Type*>(message);
   if (type == Type::kSetUp && size == sizeof(SetUpRequest)) {
-    const Failure failure = set_up(*reinterpret_cast<const SetUpRequest*>(message));
+    long listener = -1;
+    const Failure failure = set_up(*reinterpret_cast<const SetUpRequest*>(message), listener);
     if (failure.result < 0) {
       send_failure(failure.stage, failure.result);
+    } else if (listener >= 0) {
+      hand_over(Type::kReady, listener);
     } else {
-      send_reply(Reply{Type::kReady, 1, 0, Stage::kNone}, 0);
+      send_reply(Reply{Type::kReady, 0, 0, Stage::kNone}, 0);
     }
   } else if (type == Type::kSpawn) {
     spawn(static_cast<std::size_t>(size), fds, fd_count);

@@ -117,6 +117,21 @@ Result<std::string> probe_init(const Context& context) {
   });
 }
 
+Result<std::string> probe_directory_renames(const Context& context) {
+  const UniqueFd binary = TRY(sys::open_at(AT_FDCWD, context.init_binary, O_PATH));
+  return as_engine(context, [&]() -> Result<std::string> {
+    SandboxInit init = TRY(SandboxInit::start(context, binary.get()));
+    const UniqueFd listener = TRY(init.set_up());
+    if (!listener) {
+      return make_error(Code::kUnsupported, "the filter of the tasks got no listener",
+                        "Nothing is needed, unless programs inside rename directories of the project or of a "
+                        "checkpoint: they get EXDEV, and mv copies. The seccomp filter of a surrounding container has "
+                        "a listener of its own, and the kernel allows one: start that container without it.");
+    }
+    return std::string("the filter of the tasks has a listener");
+  });
+}
+
 }  // namespace
 
 std::vector<Probe> namespace_probes() {
@@ -127,6 +142,7 @@ std::vector<Probe> namespace_probes() {
       {"namespaces", Topic::kNamespaces, true, "user-namespaces", probe_namespaces},
       {"proc-mount", Topic::kProcMount, true, "namespaces", probe_proc_mount},
       {"init", Topic::kInit, true, "proc-mount", probe_init},
+      {"directory-renames", Topic::kInit, false, "init", probe_directory_renames},
   };
 }
 

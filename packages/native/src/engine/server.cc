@@ -314,8 +314,8 @@ void Server::fill_info(v1::SandboxInfo& info) const {
   for (const std::string& warning : identity_.warnings) info.add_warnings(warning);
   if (!state_->renames().available()) {
     info.add_warnings(
-        "directories that a checkpoint or the workspace's host directory holds can't be renamed inside (EXDEV): a "
-        "container's seccomp profile around this sandbox has a listener already");
+        "directories of the project or of a checkpoint can't be renamed inside (EXDEV), mv copies them: the seccomp "
+        "filter of a surrounding container has a listener already");
   }
   fill_network(info, network_, identity_.network_allow);
   limits_.fill_info(info);

@@ -110,7 +110,7 @@ test('everything in the tree comes along', async () => {
     sandbox,
     `
 os.makedirs('tree/closed/inner'); os.makedirs('tree/shared'); os.makedirs('tree/empty')
-for name in ('plain', 'closed/inner/file', b'tree/ odd\\n name'):
+for name in ('plain', 'closed/inner/file', b'tree/\\xff odd\\n name'):
     full = name if isinstance(name, bytes) else 'tree/' + name
     open(full, 'w').write('contents of ' + repr(name))
 os.link('tree/plain', 'tree/closed/second name')

@@ -137,9 +137,10 @@ export class Files {
   }
 
   /**
-   * Renames a file, directory or link. A file that has the new name is replaced.
-   * @throws NOT_FOUND; ALREADY_EXISTS (a directory that is not empty); UNSUPPORTED (across volumes, or a directory of an
-   * earlier layer); INVALID_ARGUMENT (into itself, or a volume)
+   * Renames a file, directory or link. A file that has the new name is replaced. A directory of the project or of a
+   * checkpoint takes as long as copying its files, once.
+   * @throws NOT_FOUND; ALREADY_EXISTS (a directory that is not empty); UNSUPPORTED (across volumes); INVALID_ARGUMENT
+   * (into itself, or a volume)
    */
   async rename(from: InsidePath, to: InsidePath, options: ChangeOptions = {}): Promise<void> {
     const { idempotencyKey, signal } = validate(changeOptionsSchema, options, 'options')

@@ -104,6 +104,20 @@ test.each(Object.entries(programs))(
   },
 )
 
+test('files.rename takes the same way', async () => {
+  makeProject('one', 'two')
+  await using sandbox = await Sandbox.create({ workspace: state.workspace })
+  await sandbox.files.rename('one', 'two/one')
+  expect(await sandbox.files.read('two/one/inner/most/deep.txt')).toBe('deep in one')
+  const checkpoint = await sandbox.checkpoint()
+  await sandbox.files.rename('two', 'both')
+  await expect(sandbox.files.rename('both', 'src')).rejects.toMatchObject({ code: 'ALREADY_EXISTS' })
+  await expect(sandbox.files.rename('both', '/tmp/both')).rejects.toMatchObject({ code: 'UNSUPPORTED' })
+  expect(await shell(sandbox, 'cat both/one/top.txt')).toBe('top of one')
+  await sandbox.rollback(checkpoint)
+  expect(await sandbox.files.exists('two/one/top.txt')).toBe(true)
+})
+
 test('everything in the tree comes along', async () => {
   await using sandbox = await Sandbox.create({ workspace: state.workspace })
   await python(

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "engine/inside_paths.h"
+#include "renames/move_directory.h"
 #include "sys/files.h"
 
 namespace deltabox {
@@ -193,11 +194,16 @@ Result<void> rename_entry(int m1_root, const std::string& from, const std::strin
   const NamedEntry target = TRY(open_parent_inside(m1_root, to, false));
   if (::renameat(source.parent.get(), source.name.c_str(), target.parent.get(), target.name.c_str()) == 0) return {};
   Error error = os_error("renameat", printable(from) + " to " + printable(to));
-  switch (errno) {
+  const renames::DirectoryMove move{source.parent.get(), source.name, target.parent.get(), target.name};
+  if (error.os_errno == EXDEV && renames::may_move(move)) {
+    Result<void> moved = renames::move_directory(move);
+    if (moved.ok() || moved.error().os_errno == EXDEV || moved.error().os_errno == EBUSY) return moved;
+    error.os_errno = moved.error().os_errno;
+  }
+  switch (error.os_errno) {
     case EXDEV:
       error.code = Code::kUnsupported;
-      error.message = printable(from) + " can't be renamed to " + printable(to) +
-                      ": they lie on different volumes, or it is a directory of an earlier layer";
+      error.message = printable(from) + " can't be renamed to " + printable(to) + ": they lie on different volumes";
       error.next_step = "Run `mv` inside the sandbox: it copies what can't be renamed.";
       break;
     case EEXIST:

@@ -122,6 +122,13 @@ bool is_meaningful(int error_number) {
 
 }  // namespace
 
+bool may_move(const DirectoryMove& move) {
+  if ((move.flags & ~unsigned{RENAME_NOREPLACE}) != 0) return false;
+  const Result<struct statx> from = sys::statx_at(move.old_parent, "", AT_EMPTY_PATH, STATX_MNT_ID);
+  const Result<struct statx> to = sys::statx_at(move.new_parent, "", AT_EMPTY_PATH, STATX_MNT_ID);
+  return from.ok() && to.ok() && from.value().stx_mnt_id == to.value().stx_mnt_id;
+}
+
 Result<void> move_directory(const DirectoryMove& move) {
   Result<void> moved = carry_out(move);
   if (moved.ok() || is_meaningful(moved.error().os_errno)) return moved;

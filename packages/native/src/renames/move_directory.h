@@ -18,10 +18,13 @@ namespace deltabox::renames {
 struct DirectoryMove {
   int old_parent = -1;
   std::string old_name;
-  int new_parent = -1;  // on the same mount
+  int new_parent = -1;
   std::string new_name;
-  unsigned flags = 0;  // 0 or RENAME_NOREPLACE
+  unsigned flags = 0;  // of renameat2(2)
 };
+
+// True when EXDEV from rename(2) can only mean that overlayfs refused: one mount, and no exchange.
+bool may_move(const DirectoryMove& move);
 
 // The error's os_errno is one that rename(2) may return; EXDEV where the steps can't be taken, as without them.
 Result<void> move_directory(const DirectoryMove& move);

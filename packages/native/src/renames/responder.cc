@@ -54,12 +54,6 @@ Result<UniqueFd> open_parent(int base_fd, const std::string& path) {
   return UniqueFd(static_cast<int>(fd));
 }
 
-bool on_one_mount(int a, int b) {
-  const Result<struct statx> first = sys::statx_at(a, "", AT_EMPTY_PATH, STATX_MNT_ID);
-  const Result<struct statx> second = sys::statx_at(b, "", AT_EMPTY_PATH, STATX_MNT_ID);
-  return first.ok() && second.ok() && first.value().stx_mnt_id == second.value().stx_mnt_id;
-}
-
 std::string without_slash(std::string name) {
   if (name.ends_with('/')) name.pop_back();
   return name;
@@ -140,13 +134,9 @@ void Responder::serve_directory(const sys::Notification& notification) {
     }
   }
   // The kernel looks at everything else before overlayfs refuses: the task may do this, and it could be done.
-  const bool in_steps = outcome == EXDEV && (call.value().flags & ~unsigned{RENAME_NOREPLACE}) == 0 &&
-                        on_one_mount(from_parent.get(), to_parent.get());
-  if (in_steps) {
-    const DirectoryMove move{from_parent.get(), without_slash(from.value().name), to_parent.get(),
-                             without_slash(to.value().name), call.value().flags};
-    return begin_move(notification, identity.value(), move);
-  }
+  const DirectoryMove move{from_parent.get(), without_slash(from.value().name), to_parent.get(),
+                           without_slash(to.value().name), call.value().flags};
+  if (outcome == EXDEV && may_move(move)) return begin_move(notification, identity.value(), move);
   (void)sys::answer_notification(listener_fd_, notification.id, outcome);
 }
 

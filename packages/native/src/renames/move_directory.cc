@@ -21,6 +21,7 @@ namespace deltabox::renames {
 namespace {
 
 constexpr const char* kHiddenPrefix = ".deltabox-rename-";
+constexpr int kMaxRounds = 64;  // a writer that makes new names faster than they can be moved
 
 // An empty directory beside the destination, gone with its owner unless it was published.
 class HiddenDirectory {
@@ -91,12 +92,15 @@ Result<void> carry_out(const DirectoryMove& move) {
   const MirroredDirectory mirrored = TRY(mirror_tree(from.get(), mirror.fd()));
   TRY(mirror.publish(move.new_name, move.flags));
   // The destination is there: from now on, no error may look as if nothing had happened.
-  Result<void> swept = sweep_tree(from.get(), mirror.fd(), mirrored, bin.fd());
-  if (swept.ok() && ::unlinkat(move.old_parent, move.old_name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) {
+  Result<void> swept;
+  for (int round = 0; round < kMaxRounds; ++round) {
+    swept = sweep_tree(from.get(), mirror.fd(), mirrored, bin.fd());
+    if (!swept.ok()) break;
+    if (::unlinkat(move.old_parent, move.old_name.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) return {};
     swept = os_error("unlinkat", move.old_name);
+    if (swept.error().os_errno != ENOTEMPTY) break;  // a name was made in the last moment
   }
-  if (!swept.ok()) return os_error_from(EBUSY, "rename", swept.error().describe());
-  return {};
+  return os_error_from(EBUSY, "rename", swept.error().describe());
 }
 
 // What rename(2) can say. The rest (rights in the tree, depth, kinds of files that can't be linked) is what the steps

@@ -367,6 +367,31 @@ print(json.dumps([open('/workspace/two/inner/most/deep.txt').read(), os.listdir(
   expect(found).toEqual(['deep in one and more', [], 'ENOENT', 'ENOENT'])
 })
 
+test('files that are open stay those of the tree, over checkpoints too', async () => {
+  makeProject('one')
+  await using sandbox = await Sandbox.create({ workspace: state.workspace })
+  const holder = await sandbox.commands.run(
+    [
+      'python3',
+      '-c',
+      `${PRELUDE}
+file = open('one/inner/most/deep.txt', 'a'); number = os.stat('one/inner/most/deep.txt').st_ino
+os.rename('one', 'two')
+print(os.readlink(f'/proc/self/fd/{file.fileno()}'), os.stat('two/inner/most/deep.txt').st_ino == number, flush=True)
+for line in iter(sys.stdin.readline, ''):
+    file.write(line); file.flush(); print('WRITTEN', flush=True)`,
+    ],
+    { background: true },
+  )
+  await until('the rename', () => holder.stdout.includes('\n'))
+  expect(holder.stdout).toBe('/workspace/two/inner/most/deep.txt True\n')
+  const { warnings } = await sandbox.checkpoint()
+  expect(warnings).toEqual([])
+  await holder.sendStdin(' and more\n')
+  await until('the line', () => holder.stdout.includes('WRITTEN'))
+  expect(await sandbox.files.read('two/inner/most/deep.txt')).toBe('deep in one and more\n')
+})
+
 test('the renames process is replaced when it dies', async () => {
   makeProject('one', 'two')
   await using sandbox = await Sandbox.create({ workspace: state.workspace })

@@ -3,8 +3,9 @@
 //   mirror     a hidden directory beside the destination gets the same tree: directories made anew, everything else by
 //              hard links. The old tree stays whole, so a failure up to here costs only the mirror.
 //   publish    the mirror is renamed to the destination: it appears whole, in one step.
-//   sweep      the old tree is taken away name by name, and at last its top. A name that was changed or made since the
-//              mirror was filled moves over instead, so nothing that others write meanwhile is lost.
+//   sweep      name by name, the old tree takes the place of its links, so that open files go along; at last its top is
+//              removed. A name that was changed or made since the mirror was filled moves over as well, so nothing that
+//              others write meanwhile is lost.
 //
 // Each step is an ordinary system call with the caller's rights and can do nothing else than the caller could.
 #pragma once

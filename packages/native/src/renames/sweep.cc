@@ -30,12 +30,19 @@ class Sweep {
                      const MirroredDirectory::Entry* entry);
 
   int bin_fd_;
+  std::size_t newcomers_ = 0;  // names that moved over because they are newer than the mirror
 };
 
 Result<void> Sweep::tree(int from_fd, int to_fd, const MirroredDirectory& mirrored) {
+  const struct stat before = TRY(sys::stat_fd(to_fd));
+  const std::size_t newcomers_before = newcomers_;
   for (int round = 0; round < kMaxRounds; ++round) {
     const std::vector<std::string> names = TRY(sys::list_dir(from_fd));
-    if (names.empty()) return {};
+    if (names.empty()) {
+      const timespec times[2] = {before.st_atim, before.st_mtim};
+      if (newcomers_ == newcomers_before && ::futimens(to_fd, times) != 0) return os_error("futimens");
+      return {};
+    }
     for (const std::string& name : names) {
       const auto found = mirrored.entries.find(name);
       const MirroredDirectory::Entry* entry = found != mirrored.entries.end() ? &found->second : nullptr;
@@ -61,6 +68,7 @@ Result<void> Sweep::directory(int from_fd, int to_fd, const std::string& name, c
   static const MirroredDirectory kNothing;
   if (entry == nullptr || entry->directory == nullptr) {
     // Made since, so it lies in the upper layer alone and moves in one step.
+    ++newcomers_;
     if (::renameat2(from_fd, name.c_str(), to_fd, name.c_str(), RENAME_NOREPLACE) == 0) return {};
     if (errno != EEXIST) return os_error("renameat2", name);
   }
@@ -82,7 +90,17 @@ Result<void> Sweep::other(int from_fd, int to_fd, const std::string& name, const
   struct stat taken {};
   if (::fstatat(bin_fd_, kBinName, &taken, AT_SYMLINK_NOFOLLOW) != 0) return os_error("fstatat", name);
   const bool is_original = entry != nullptr && (taken.st_ino == entry->inode || taken.st_ino == entry->original_inode);
-  // Newer than the mirror's: it takes that one's place. Where both are one file this does nothing.
+  struct stat mirrored {};
+  const bool is_there = ::fstatat(to_fd, name.c_str(), &mirrored, AT_SYMLINK_NOFOLLOW) == 0;
+  if (is_original && is_there && mirrored.st_ino == entry->inode) {
+    // The old name itself goes to the new place, and with it every descriptor and mapping that was opened by it.
+    // Renaming it over another name of the same file would do nothing.
+    if (::unlinkat(to_fd, name.c_str(), 0) != 0) return os_error("unlinkat", name);
+    if (::renameat(bin_fd_, kBinName, to_fd, name.c_str()) != 0) return os_error("renameat", name);
+    return {};
+  }
+  if (!is_original) ++newcomers_;
+  // Newer than the mirror's: it takes that one's place. An original whose new name is gone or replaced goes.
   if (!is_original && ::renameat(bin_fd_, kBinName, to_fd, name.c_str()) != 0) return os_error("renameat", name);
   if (::unlinkat(bin_fd_, kBinName, 0) != 0 && errno != ENOENT) return os_error("unlinkat", name);
   return {};

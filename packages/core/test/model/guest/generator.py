@@ -257,7 +257,9 @@ class Generator:
             if info is not None and stat.S_ISDIR(info.st_mode):
                 if self._key(info) in self.frozen:
                     return None
-                if not self.switches["renameLowerDirectory"] and self._key(info) not in self.born:
+                # Such directories are never exchanged.
+                may_be_lower = self.switches["renameLowerDirectory"] and flags != libc.RENAME_EXCHANGE
+                if not may_be_lower and self._key(info) not in self.born:
                     return None
         if flags != libc.RENAME_EXCHANGE and not self._may_go(new):
             return None

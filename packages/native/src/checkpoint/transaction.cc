@@ -406,12 +406,13 @@ void SandboxState::start_merge() {
     auto job = std::make_shared<MergeJob>();
     job->volume = index;
     job->run.assign(first, first + static_cast<std::ptrdiff_t>(run->count));
+    job->below.assign(stack.begin(), first);
     Result<LayerStore::Fresh> fresh = layers_.make_layer(0700, job->run.front()->level + 1);
     if (!fresh.ok()) return;  // without space there is nothing to gain
     job->merged = std::move(fresh.value().layer);
     merge_job_ = job;
     worker_->post([job] {
-      job->ok = merge_layers(job->run, job->merged->dir.get()).ok();
+      job->ok = merge_layers(job->run, job->below, job->merged->dir.get()).ok();
       job->ended = true;
     });
     return;

@@ -62,6 +62,7 @@ struct RollbackOutcome {
 struct MergeJob {
   std::size_t volume = 0;
   LayerStack run;
+  LayerStack below;
   std::shared_ptr<const Layer> merged;
   std::atomic<bool> ended{false};
   bool ok = false;  // once ended

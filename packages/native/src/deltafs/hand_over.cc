@@ -84,19 +84,14 @@ Result<bool> hides_below(const Layer& layer, const std::string& path) {
 
 }  // namespace
 
-HandOver::HandOver(Volume& volume, const StagedOverlay& next, LeftLayer left)
-    : volume_(&volume),
-      next_stack_(next.stack),
-      left_(volume.writable_layer()),
-      entered_(next.upper),
-      left_layer_(left) {}
+HandOver::HandOver(Volume& volume, const StagedOverlay& next)
+    : volume_(&volume), next_stack_(next.stack), left_(volume.writable_layer()), entered_(next.upper) {}
 
 HandOver::HandOver(HandOver&& other) noexcept
     : volume_(other.volume_),
       next_stack_(std::move(other.next_stack_)),
       left_(std::move(other.left_)),
       entered_(std::move(other.entered_)),
-      left_layer_(other.left_layer_),
       steps_(std::move(other.steps_)),
       made_dirs_(std::move(other.made_dirs_)),
       made_links_(std::move(other.made_links_)),
@@ -115,9 +110,8 @@ HandOver::~HandOver() {
   }
 }
 
-Result<HandOver> HandOver::prepare(Volume& volume, const StagedOverlay& next, const std::vector<FileToKeep>& files,
-                                   LeftLayer left) {
-  HandOver hand_over(volume, next, left);
+Result<HandOver> HandOver::prepare(Volume& volume, const StagedOverlay& next, const std::vector<FileToKeep>& files) {
+  HandOver hand_over(volume, next);
   for (const FileToKeep& file : files) TRY(hand_over.add(file));
   TRY(hand_over.finish_dirs());
   return hand_over;
@@ -167,7 +161,7 @@ Result<void> HandOver::add(const FileToKeep& file) {
     std::copy_if(names.begin(), names.end(), std::back_inserter(step.names),
                  [&](const std::string& name) { return name != step.names.front(); });
   }
-  if (left_layer_ == LeftLayer::kSealed && !TRY(has_equal_copy(step))) TRY(make_copy(step));
+  if (!TRY(has_equal_copy(step))) TRY(make_copy(step));
   step.path = file.path;
   steps_.push_back(std::move(step));
   const Step& added = steps_.back();
@@ -288,7 +282,7 @@ Result<void> HandOver::commit() {
   std::map<InodeId, SealedCopy> copies;
   for (const Step& step : steps_) {
     const auto known = volume_->sealed_copies().find(step.inode);
-    if (left_layer_ == LeftLayer::kSealed) TRY(replace_in_left(step));
+    TRY(replace_in_left(step));
     SealedCopy copy = known != volume_->sealed_copies().end() ? known->second : SealedCopy{};
     if (!step.temporary.empty()) copy.layer = left_->id;
     copy.path = step.path;
@@ -296,7 +290,7 @@ Result<void> HandOver::commit() {
     copy.version = version_of(TRY(sys::stat_fd(step.file.get())));
     copies[step.inode] = std::move(copy);
   }
-  if (left_layer_ == LeftLayer::kSealed) volume_->sealed_copies() = std::move(copies);
+  volume_->sealed_copies() = std::move(copies);
   return {};
 }
 

@@ -39,17 +39,13 @@ struct FileToKeep {
   std::optional<InodeId> inode;     // given: only this inode goes over, else the file is left where it is
 };
 
-// What happens to the layer that is left.
-enum class LeftLayer { kSealed, kDropped };
-
 // The inodes of files that the volume's writable layer holds.
 Result<std::vector<KeptFile>> identify_files(const Volume& volume, const std::vector<FileToKeep>& files);
 
 class HandOver {
  public:
   // Of `files`, those that the volume's writable layer holds go over into next's.
-  static Result<HandOver> prepare(Volume& volume, const StagedOverlay& next, const std::vector<FileToKeep>& files,
-                                  LeftLayer left);
+  static Result<HandOver> prepare(Volume& volume, const StagedOverlay& next, const std::vector<FileToKeep>& files);
   HandOver(HandOver&& other) noexcept;
   HandOver& operator=(HandOver&&) = delete;
   // Takes back what prepare() did, unless it was committed.
@@ -78,7 +74,7 @@ class HandOver {
     std::string path;
     timespec times[2];
   };
-  HandOver(Volume& volume, const StagedOverlay& next, LeftLayer left);
+  HandOver(Volume& volume, const StagedOverlay& next);
   Result<void> add(const FileToKeep& file);
   Result<std::vector<std::string>> names_in_target(const std::string& path) const;
   Result<bool> has_equal_copy(const Step& step) const;
@@ -92,7 +88,6 @@ class HandOver {
   std::shared_ptr<const LayerStack> next_stack_;
   std::shared_ptr<const Layer> left_;
   std::shared_ptr<const Layer> entered_;
-  LeftLayer left_layer_;
   std::vector<Step> steps_;
   std::vector<MadeDir> made_dirs_;  // in the next layer, parents before children
   std::vector<std::string> made_links_;

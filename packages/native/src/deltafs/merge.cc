@@ -23,7 +23,25 @@ constexpr int kMaxTreeDepth = 2048;  // PATH_MAX / 2
 // Directories of one path, topmost layer first.
 using Parts = std::vector<UniqueFd>;
 
-Result<void> merge_dirs(const Parts& parts, int into, int depth);
+Result<void> merge_dirs(const Parts& parts, const Parts& below, int into, int depth);
+
+// The directories of this name below the run, by overlayfs' rules.
+Result<Parts> dirs_below(const Parts& below, const std::string& name) {
+  Parts dirs;
+  for (const UniqueFd& part : below) {
+    struct stat info {};
+    if (::fstatat(part.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
+      if (errno == ENOENT) continue;
+      return os_error("fstatat", name);
+    }
+    if (!S_ISDIR(info.st_mode)) return dirs;
+    UniqueFd dir = TRY(sys::open_at(part.get(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    const bool opaque = is_opaque(dir.get());
+    dirs.push_back(std::move(dir));
+    if (opaque) return dirs;
+  }
+  return dirs;
+}
 
 // What one name means in the merged directories.
 struct Meaning {
@@ -63,16 +81,19 @@ Result<Meaning> meaning_of(const Parts& parts, const std::string& name) {
   return meaning;
 }
 
-Result<void> merge_name(const Parts& parts, const std::string& name, int into, int depth) {
+Result<void> merge_name(const Parts& parts, const Parts& below, const std::string& name, int into, int depth) {
   const Meaning meaning = TRY(meaning_of(parts, name));
   if (!S_ISDIR(meaning.info.st_mode)) {
-    // Whiteouts too: what they hide may lie below the run.
+    // A whiteout stays as long as there is a directory below in which it may hide something. Elsewhere it must go: a
+    // directory of one layer alone is listed as it is, whiteouts included (ovl_dir_is_real()).
+    if (is_whiteout(meaning.info) && below.empty()) return {};
     if (::linkat(parts[meaning.part].get(), name.c_str(), into, name.c_str(), 0) != 0) return os_error("linkat", name);
     return {};
   }
   TRY(sys::make_dir_at(into, name, 0700));
   UniqueFd made = TRY(sys::open_at(into, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-  TRY(merge_dirs(meaning.directories, made.get(), depth + 1));
+  const Parts under = meaning.hides_below ? Parts() : TRY(dirs_below(below, name));
+  TRY(merge_dirs(meaning.directories, under, made.get(), depth + 1));
   if (meaning.hides_below && ::fsetxattr(made.get(), "user.overlay.opaque", "y", 1, 0) != 0) {
     return os_error("fsetxattr", "user.overlay.opaque");
   }
@@ -80,13 +101,13 @@ Result<void> merge_name(const Parts& parts, const std::string& name, int into, i
   return sys::copy_file_attributes(meaning.directories.front().get(), made.get());
 }
 
-Result<void> merge_dirs(const Parts& parts, int into, int depth) {
+Result<void> merge_dirs(const Parts& parts, const Parts& below, int into, int depth) {
   if (depth > kMaxTreeDepth) return make_error(Code::kTooLarge, "a layer is nested deeper than 2,048 directories");
   std::set<std::string> names;
   for (const UniqueFd& part : parts) {
     for (std::string& name : TRY(sys::list_dir(part.get()))) names.insert(std::move(name));
   }
-  for (const std::string& name : names) TRY(merge_name(parts, name, into, depth));
+  for (const std::string& name : names) TRY(merge_name(parts, below, name, into, depth));
   return {};
 }
 
@@ -102,12 +123,16 @@ std::optional<LayerRun> choose_run(const LayerStack& stack) {
   return std::nullopt;
 }
 
-Result<void> merge_layers(const LayerStack& layers, int into) {
-  Parts parts;
-  for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer) {
-    parts.push_back(TRY(sys::open_at((*layer)->dir.get(), ".", O_RDONLY | O_DIRECTORY)));
-  }
-  TRY(merge_dirs(parts, into, 0));
+Result<void> merge_layers(const LayerStack& layers, const LayerStack& below, int into) {
+  const auto open_all = [](const LayerStack& stack) -> Result<Parts> {
+    Parts parts;
+    for (auto layer = stack.rbegin(); layer != stack.rend(); ++layer) {
+      parts.push_back(TRY(sys::open_at((*layer)->dir.get(), ".", O_RDONLY | O_DIRECTORY)));
+    }
+    return parts;
+  };
+  const Parts parts = TRY(open_all(layers));
+  TRY(merge_dirs(parts, TRY(open_all(below)), into, 0));
   return sys::copy_file_attributes(parts.front().get(), into);
 }
 

@@ -24,8 +24,9 @@ struct LayerRun {
 std::optional<LayerRun> choose_run(const LayerStack& stack);
 inline constexpr std::size_t kMergeFanOut = 4;
 
-// Fills the empty directory `into` with what the layers (bottom first) show together. On another thread.
-Result<void> merge_layers(const LayerStack& layers, int into);
+// Fills the empty directory `into` with what the layers (bottom first) show together on top of those `below`. On
+// another thread.
+Result<void> merge_layers(const LayerStack& layers, const LayerStack& below, int into);
 
 // The stack with the run replaced, or the stack itself when it does not hold the run.
 std::shared_ptr<const LayerStack> with_merged(const std::shared_ptr<const LayerStack>& stack, const LayerStack& run,

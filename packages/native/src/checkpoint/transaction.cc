@@ -168,8 +168,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
     staged[index] = &*standby_[index];
     switched.insert(static_cast<int>(index));
   }
-  HandOvers hand_overs = TRY(prepare_hand_overs(files_to_keep(*image, views), staged,
-                                                std::vector<LeftLayer>(volumes_.size(), LeftLayer::kSealed)));
+  HandOvers hand_overs = TRY(prepare_hand_overs(files_to_keep(*image, views), staged));
   for (const auto& hand_over : hand_overs) record.copied_open_file_bytes += hand_over ? hand_over->copied_bytes() : 0;
   std::vector<std::shared_ptr<const Layer>> sealed;
   Result<void> outcome = seal_changed(hand_overs, sealed);
@@ -217,12 +216,11 @@ Result<void> SandboxState::protect_parked() {
 }
 
 Result<HandOvers> SandboxState::prepare_hand_overs(const FilesToKeep& files,
-                                                   const std::vector<const StagedOverlay*>& staged,
-                                                   const std::vector<LeftLayer>& left) {
+                                                   const std::vector<const StagedOverlay*>& staged) {
   HandOvers hand_overs(volumes_.size());
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
     if (staged[index] == nullptr) continue;
-    hand_overs[index].emplace(TRY(HandOver::prepare(volumes_[index], *staged[index], files[index], left[index])));
+    hand_overs[index].emplace(TRY(HandOver::prepare(volumes_[index], *staged[index], files[index])));
   }
   return hand_overs;
 }
@@ -318,9 +316,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   const std::vector<VolumeView> views = volume_views(std::vector<bool>(volumes_.size(), false));
   std::set<int> switched;
   std::vector<const StagedOverlay*> entered(volumes_.size(), nullptr);
-  std::vector<LeftLayer> left;
   for (std::size_t index = 0; index < staged.size(); ++index) {
-    left.push_back(options.redo && changed[index] ? LeftLayer::kSealed : LeftLayer::kDropped);
     if (!staged[index]) continue;
     entered[index] = &*staged[index];
     switched.insert(static_cast<int>(index));
@@ -354,7 +350,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   outcome.parts.copy_us = safety.parts.copy_us;
 
   HandOvers hand_overs =
-      TRY(prepare_hand_overs(files_to_take_over(*live, *target.image, target.kept_files, views), entered, left));
+      TRY(prepare_hand_overs(files_to_take_over(*live, *target.image, target.kept_files, views), entered));
   const FilesToKeep open_now = files_to_keep(*live, views);
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
     safety.kept_files.push_back(TRY(identify_files(volumes_[index], open_now[index])));

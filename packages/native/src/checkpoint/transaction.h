@@ -109,8 +109,7 @@ class SandboxState {
   // failed.
   Result<void> seal_changed(HandOvers& hand_overs, std::vector<std::shared_ptr<const Layer>>& sealed);
   // Files that tasks hold open for writing or have mapped shared go over to the staged overlays (by volume).
-  Result<HandOvers> prepare_hand_overs(const FilesToKeep& files, const std::vector<const StagedOverlay*>& staged,
-                                       const std::vector<LeftLayer>& left);
+  Result<HandOvers> prepare_hand_overs(const FilesToKeep& files, const std::vector<const StagedOverlay*>& staged);
   Result<void> protect_parked();
   void remove_unused_layers();
   void start_merge();

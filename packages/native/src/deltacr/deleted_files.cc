@@ -59,6 +59,8 @@ Result<std::shared_ptr<const FileContents>> DeletedFileReader::read_file(const K
   contents->mode = info.st_mode & 07777;
   contents->uid = info.st_uid;
   contents->gid = info.st_gid;
+  contents->times[0] = info.st_atim;
+  contents->times[1] = info.st_mtim;
   TRY(sys::copy_file_data(met.file.get(), contents->file.get()));
   known = {contents, info.st_size, ns(info.st_mtim), ns(info.st_ctim)};
   return std::shared_ptr<const FileContents>(std::move(contents));
@@ -70,6 +72,7 @@ Result<std::shared_ptr<const FileContents>> DeletedFileReader::read_mapping(Host
   auto contents = std::make_shared<FileContents>();
   contents->file = TRY(make_file());
   contents->mode = 0600;
+  contents->times[0].tv_nsec = contents->times[1].tv_nsec = UTIME_NOW;
   std::vector<char> buffer(kChunkBytes);
   for (std::uint64_t address = mapping.range.start; address < mapping.range.end; address += kChunkBytes) {
     const std::size_t count = std::min<std::size_t>(kChunkBytes, mapping.range.end - address);

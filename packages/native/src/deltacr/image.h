@@ -211,6 +211,7 @@ struct FileContents {
   std::uint32_t mode = 0;
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
+  timespec times[2] = {};  // of access and modification
 };
 
 struct DeletedFile {

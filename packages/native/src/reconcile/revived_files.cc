@@ -19,6 +19,7 @@ Result<int> RevivedFiles::file(std::uint64_t device, std::uint64_t inode) {
   // An owner without an id in the sandbox can't be given; the file is then the sandbox's own.
   (void)::fchown(fresh.get(), wanted->contents->uid, wanted->contents->gid);
   if (::fchmod(fresh.get(), wanted->contents->mode) != 0) return os_error("fchmod", "deleted file");
+  if (::futimens(fresh.get(), wanted->contents->times) != 0) return os_error("futimens", "deleted file");
   made = std::move(fresh);
   return made.get();
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { capture, giveUp, rootDir, run } from './run.mjs'
 
 const DEBIAN_PACKAGES = [
-  ...['cmake', 'g++', 'make', 'protobuf-compiler', 'libprotobuf-dev', 'doctest-dev'],
+  ...['cmake', 'g++', 'make', 'protobuf-compiler', 'libprotobuf-dev', 'doctest-dev', 'libxxhash-dev'],
   ...['python3', 'util-linux', 'git'],
 ]
 const MIN_NODE_MAJOR = 20

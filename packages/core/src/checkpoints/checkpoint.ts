@@ -39,6 +39,12 @@ export interface Checkpoint {
   readonly threads: number
   /** What was not captured. */
   readonly warnings: readonly Notice[]
+  /** Bytes copied in the pause, of files that tasks hold open for writing or have mapped shared. */
+  readonly copiedOpenFileBytes: number
+  /** Safe against a crash of the machine: files only; a moment after the checkpoint was taken. */
+  readonly durable: boolean
+  /** Processes that an engine held in memory which has ended since; a rollback can't bring them back. */
+  readonly lostProcesses: number
   /** Whether a rollback took it, so that the rollback can be undone. */
   readonly isSafety: boolean
   /** The whole call inside the engine. */
@@ -63,6 +69,8 @@ export interface RollbackResult {
   readonly writtenPages: number
   readonly capturedPages: number
   readonly switchedVolumes: number
+  /** Bytes copied in the pause, of files that tasks hold open for writing or have mapped shared, then or now. */
+  readonly copiedOpenFileBytes: number
   /** Processes restored in place. */
   readonly processes: number
   readonly endedProcesses: number

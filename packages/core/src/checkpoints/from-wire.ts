@@ -40,6 +40,9 @@ export function toCheckpoint(wire: WireCheckpoint): Checkpoint {
     processes: Number(wire.processes),
     threads: Number(wire.threads),
     warnings: wire.warnings.map(toNotice),
+    copiedOpenFileBytes: Number(wire.copiedOpenFileBytes),
+    durable: wire.durable,
+    lostProcesses: Number(wire.lostProcesses),
     isSafety: wire.isSafety,
     engineMs: wire.engineUs / US_PER_MS,
   }
@@ -55,6 +58,7 @@ export function toRollbackResult(wire: RollbackReply, callMs: number): RollbackR
     writtenPages: Number(wire.writtenPages),
     capturedPages: Number(wire.capturedPages),
     switchedVolumes: Number(wire.switchedVolumes),
+    copiedOpenFileBytes: Number(wire.copiedOpenFileBytes),
     processes: Number(wire.processes),
     endedProcesses: Number(wire.endedProcesses),
     endedThreads: Number(wire.endedThreads),

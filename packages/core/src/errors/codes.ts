@@ -24,6 +24,7 @@
  * - `NO_SPACE`: the disk or memory of the state directory is full.
  * - `TOO_LARGE`: beyond a bound of the wire or of a file.
  * - `ALREADY_EXISTS`: the name is taken.
+ * - `DAMAGED`: something on the disk is missing or was altered; the message names it, and it is not used.
  * - `INTERNAL`: a defect of ours.
  */
 export const ERROR_CODES = [
@@ -50,6 +51,7 @@ export const ERROR_CODES = [
   'NO_SPACE',
   'TOO_LARGE',
   'ALREADY_EXISTS',
+  'DAMAGED',
   'INTERNAL',
 ] as const
 

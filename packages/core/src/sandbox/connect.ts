@@ -8,6 +8,7 @@ import { assertSandboxId } from '../state/ids.js'
 import type { ConnectedSandbox } from './create.js'
 import { isBeingCreated, removeIfEnded } from './engine-state.js'
 import { requestInfo } from './info.js'
+import { recoverSandbox } from './recover.js'
 
 /**
  * Connects to the engine of a sandbox.
@@ -50,9 +51,15 @@ export async function openEngine(id: string): Promise<EngineClient> {
   }
 }
 
-/** Connects and asks the engine who it is. */
+/**
+ * Connects and asks the engine who it is. Where the engine has ended without its sandbox, another one brings the files
+ * back first; `info.warnings` tell.
+ */
 export async function connectSandbox(id: string, signal: AbortSignal | undefined): Promise<ConnectedSandbox> {
-  const client = await openEngine(id)
+  const client = await openEngine(id).catch(async (error: unknown) => {
+    if (!(error instanceof DeltaboxError) || error.code !== 'SANDBOX_DEAD') throw error
+    return (await recoverSandbox(id, error, signal)) ?? openEngine(id)
+  })
   try {
     return { client, info: await requestInfo(client, signal) }
   } catch (error) {

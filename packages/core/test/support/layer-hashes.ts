@@ -18,7 +18,7 @@ export class LayerHashes {
   #count = 0
 
   private constructor(
-    private readonly initPid: number,
+    private initPid: number,
     private readonly child: ChildProcessByStdio<Writable, Readable, null>,
     private readonly answers: AsyncIterator<string, undefined>,
   ) {}
@@ -39,8 +39,9 @@ export class LayerHashes {
     return this.#count
   }
 
-  /** To be called after everything that may seal. */
-  async observe(): Promise<void> {
+  /** To be called after everything that may seal. `initPid`: of the sandbox now, which may have been brought back. */
+  async observe(initPid = this.initPid): Promise<void> {
+    this.initPid = initPid
     await this.#ask({ sealed: this.#sealed() })
   }
 
@@ -56,13 +57,21 @@ export class LayerHashes {
 
   #sealed(): number[] {
     const sealed = new Set<number>()
-    for (const line of readFileSync(`/proc/${this.initPid}/mountinfo`, 'utf8').split('\n')) {
+    for (const line of this.#mounts().split('\n')) {
       for (const option of line.split(' ').at(-1)?.split(',') ?? []) {
         const number = option.startsWith('lowerdir+=') ? NAMES.exec(option)?.[1] : undefined
         if (number !== undefined) sealed.add(Number(number))
       }
     }
     return [...sealed]
+  }
+
+  #mounts(): string {
+    try {
+      return readFileSync(`/proc/${this.initPid}/mountinfo`, 'utf8')
+    } catch {
+      return '' // it has just ended
+    }
   }
 
   async #ask(request: object): Promise<string[]> {

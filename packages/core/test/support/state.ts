@@ -18,14 +18,14 @@ export interface TestState {
 
 /**
  * Gives each test its own state directory and workspace, and removes both with every sandbox in them. At the end of each
- * test all layers that it sealed are what they were.
+ * test all layers that it sealed are what they were, unless the test alters them itself.
  */
-export function useTestState(): TestState {
+export function useTestState({ altersLayers = false } = {}): TestState {
   const state: TestState = { stateDir: '', workspace: '' }
   let root = ''
   let layers: LayerWatch | undefined
   beforeEach(() => {
-    layers = watchLayers()
+    layers = altersLayers ? undefined : watchLayers()
     root = mkdtempSync(join(STATE_PARENT, 'dbx-test-'))
     state.stateDir = join(root, 'state')
     state.workspace = join(root, 'workspace')

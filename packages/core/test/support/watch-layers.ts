@@ -13,7 +13,7 @@ export function watchLayers(): LayerWatch {
   const watched = new Map<string, LayerHashes>()
   const look = async (sandbox: Sandbox) => {
     const hashes = watched.get(sandbox.id)
-    if (hashes !== undefined) await hashes.observe()
+    if (hashes !== undefined) await hashes.observe((await sandbox.getInfo()).initPid)
     else watched.set(sandbox.id, await LayerHashes.start(sandbox))
   }
   const checkpoint = method('checkpoint')

@@ -12,6 +12,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "sys_error.h"
@@ -99,7 +100,10 @@ OwnedFd SpawnEngine(const std::string& engine_path, const std::vector<std::strin
   for (const std::string& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
   argv.push_back(nullptr);
   char path_variable[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-  char* environment[] = {path_variable, nullptr};
+  // The engine sees nothing of the client's environment but the tests' fault point (src/base/fault.h).
+  const char* fault = std::getenv("DELTABOX_FAULT");
+  std::string fault_variable = std::string("DELTABOX_FAULT=") + (fault != nullptr ? fault : "");
+  char* environment[] = {path_variable, fault != nullptr ? fault_variable.data() : nullptr, nullptr};
   pid_t pid = 0;
   Check(::posix_spawn(&pid, engine_path.c_str(), &settings.actions, &settings.attributes, argv.data(), environment),
         "posix_spawn");

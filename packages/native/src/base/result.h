@@ -39,6 +39,7 @@ enum class Code {
   kNoSpace,
   kTooLarge,
   kAlreadyExists,
+  kDamaged,
   kProtocol,
   kTraceeGone,  // a tracee died under our hands; callers decide what that means, it never leaves the engine
 };

@@ -46,8 +46,25 @@ Result<const Checkpoint*> CheckpointTree::find(const std::string& id_or_name) co
       return static_cast<const Checkpoint*>(checkpoint.get());
     }
   }
+  for (const Notice& damaged : damaged_) {
+    if (damaged.kind == id_or_name) {
+      return make_error(Code::kDamaged, "checkpoint " + id_or_name + " can't be used: " + damaged.reason,
+                        "Use another checkpoint.");
+    }
+  }
   return make_error(Code::kCheckpointNotFound, "no checkpoint is called " + id_or_name.substr(0, 80),
                     "List the checkpoints to see their ids and names.");
+}
+
+void CheckpointTree::restore(std::vector<Checkpoint> checkpoints, std::string head, std::uint64_t next,
+                             std::vector<Notice> damaged) {
+  checkpoints_.clear();
+  for (Checkpoint& checkpoint : checkpoints) {
+    checkpoints_.push_back(std::make_unique<Checkpoint>(std::move(checkpoint)));
+  }
+  head_ = std::move(head);
+  next_ = next;
+  damaged_ = std::move(damaged);
 }
 
 void CheckpointTree::remove(const std::string& id) {

@@ -48,6 +48,7 @@ struct Checkpoint {
   std::uint64_t copied_open_file_bytes = 0;
   int freeze_attempts = 0;
   std::vector<Notice> warnings;
+  std::uint64_t lost_processes = 0;  // of a recovered checkpoint: what it held in memory and no longer has
 };
 
 // Which checkpoints are kept; the others go, oldest first. The head always stays.
@@ -64,6 +65,9 @@ class CheckpointTree {
   // Gives the checkpoint its id and makes it the head.
   const Checkpoint& commit(Checkpoint checkpoint);
   Result<const Checkpoint*> find(const std::string& id_or_name) const;
+  // After the engine's death: what was found on the disk. `damaged`: by kind, the ids that must not be used, and why.
+  void restore(std::vector<Checkpoint> checkpoints, std::string head, std::uint64_t next, std::vector<Notice> damaged);
+  std::uint64_t next() const { return next_; }
   // The checkpoint must exist. Its children become its parent's, and so does the head.
   void remove(const std::string& id);
   std::vector<std::string> expired(const Retention& retention) const;
@@ -74,6 +78,7 @@ class CheckpointTree {
  private:
   std::vector<std::unique_ptr<Checkpoint>> checkpoints_;  // in order of creation
   std::string head_;
+  std::vector<Notice> damaged_;
   std::uint64_t next_ = 1;
 };
 

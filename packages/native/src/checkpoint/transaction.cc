@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "deltafs/merge.h"
 #include "reconcile/apply.h"
 #include "reconcile/descriptor_io.h"
@@ -56,24 +57,131 @@ SandboxState::SandboxState(SandboxNamespaces namespaces)
     : namespaces_(std::move(namespaces)), freezer_(namespaces_.host_proc.get(), namespaces_.init) {}
 
 Result<std::unique_ptr<SandboxState>> SandboxState::create(SandboxNamespaces namespaces,
-                                                           const std::vector<VolumeSpec>& specs) {
+                                                           const std::vector<VolumeSpec>& specs, bool recovering) {
   std::unique_ptr<SandboxState> state(new SandboxState(std::move(namespaces)));
-  SandboxNamespaces& ns = state->namespaces_;
-  TRY(ns.enter_m0());
-  state->layers_ = TRY(LayerStore::create(ns.store.get()));
-  for (const VolumeSpec& spec : specs) {
-    state->volumes_.push_back(TRY(Volume::create(spec, state->layers_, ns.bases)));
-  }
-  state->standby_.resize(specs.size());
-  TRY(ns.enter_m1());
-  for (Volume& volume : state->volumes_) TRY(volume.attach(ns.m1_root.get()));
-  state->descriptors_ = TRY(DescriptorReader::create(ns.host_proc.get(), ns.self_fd_dir.get()));
-  state->deleted_files_ = TRY(DeletedFileReader::create(ns.store.get(), ns.self_fd_dir.get()));
-  state->descriptors_.report_deleted_to(&state->deleted_files_);
-  UniqueFd listener = TRY(ns.init_client.set_up(ns.init_options));
-  state->renames_ = TRY(renames::Service::start(std::move(listener), {ns.host_proc.get(), ns.m1.get(), ns.init}));
-  state->worker_ = TRY(StoreWorker::start());
+  TRY(state->begin(specs, recovering));
   return state;
+}
+
+Result<void> SandboxState::begin(const std::vector<VolumeSpec>& specs, bool recovering) {
+  SandboxNamespaces& ns = namespaces_;
+  TRY(ns.enter_m0());
+  layers_ = TRY(LayerStore::create(ns.store.get()));
+  records_ = TRY(RecordStore::open(ns.store.get()));
+  boot_id_ = TRY(current_boot_id());
+  std::optional<Recovered> recovered;
+  std::vector<std::uint64_t> old_layers;
+  if (recovering) {
+    old_layers = TRY(layers_.adopt_ids());
+    recovered = TRY(recover(records_, layers_, specs));
+  }
+  for (std::size_t index = 0; index < specs.size(); ++index) {
+    volumes_.push_back(
+        TRY(Volume::create(specs[index], layers_, ns.bases, recovered ? recovered->stacks[index] : LayerStack())));
+  }
+  standby_.resize(specs.size());
+  TRY(ns.enter_m1());
+  for (Volume& volume : volumes_) TRY(volume.attach(ns.m1_root.get()));
+  descriptors_ = TRY(DescriptorReader::create(ns.host_proc.get(), ns.self_fd_dir.get()));
+  deleted_files_ = TRY(DeletedFileReader::create(ns.store.get(), ns.self_fd_dir.get()));
+  descriptors_.report_deleted_to(&deleted_files_);
+  TRY(ns.init_client.set_up(ns.init_options));
+  worker_ = TRY(StoreWorker::start());
+  durable_ = std::make_unique<DurableWriter>(records_, *worker_);
+  if (recovered) adopt(std::move(*recovered), old_layers);
+  return write_state();
+}
+
+void SandboxState::adopt(Recovered recovered, const std::vector<std::uint64_t>& old_layers) {
+  std::set<std::uint64_t> used;
+  const auto use = [&](const LayerStack& stack) {
+    for (const auto& layer : stack) used.insert(layer->id);
+  };
+  for (const LayerStack& stack : recovered.stacks) use(stack);
+  for (Checkpoint& checkpoint : recovered.checkpoints) {
+    for (std::size_t index = 0; index < checkpoint.stacks.size(); ++index) {
+      use(*checkpoint.stacks[index]);
+      auto whole = std::make_shared<LayerStack>();
+      whole->push_back(volumes_[index].live_stack()->front());
+      whole->insert(whole->end(), checkpoint.stacks[index]->begin(), checkpoint.stacks[index]->end());
+      checkpoint.stacks[index] = std::move(whole);
+    }
+    checkpoint.kept_files.resize(volumes_.size());
+  }
+  for (const Volume& volume : volumes_) used.insert(volume.writable_layer()->id);
+  for (const std::string& id : recovered.durable) durable_->adopt(id);
+  recovery_warnings_ = std::move(recovered.warnings);
+  for (const Notice& damaged : recovered.damaged) {
+    recovery_warnings_.push_back("checkpoint " + damaged.kind + " can't be used: " + damaged.reason);
+  }
+  tree_.restore(std::move(recovered.checkpoints), std::move(recovered.head), recovered.next_checkpoint,
+                std::move(recovered.damaged));
+  for (const std::uint64_t id : old_layers) {
+    if (!used.contains(id)) worker_->post([this, id] { (void)layers_.remove(id); });
+  }
+}
+
+Result<void> SandboxState::write_state() const {
+  records::State state;
+  state.set_version(kRecordVersion);
+  state.set_boot_id(boot_id_);
+  state.set_head(tree_.head());
+  state.set_next_checkpoint(tree_.next());
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    records::LiveVolume& volume = *state.add_volumes();
+    volume.set_name(volumes_[index].spec().name);
+    for (const auto& layer : *volumes_[index].live_stack()) {
+      if (layer->id != 0) volume.add_stack(layer->id);
+    }
+    volume.set_writable_layer(volumes_[index].writable_layer()->id);
+    if (seal_is_staged(index)) volume.set_staged_layer(standby_[index]->upper->id);
+  }
+  TRY(records_.write_state(state));
+  fault_point(FaultPoint::kStateWritten);
+  return {};
+}
+
+Result<const Checkpoint*> SandboxState::commit(Checkpoint record) {
+  const std::string head = tree_.head();
+  const Checkpoint& checkpoint = tree_.commit(std::move(record));
+  records::Checkpoint written;
+  written.set_version(kRecordVersion);
+  written.set_id(checkpoint.id);
+  written.set_parent(checkpoint.parent);
+  written.set_name(checkpoint.name);
+  written.mutable_metadata()->insert(checkpoint.metadata.begin(), checkpoint.metadata.end());
+  written.set_created_at_ms(checkpoint.created_at_ms);
+  written.set_is_safety(checkpoint.is_safety);
+  written.set_boot_id(boot_id_);
+  written.set_processes(checkpoint.image->processes.size());
+  written.set_layer_files(checkpoint.layer_usage.files);
+  written.set_layer_bytes(checkpoint.layer_usage.bytes);
+  written.set_pause_us(checkpoint.pause_us);
+  std::vector<std::shared_ptr<const Layer>> layers;
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    records::Stack& stack = *written.add_stacks();
+    stack.set_volume(volumes_[index].spec().name);
+    for (const auto& layer : *checkpoint.stacks[index]) {
+      if (layer->id == 0) continue;
+      stack.add_layers(layer->id);
+      layers.push_back(layer);
+    }
+  }
+  Result<void> outcome = records_.write_checkpoint(written);
+  fault_point(FaultPoint::kCheckpointWritten);
+  if (!outcome.ok()) {
+    tree_.remove(checkpoint.id);
+    tree_.set_head(head);
+    return outcome.release_error();
+  }
+  durable_->add(checkpoint.id, std::move(layers));
+  return &checkpoint;
+}
+
+void SandboxState::forget(const std::string& id) {
+  tree_.remove(id);
+  durable_->forget(id);
+  records_.remove_checkpoint(id);
 }
 
 std::vector<bool> SandboxState::changed_volumes() const {
@@ -173,6 +281,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   std::vector<std::shared_ptr<const Layer>> sealed;
   Result<void> outcome = seal_changed(hand_overs, sealed);
   record.parts.switch_us = watch.lap_us();
+  fault_point(FaultPoint::kAfterSwitch);
   record.changed_volumes = sealed.size();
   if (outcome.ok() && !sealed.empty()) {
     Result<std::vector<Notice>> failures =
@@ -201,8 +310,12 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
     record.kept_files.push_back(volume.kept());
   }
   record.layer_usage = TRY(measure_layers(sealed));
+  fault_point(FaultPoint::kAfterThaw);
   record.engine_us = elapsed_us(call_start_ns);
-  return &tree_.commit(std::move(record));
+  const Checkpoint* checkpoint = TRY(commit(std::move(record)));
+  // Without it a crash brings back the state before, which is whole as well; settle() tries again.
+  (void)write_state();
+  return checkpoint;
 }
 
 // A task may still hold a removed directory or a removed file open, or run a program that lies on a parked overlay. It
@@ -228,7 +341,9 @@ Result<HandOvers> SandboxState::prepare_hand_overs(const FilesToKeep& files,
 Result<void> SandboxState::seal_changed(HandOvers& hand_overs, std::vector<std::shared_ptr<const Layer>>& sealed) {
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
     if (!hand_overs[index]) continue;
+    fault_point(FaultPoint::kBeforeHandOver);
     TRY(hand_overs[index]->commit());
+    fault_point(FaultPoint::kAfterHandOver);
     sealed.push_back(volumes_[index].writable_layer());
     StagedOverlay staged = std::move(*standby_[index]);
     standby_[index].reset();
@@ -276,6 +391,7 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
     switched.insert(static_cast<int>(index));
   }
   outcome.parts.switch_us = watch.lap_us();
+  fault_point(FaultPoint::kAfterSwitch);
   TRY(apply_target(context, live, *target.image, switched, applied));
   TRY(protect_parked());
   outcome.parts.apply_us = end_us + watch.lap_us();
@@ -357,7 +473,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   }
   Result<void> applied = apply_rollback(freeze, capture, *live, target, staged, hand_overs, outcome);
   if (!applied.ok()) {
-    if (options.redo) tree_.commit(std::move(safety));
+    if (options.redo) (void)commit(std::move(safety));
     return end_everything(freeze, capture, applied.release_error(), "the rollback to " + target.id);
   }
   Stopwatch watch;
@@ -371,9 +487,17 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
     safety.pause_us = outcome.pause_us;
     safety.parts = outcome.parts;
     safety.layer_usage = TRY(measure_layers(sealed_by_safety));
-    outcome.safety_checkpoint = tree_.commit(std::move(safety)).id;
+    // Without space for its record the state before is given up, as with redo off, and not the rollback.
+    const Result<const Checkpoint*> committed = commit(std::move(safety));
+    if (committed.ok()) outcome.safety_checkpoint = committed.value()->id;
   }
   tree_.set_head(target.id);
+  if (target.lost_processes > 0) {
+    outcome.not_restored.push_back(
+        {0, "process",
+         std::to_string(target.lost_processes) + " processes of the checkpoint ended with an earlier engine"});
+  }
+  (void)write_state();
   outcome.engine_us = elapsed_us(call_start_ns);
   if (options.strict && !outcome.not_restored.empty()) {
     return strict_error("the rollback was carried out but did not restore everything", outcome.not_restored);
@@ -386,6 +510,7 @@ std::uint64_t SandboxState::live_processes() const {
 }
 
 void SandboxState::remove_unused_layers() {
+  fault_point(FaultPoint::kBeforeRemoval);
   for (const std::uint64_t id : layers_.take_unused()) {
     // A layer that stays is a waste of space until the sandbox ends, nothing more.
     worker_->post([this, id] { (void)layers_.remove(id); });
@@ -408,7 +533,7 @@ void SandboxState::start_merge() {
     job->merged = std::move(fresh.value().layer);
     merge_job_ = job;
     worker_->post([job] {
-      job->ok = merge_layers(job->run, job->below, job->merged->dir.get()).ok();
+      job->ok = merge_layers(job->run, job->below, job->merged->dir.get()).ok();  // digested with its first checkpoint
       job->ended = true;
     });
     return;
@@ -429,13 +554,13 @@ void SandboxState::finish_background() {
 
 Result<void> SandboxState::delete_checkpoint(const std::string& target) {
   const std::string id = TRY(tree_.find(target))->id;
-  tree_.remove(id);
+  forget(id);
   settle();
   return {};
 }
 
 void SandboxState::settle() {
-  for (const std::string& id : tree_.expired(retention_)) tree_.remove(id);
+  for (const std::string& id : tree_.expired(retention_)) forget(id);
   // Failures here cost time or memory later, never correctness: a parked overlay stays parked, a seal is staged on
   // demand.
   if (!parked_.empty() && namespaces_.enter_m1().ok()) {
@@ -443,7 +568,6 @@ void SandboxState::settle() {
     parked_.clear();
   }
   start_merge();
-  remove_unused_layers();
   if (namespaces_.enter_m0().ok()) {
     for (std::size_t index = 0; index < volumes_.size(); ++index) {
       const bool was_used = volumes_[index].live_stack()->size() > 1;
@@ -451,6 +575,8 @@ void SandboxState::settle() {
     }
     (void)namespaces_.enter_m1();
   }
+  // What the disk's record of the live state names must not go.
+  if (write_state().ok()) remove_unused_layers();
   (void)store_.reserve(kReservedPages);
 }
 

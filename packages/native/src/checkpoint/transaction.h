@@ -18,7 +18,10 @@
 
 #include "base/result.h"
 #include "checkpoint/checkpoint_tree.h"
+#include "checkpoint/durable.h"
 #include "checkpoint/open_files.h"
+#include "checkpoint/records.h"
+#include "checkpoint/recovery.h"
 #include "deltacr/capture.h"
 #include "deltacr/terminals.h"
 #include "deltafs/hand_over.h"
@@ -73,8 +76,12 @@ using HandOvers = std::vector<std::optional<HandOver>>;
 
 class SandboxState {
  public:
+  // `recovering`: the store has what an earlier engine left there.
   static Result<std::unique_ptr<SandboxState>> create(SandboxNamespaces namespaces,
-                                                      const std::vector<VolumeSpec>& specs);
+                                                      const std::vector<VolumeSpec>& specs, bool recovering);
+  // What a recovery could not bring back.
+  const std::vector<std::string>& recovery_warnings() const { return recovery_warnings_; }
+  bool is_durable(const std::string& id) const { return durable_->is_durable(id); }
 
   Result<const Checkpoint*> checkpoint(const CheckpointOptions& options);
   Result<RollbackOutcome> rollback(const std::string& target, const RollbackOptions& options);
@@ -111,6 +118,12 @@ class SandboxState {
   // Files that tasks hold open for writing or have mapped shared go over to the staged overlays (by volume).
   Result<HandOvers> prepare_hand_overs(const FilesToKeep& files, const std::vector<const StagedOverlay*>& staged);
   Result<void> protect_parked();
+  Result<void> begin(const std::vector<VolumeSpec>& specs, bool recovering);
+  void adopt(Recovered recovered, const std::vector<std::uint64_t>& old_layers);
+  Result<void> write_state() const;
+  // Puts the checkpoint into the tree and onto the disk, or neither.
+  Result<const Checkpoint*> commit(Checkpoint record);
+  void forget(const std::string& id);
   void remove_unused_layers();
   void start_merge();
   Result<void> switch_volume(std::size_t volume, StagedOverlay staged);
@@ -134,6 +147,10 @@ class SandboxState {
   BoundaryPipes boundary_pipes_;
   TerminalTable terminals_;
   CheckpointTree tree_;
+  RecordStore records_;
+  std::string boot_id_;
+  std::vector<std::string> recovery_warnings_;
+  std::unique_ptr<DurableWriter> durable_;  // before the worker, on which its jobs run: the worker goes first
   std::unique_ptr<StoreWorker> worker_;
   std::shared_ptr<MergeJob> merge_job_;  // at most one at a time
   bool merge_failed_ = false;

@@ -4,18 +4,30 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <utility>
 
 #include "sys/files.h"
 
 namespace deltabox {
 
+namespace {
+
+Result<void> make_dir_unless_there(int dir_fd, const std::string& path, mode_t mode) {
+  Result<void> made = sys::make_dir_at(dir_fd, path, mode);
+  if (!made.ok() && made.error().os_errno == EEXIST) return {};
+  return made;
+}
+
+}  // namespace
+
 Result<LayerStore> LayerStore::create(int store_fd) {
   LayerStore store;
-  TRY(sys::make_dir_at(store_fd, "layers", 0700));
-  TRY(sys::make_dir_at(store_fd, "bases", 0700));
+  TRY(make_dir_unless_there(store_fd, "layers", 0700));
+  TRY(make_dir_unless_there(store_fd, "bases", 0700));
   store.root_ = TRY(sys::duplicate(store_fd));
   return store;
 }
@@ -52,11 +64,30 @@ Result<LayerStore::Fresh> LayerStore::make_layer(mode_t mode, int level) {
   return fresh;
 }
 
+Result<std::shared_ptr<const Layer>> LayerStore::open_layer(std::uint64_t id) {
+  auto layer = std::make_shared<Layer>();
+  layer->dir =
+      TRY(sys::open_at(root_.get(), "layers/" + std::to_string(id) + "/upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  layer->id = id;
+  layer->trash = trash_;
+  return std::shared_ptr<const Layer>(std::move(layer));
+}
+
+Result<std::vector<std::uint64_t>> LayerStore::adopt_ids() {
+  UniqueFd dir = TRY(sys::open_at(root_.get(), "layers", O_RDONLY | O_DIRECTORY));
+  std::vector<std::uint64_t> ids;
+  for (const std::string& name : TRY(sys::list_dir(dir.get()))) {
+    ids.push_back(std::strtoull(name.c_str(), nullptr, 10));
+    next_id_ = std::max(next_id_, ids.back() + 1);
+  }
+  return ids;
+}
+
 Result<std::shared_ptr<const Layer>> LayerStore::make_base(const std::string& name, mode_t mode,
                                                            const std::vector<std::string>& dirs) {
   const std::string path = "bases/" + name;
-  TRY(sys::make_dir_at(root_.get(), path, 0700));
-  for (const std::string& dir : dirs) TRY(sys::make_dir_at(root_.get(), path + "/" + dir, 0755));
+  TRY(make_dir_unless_there(root_.get(), path, 0700));
+  for (const std::string& dir : dirs) TRY(make_dir_unless_there(root_.get(), path + "/" + dir, 0755));
   auto layer = std::make_shared<Layer>();
   layer->dir = TRY(sys::open_at(root_.get(), path, O_RDONLY | O_DIRECTORY));
   if (::fchmod(layer->dir.get(), mode) != 0) return os_error("fchmod", path);

@@ -64,7 +64,11 @@ class LayerStore {
   std::vector<std::uint64_t> take_unused() { return trash_->take(); }
   // Removes such a layer from the disk. On any thread.
   Result<void> remove(std::uint64_t id) const;
-  // An empty base directory for a volume without a host directory.
+  // A layer that an earlier engine made.
+  Result<std::shared_ptr<const Layer>> open_layer(std::uint64_t id);
+  // Takes ids behind all that exist, and lists those that exist.
+  Result<std::vector<std::uint64_t>> adopt_ids();
+  // An empty base directory for a volume without a host directory; the one that an earlier engine made, if there is.
   Result<std::shared_ptr<const Layer>> make_base(const std::string& name, mode_t mode,
                                                  const std::vector<std::string>& dirs);
 

@@ -119,7 +119,8 @@ void Volume::use_merged(LayerStack run, std::shared_ptr<const Layer> merged) {
   merge_ = Merge{std::move(run), std::move(merged)};
 }
 
-Result<Volume> Volume::create(VolumeSpec spec, LayerStore& layers, const std::vector<UniqueFd>& bases) {
+Result<Volume> Volume::create(VolumeSpec spec, LayerStore& layers, const std::vector<UniqueFd>& bases,
+                              const LayerStack& above) {
   Volume volume;
   volume.spec_ = std::move(spec);
   auto stack = std::make_shared<LayerStack>();
@@ -130,6 +131,7 @@ Result<Volume> Volume::create(VolumeSpec spec, LayerStore& layers, const std::ve
   } else {
     stack->push_back(TRY(layers.make_base(volume.spec_.name, volume.spec_.mode, volume.spec_.base_dirs)));
   }
+  stack->insert(stack->end(), above.begin(), above.end());
   volume.live_ = TRY(volume.stage(layers, std::move(stack)));
   TRY(inherit_root(volume.live_.stack->back()->dir.get(), volume.live_.mount.get()));
   volume.live_.upper_ctime_ns = ctime_ns(volume.live_.upper->dir.get());

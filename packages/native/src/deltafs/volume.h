@@ -86,7 +86,9 @@ struct StagedOverlay {
 class Volume {
  public:
   // Mounts the volume for the first time. Called in M0; `attach` follows in M1.
-  static Result<Volume> create(VolumeSpec spec, LayerStore& layers, const std::vector<UniqueFd>& bases);
+  // `above`: the layers on top of the base; those of a recovered sandbox.
+  static Result<Volume> create(VolumeSpec spec, LayerStore& layers, const std::vector<UniqueFd>& bases,
+                               const LayerStack& above = {});
   Result<void> attach(int m1_root_fd);
 
   const VolumeSpec& spec() const { return spec_; }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -16,6 +17,7 @@
 #include <cstring>
 #include <optional>
 
+#include "checkpoint/records.h"
 #include "engine/convert.h"
 #include "engine/layout.h"
 #include "engine/limits.h"
@@ -95,12 +97,15 @@ Result<std::unique_ptr<SandboxState>> build(const v1::CreateRequest& request, co
   config.skeleton.from_image = layout.from_image;
   config.skeleton.image_links = layout.image_links;
   limits.configure(config);
-  TRY(sys::make_dir_at(AT_FDCWD, config.store, 0700));
-  if (::chown(config.store.c_str(), id_map.outside_uid, id_map.outside_gid) != 0)
+  const bool recovering = request.recover();
+  if (!recovering) TRY(sys::make_dir_at(AT_FDCWD, config.store, 0700));
+  if (!recovering && ::chown(config.store.c_str(), id_map.outside_uid, id_map.outside_gid) != 0)
     return os_error("chown", config.store);
   SandboxNamespaces namespaces = TRY(build_namespaces(config));
-  std::unique_ptr<SandboxState> state = TRY(SandboxState::create(std::move(namespaces), layout.volumes));
-  for (const MakeFile& file : layout.files) TRY(write_file(*state, file));
+  std::unique_ptr<SandboxState> state = TRY(SandboxState::create(std::move(namespaces), layout.volumes, recovering));
+  if (!recovering) {
+    for (const MakeFile& file : layout.files) TRY(write_file(*state, file));
+  }
   return state;
 }
 
@@ -111,7 +116,44 @@ Result<std::optional<ProxyLauncher>> start_launcher(const v1::CreateRequest& req
   return std::optional<ProxyLauncher>(TRY(ProxyLauncher::start(command)));
 }
 
-Result<void> serve_creation(const Creation& creation, UniqueFd creator_socket) {
+// One engine per sandbox, for as long as it lives.
+Result<UniqueFd> lock_state_dir(const std::string& state_dir) {
+  UniqueFd lock = TRY(sys::open_at(AT_FDCWD, state_dir + "/engine.lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    return make_error(Code::kBusy, "another engine holds the sandbox", "Connect to it again in a moment.");
+  }
+  return lock;
+}
+
+// What a sandbox was created with, for the engine that brings it back.
+constexpr const char* kRequestFile = "/create.request";
+constexpr std::size_t kMaxRequestBytes = 16u << 20;  // of a frame
+
+Result<void> keep_request(const v1::CreateRequest& request) {
+  return sys::write_file_at(AT_FDCWD, request.state_dir() + kRequestFile, pack_record(request.SerializeAsString()));
+}
+
+Result<v1::CreateRequest> kept_request(const v1::CreateRequest& recover) {
+  const std::string path = recover.state_dir() + kRequestFile;
+  v1::CreateRequest request;
+  const std::string file = TRY(sys::read_file_at(AT_FDCWD, path, kMaxRequestBytes));
+  if (!request.ParseFromString(TRY(unpack_record(file, path))) || request.id() != recover.id()) {
+    return make_error(Code::kDamaged, path + " is damaged", "Remove the sandbox.");
+  }
+  request.set_state_dir(recover.state_dir());
+  request.set_recover(true);
+  return request;
+}
+
+Result<void> serve_creation(Creation creation, UniqueFd creator_socket) {
+  const UniqueFd lock = TRY(lock_state_dir(creation.request.state_dir()));
+  if (creation.request.recover()) {
+    creation.request = TRY(kept_request(creation.request));
+    // The socket of the engine that ended; the lock says that it did.
+    ::unlink((creation.request.state_dir() + "/engine.sock").c_str());
+  } else {
+    TRY(keep_request(creation.request));
+  }
   UniqueFd listener = TRY(listen_in(creation.request.state_dir()));
   const IdMap id_map = TRY(choose_id_map());
   SandboxLimits limits = TRY(SandboxLimits::create(creation.request.limits(), creation.request.id()));
@@ -119,9 +161,16 @@ Result<void> serve_creation(const Creation& creation, UniqueFd creator_socket) {
   std::optional<ProxyLauncher> proxy = TRY(start_launcher(creation.request, network.mode()));
   std::unique_ptr<SandboxState> state = TRY(build(creation.request, id_map, network.mode(), limits));
   if (proxy) TRY(network.start_proxy(std::move(*proxy), state->namespaces().init_client));
+  std::vector<std::string> identity_warnings;
+  if (creation.request.recover()) {
+    identity_warnings.push_back("the engine of this sandbox had ended; its files are back, its processes are gone");
+    const std::vector<std::string>& lost = state->recovery_warnings();
+    identity_warnings.insert(identity_warnings.end(), lost.begin(), lost.end());
+  }
   const v1::Retention& retention = creation.request.retention();
   state->set_retention({retention.keep_last(), !retention.drop_named(), retention.max_bytes()});
   SandboxIdentity identity;
+  identity.warnings = std::move(identity_warnings);
   identity.id = creation.request.id();
   identity.workspace = creation.request.workspace();
   identity.workspace_mount = creation.request.workspace_mount();

@@ -360,8 +360,11 @@ Result<v1::EngineFrame> Server::roll_back(const v1::RollbackRequest& request) {
 Result<v1::EngineFrame> Server::list_checkpoints() const {
   v1::EngineFrame answer;
   answer.mutable_checkpoints()->set_head(state_->tree().head());
-  for (const auto& checkpoint : state_->tree().all())
-    fill(*answer.mutable_checkpoints()->add_checkpoints(), *checkpoint);
+  for (const auto& checkpoint : state_->tree().all()) {
+    v1::Checkpoint& message = *answer.mutable_checkpoints()->add_checkpoints();
+    fill(message, *checkpoint);
+    message.set_durable(state_->is_durable(checkpoint->id));
+  }
   return answer;
 }
 

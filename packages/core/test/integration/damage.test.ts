@@ -1,0 +1,64 @@
+// Layers and records that somebody removed or altered behind our back: they are named and never used, and what is whole
+// stays usable.
+import { appendFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { Sandbox } from '../../src/index.js'
+import { comeBack, killEngine, read, write } from '../support/dead-engine.js'
+import { until, useTestState } from '../support/state.js'
+
+const state = useTestState({ altersLayers: true })
+
+const storeOf = (sandbox: Sandbox) => join(state.stateDir, 'sandboxes', sandbox.id, 'store')
+
+/** Two durable checkpoints, a live state, and a dead engine. */
+async function prepareDamage(): Promise<Sandbox> {
+  const sandbox = await Sandbox.create({ workspace: state.workspace })
+  for (const n of [1, 2]) {
+    await write(sandbox, n)
+    await sandbox.checkpoint({ name: `n${n}` })
+  }
+  await until('both are durable', async () =>
+    (await sandbox.listCheckpoints()).checkpoints.every(({ durable }) => durable),
+  )
+  await write(sandbox, 'live')
+  await killEngine(sandbox)
+  return sandbox
+}
+
+const layerOf = (sandbox: Sandbox, contents: string) => {
+  const layers = join(storeOf(sandbox), 'layers')
+  const found = readdirSync(layers).filter((id) => readdirSync(join(layers, id, 'upper')).includes(contents))
+  return join(layers, found.sort((a, b) => Number(a) - Number(b))[1]!)
+}
+
+test.each(['removed', 'altered'])('a layer that was %s behind our back is named and never used', async (what) => {
+  const first = await prepareDamage()
+  const layer = layerOf(first, 'number')
+  if (what === 'removed') rmSync(layer, { recursive: true })
+  else appendFileSync(join(layer, 'upper', 'number'), 'more')
+  const second = await comeBack(first.id)
+  const { warnings } = await second.getInfo()
+  expect(warnings.join('\n')).toMatch(/checkpoint cp-2 can't be used: layer \d+/)
+  // The live state stood on it, so the nearest whole one above is taken.
+  expect(warnings.join('\n')).toContain('the files are those of checkpoint cp-1')
+  expect(await read(second)).toBe('1\n1\n')
+  await expect(second.rollback('cp-2')).rejects.toMatchObject({ code: 'DAMAGED' })
+  await write(second, 3)
+  await second.checkpoint({ name: 'n3' })
+  await second.rollback('n1')
+  expect(await read(second)).toBe('1\n1\n')
+})
+
+test.each(['state', 'checkpoints/cp-2'])('a damaged record, %s, is named and never used', async (name) => {
+  const first = await prepareDamage()
+  const path = join(storeOf(first), name)
+  writeFileSync(path, 'nonsense')
+  const second = await comeBack(first.id)
+  const { warnings } = await second.getInfo()
+  expect(warnings.join('\n')).toContain('is damaged')
+  expect(await read(second)).toBe(name === 'state' ? '2\n2\n' : 'live\nlive\n')
+  if (name !== 'state') await expect(second.rollback('cp-2')).rejects.toMatchObject({ code: 'DAMAGED' })
+  await second.rollback('n1')
+  expect(await read(second)).toBe('1\n1\n')
+})

@@ -1,0 +1,60 @@
+#include "checkpoint/durable.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "deltafs/layer_digest.h"
+
+namespace deltabox {
+
+void DurableWriter::add(const std::string& id, std::vector<std::shared_ptr<const Layer>> layers) {
+  const std::lock_guard lock(mutex_);
+  waiting_.push_back({id, std::move(layers)});
+  if (std::exchange(posted_, true)) return;
+  worker_.post([this] { write_all(); });
+}
+
+void DurableWriter::adopt(const std::string& id) {
+  const std::lock_guard lock(mutex_);
+  durable_.insert(id);
+}
+
+bool DurableWriter::is_durable(const std::string& id) const {
+  const std::lock_guard lock(mutex_);
+  return durable_.contains(id);
+}
+
+void DurableWriter::forget(const std::string& id) {
+  const std::lock_guard lock(mutex_);
+  durable_.erase(id);
+  std::erase_if(waiting_, [&](const Waiting& waiting) { return waiting.id == id; });
+}
+
+void DurableWriter::write_all() {
+  std::vector<Waiting> waiting;
+  {
+    const std::lock_guard lock(mutex_);
+    posted_ = false;
+    waiting = std::exchange(waiting_, {});
+  }
+  // A checkpoint that fails stays usable, and is not durable.
+  std::vector<std::string> digested;
+  for (const Waiting& one : waiting) {
+    bool complete = true;
+    for (const auto& layer : one.layers) {
+      const bool known = ::faccessat(layer->dir.get(), "../digest", F_OK, 0) == 0;
+      complete = complete && (known || write_digest(*layer).ok());
+    }
+    if (complete) digested.push_back(one.id);
+  }
+  if (digested.empty() || ::syncfs(records_.fd()) != 0) return;
+  for (const std::string& id : digested) {
+    if (!records_.mark_durable(id).ok()) continue;
+    const std::lock_guard lock(mutex_);
+    durable_.insert(id);
+  }
+}
+
+}  // namespace deltabox

@@ -1,0 +1,156 @@
+#include "checkpoint/records.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "sys/files.h"
+
+namespace deltabox {
+
+namespace {
+
+constexpr char kMagic[4] = {'D', 'B', 'X', 'R'};
+constexpr std::size_t kMaxRecordBytes = 64u << 20;
+constexpr const char* kState = "state";
+constexpr const char* kCheckpoints = "checkpoints";
+constexpr std::string_view kDurable = ".durable";
+
+struct Header {
+  char magic[4];
+  std::uint32_t version;
+  std::uint64_t payload_bytes;
+  std::uint64_t checksum;  // XXH3, 64 bits, of the payload
+};
+static_assert(sizeof(Header) == 24);
+
+Error damaged(const std::string& name, const std::string& what) {
+  return make_error(Code::kDamaged, name + " is damaged: " + what,
+                    "Use another checkpoint; what is damaged is never used.");
+}
+
+std::uint64_t number_of(const std::string& id) {
+  const std::size_t dash = id.rfind('-');
+  return dash == std::string::npos ? 0 : std::strtoull(id.c_str() + dash + 1, nullptr, 10);
+}
+
+}  // namespace
+
+std::string pack_record(const std::string& payload) {
+  Header header{};
+  std::memcpy(header.magic, kMagic, sizeof kMagic);
+  header.version = kRecordVersion;
+  header.payload_bytes = payload.size();
+  header.checksum = XXH3_64bits(payload.data(), payload.size());
+  return std::string(reinterpret_cast<const char*>(&header), sizeof header) + payload;
+}
+
+Result<std::string> unpack_record(const std::string& file, const std::string& name) {
+  Header header{};
+  if (file.size() < sizeof header) return damaged(name, "it is too short");
+  std::memcpy(&header, file.data(), sizeof header);
+  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) return damaged(name, "it is no record of DeltaBox");
+  if (header.version != kRecordVersion) {
+    return make_error(
+        Code::kUnsupported,
+        name + " has version " + std::to_string(header.version) + ", this is version " + std::to_string(kRecordVersion),
+        "Use the version of DeltaBox that wrote it.");
+  }
+  const std::string payload = file.substr(sizeof header);
+  if (payload.size() != header.payload_bytes) return damaged(name, "its length is wrong");
+  if (XXH3_64bits(payload.data(), payload.size()) != header.checksum) return damaged(name, "its checksum is wrong");
+  return payload;
+}
+
+Result<std::string> current_boot_id() {
+  std::string id = TRY(sys::read_file_at(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 128));
+  while (!id.empty() && id.back() == '\n') id.pop_back();
+  return id;
+}
+
+Result<RecordStore> RecordStore::open(int store_fd) {
+  RecordStore store;
+  store.root_ = TRY(sys::duplicate(store_fd));
+  const Result<void> made = sys::make_dir_at(store_fd, kCheckpoints, 0700);
+  if (!made.ok() && made.error().os_errno != EEXIST) return made.error();
+  return store;
+}
+
+Result<void> RecordStore::write(const std::string& path, const std::string& payload) const {
+  const std::string temporary = path + ".new";
+  TRY(sys::write_file_at(root_.get(), temporary, pack_record(payload)));
+  if (::renameat(root_.get(), temporary.c_str(), root_.get(), path.c_str()) != 0) return os_error("renameat", path);
+  return {};
+}
+
+Result<void> RecordStore::write_state(const records::State& state) const {
+  return write(kState, state.SerializeAsString());
+}
+
+Result<records::State> RecordStore::read_state() const {
+  records::State state;
+  const std::string name = std::string("store/") + kState;
+  Result<std::string> file = sys::read_file_at(root_.get(), kState, kMaxRecordBytes);
+  if (!file.ok()) return damaged(name, file.error().describe());
+  if (!state.ParseFromString(TRY(unpack_record(file.value(), name)))) return damaged(name, "it can't be parsed");
+  return state;
+}
+
+Result<void> RecordStore::write_checkpoint(const records::Checkpoint& checkpoint) const {
+  return write(std::string(kCheckpoints) + "/" + checkpoint.id(), checkpoint.SerializeAsString());
+}
+
+void RecordStore::remove_checkpoint(const std::string& id) const {
+  const std::string path = std::string(kCheckpoints) + "/" + id;
+  ::unlinkat(root_.get(), path.c_str(), 0);
+  ::unlinkat(root_.get(), (path + std::string(kDurable)).c_str(), 0);
+}
+
+Result<RecordStore::Found> RecordStore::read_checkpoints() const {
+  Found found;
+  UniqueFd dir = TRY(sys::open_at(root_.get(), kCheckpoints, O_RDONLY | O_DIRECTORY));
+  for (const std::string& name : TRY(sys::list_dir(dir.get()))) {
+    if (name.ends_with(kDurable)) {
+      found.durable.insert(name.substr(0, name.size() - kDurable.size()));
+      continue;
+    }
+    if (name.ends_with(".new")) continue;
+    const auto read = [&]() -> Result<records::Checkpoint> {
+      records::Checkpoint checkpoint;
+      const std::string file = TRY(sys::read_file_at(dir.get(), name, kMaxRecordBytes));
+      if (!checkpoint.ParseFromString(TRY(unpack_record(file, "the record of " + name))) || checkpoint.id() != name) {
+        return damaged("the record of " + name, "it can't be parsed");
+      }
+      return checkpoint;
+    };
+    Result<records::Checkpoint> checkpoint = read();
+    if (checkpoint.ok()) {
+      found.checkpoints.push_back(checkpoint.release_value());
+    } else {
+      found.damaged.push_back({0, name, checkpoint.error().describe()});
+    }
+  }
+  std::sort(found.checkpoints.begin(), found.checkpoints.end(),
+            [](const auto& a, const auto& b) { return number_of(a.id()) < number_of(b.id()); });
+  return found;
+}
+
+Result<void> RecordStore::mark_durable(const std::string& id) const {
+  const std::string path = std::string(kCheckpoints) + "/" + id;
+  // A checkpoint that was deleted meanwhile needs no mark.
+  if (::faccessat(root_.get(), path.c_str(), F_OK, 0) != 0) return {};
+  UniqueFd mark =
+      TRY(sys::open_at(root_.get(), path + std::string(kDurable), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
+  if (::fsync(mark.get()) != 0) return os_error("fsync", path);
+  UniqueFd dir = TRY(sys::open_at(root_.get(), kCheckpoints, O_RDONLY | O_DIRECTORY));
+  if (::fsync(dir.get()) != 0) return os_error("fsync", kCheckpoints);
+  return {};
+}
+
+}  // namespace deltabox

@@ -1,0 +1,49 @@
+// What is kept on disk of the live state and of each checkpoint: one file each, whole or not at all (written beside and
+// renamed), with a checksum. docs/checkpoint-format.md describes it.
+#pragma once
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "records.pb.h"
+
+namespace deltabox {
+
+inline constexpr std::uint32_t kRecordVersion = 1;
+
+// Header and payload of one file; the reverse names what is wrong. Pure.
+std::string pack_record(const std::string& payload);
+Result<std::string> unpack_record(const std::string& file, const std::string& name);
+
+Result<std::string> current_boot_id();
+
+class RecordStore {
+ public:
+  struct Found {
+    std::vector<records::Checkpoint> checkpoints;  // by number
+    std::vector<Notice> damaged;                   // kind: the checkpoint's id; reason
+    std::set<std::string> durable;                 // ids
+  };
+
+  RecordStore() = default;
+  static Result<RecordStore> open(int store_fd);
+
+  Result<void> write_state(const records::State& state) const;
+  Result<records::State> read_state() const;
+  Result<void> write_checkpoint(const records::Checkpoint& checkpoint) const;
+  void remove_checkpoint(const std::string& id) const;
+  Result<Found> read_checkpoints() const;
+  // After its layers and its record are on the disk. On any thread.
+  Result<void> mark_durable(const std::string& id) const;
+  int fd() const { return root_.get(); }
+
+ private:
+  Result<void> write(const std::string& path, const std::string& payload) const;
+
+  UniqueFd root_;
+};
+
+}  // namespace deltabox

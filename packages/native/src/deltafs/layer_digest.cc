@@ -24,6 +24,7 @@ constexpr int kMaxTreeDepth = 2048;  // PATH_MAX / 2
 constexpr std::size_t kChunkBytes = 256 * 1024;
 constexpr std::size_t kMaxXattrBytes = 64 * 1024;  // XATTR_LIST_MAX, XATTR_SIZE_MAX
 constexpr const char* kDigest = "../digest";
+constexpr const char* kNewDigest = "../digest.new";
 
 class Digest {
  public:
@@ -108,7 +109,10 @@ Result<std::uint64_t> digest_of(int layer_dir_fd) {
 
 Result<void> write_digest(const Layer& layer) {
   const std::uint64_t digest = TRY(digest_of(layer.dir.get()));
-  return sys::write_file_at(layer.dir.get(), kDigest, std::to_string(digest) + "\n");
+  // Whole or not at all: half a digest would condemn the layer.
+  TRY(sys::write_file_at(layer.dir.get(), kNewDigest, std::to_string(digest) + "\n"));
+  if (::renameat(layer.dir.get(), kNewDigest, layer.dir.get(), kDigest) != 0) return os_error("renameat", kDigest);
+  return {};
 }
 
 Result<std::string> check_digest(const Layer& layer, bool required) {

@@ -51,13 +51,17 @@ export async function openEngine(id: string): Promise<EngineClient> {
   }
 }
 
+function isDead(error: unknown): error is DeltaboxError<'SANDBOX_DEAD'> {
+  return error instanceof DeltaboxError && error.code === 'SANDBOX_DEAD'
+}
+
 /**
  * Connects and asks the engine who it is. Where the engine has ended without its sandbox, another one brings the files
  * back first; `info.warnings` tell.
  */
 export async function connectSandbox(id: string, signal: AbortSignal | undefined): Promise<ConnectedSandbox> {
   const client = await openEngine(id).catch(async (error: unknown) => {
-    if (!(error instanceof DeltaboxError) || error.code !== 'SANDBOX_DEAD') throw error
+    if (!isDead(error)) throw error
     return (await recoverSandbox(id, error, signal)) ?? openEngine(id)
   })
   try {

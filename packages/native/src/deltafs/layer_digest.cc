@@ -21,8 +21,8 @@ namespace deltabox {
 namespace {
 
 constexpr int kMaxTreeDepth = 2048;  // PATH_MAX / 2
-constexpr std::size_t kChunkBytes = 256 * 1024;
-constexpr std::size_t kMaxXattrBytes = 64 * 1024;  // XATTR_LIST_MAX, XATTR_SIZE_MAX
+constexpr std::size_t kChunkBytes = std::size_t{256} * 1024;
+constexpr std::size_t kMaxXattrBytes = std::size_t{64} * 1024;  // XATTR_LIST_MAX, XATTR_SIZE_MAX
 constexpr const char* kDigest = "../digest";
 constexpr const char* kNewDigest = "../digest.new";
 

@@ -111,10 +111,10 @@ Result<StagedOverlay> Volume::stage_seal(LayerStore& layers) const {
 
 void Volume::use_merged(LayerStack run, std::shared_ptr<const Layer> merged) {
   // Copies in merged layers are found under another layer's id.
-  for (auto& [inode, copy] : sealed_copies_) {
-    const bool was_merged =
-        std::any_of(run.begin(), run.end(), [&](const auto& layer) { return layer->id == copy.layer; });
-    if (was_merged) copy.layer = merged->id;
+  for (auto& known : sealed_copies_) {
+    SealedCopy& copy = known.second;
+    const auto holds = [&](const std::shared_ptr<const Layer>& layer) { return layer->id == copy.layer; };
+    if (std::any_of(run.begin(), run.end(), holds)) copy.layer = merged->id;
   }
   merge_ = Merge{std::move(run), std::move(merged)};
 }

@@ -20,9 +20,9 @@ namespace deltabox::sys {
 
 namespace {
 
-constexpr std::size_t kChunkBytes = 256 * 1024;
-constexpr std::size_t kBlockBytes = 4096;          // what is written where contents differ
-constexpr std::size_t kMaxXattrBytes = 64 * 1024;  // XATTR_LIST_MAX, XATTR_SIZE_MAX
+constexpr std::size_t kChunkBytes = std::size_t{256} * 1024;
+constexpr std::size_t kBlockBytes = 4096;                       // what is written where contents differ
+constexpr std::size_t kMaxXattrBytes = std::size_t{64} * 1024;  // XATTR_LIST_MAX, XATTR_SIZE_MAX
 
 // The first offset from `offset` on that lies in data; `size` when only holes follow.
 Result<off_t> next_data(int fd, off_t offset, off_t size) {

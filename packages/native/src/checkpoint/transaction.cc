@@ -7,7 +7,6 @@
 
 #include "base/clock.h"
 #include "base/fault.h"
-#include "deltafs/merge.h"
 #include "reconcile/apply.h"
 #include "reconcile/descriptor_io.h"
 #include "reconcile/plan.h"
@@ -19,8 +18,6 @@
 namespace deltabox {
 
 namespace {
-
-constexpr std::size_t kReservedPages = 4096;  // 16 MiB: the largest delta that is copied without a page fault
 
 double elapsed_us(std::uint64_t since_ns) { return static_cast<double>(monotonic_ns() - since_ns) / 1000.0; }
 
@@ -61,128 +58,6 @@ Result<std::unique_ptr<SandboxState>> SandboxState::create(SandboxNamespaces nam
   std::unique_ptr<SandboxState> state(new SandboxState(std::move(namespaces)));
   TRY(state->begin(specs, recovering));
   return state;
-}
-
-Result<void> SandboxState::begin(const std::vector<VolumeSpec>& specs, bool recovering) {
-  SandboxNamespaces& ns = namespaces_;
-  TRY(ns.enter_m0());
-  layers_ = TRY(LayerStore::create(ns.store.get()));
-  records_ = TRY(RecordStore::open(ns.store.get()));
-  boot_id_ = TRY(current_boot_id());
-  std::optional<Recovered> recovered;
-  std::vector<std::uint64_t> old_layers;
-  if (recovering) {
-    old_layers = TRY(layers_.adopt_ids());
-    recovered = TRY(recover(records_, layers_, specs));
-  }
-  for (std::size_t index = 0; index < specs.size(); ++index) {
-    volumes_.push_back(
-        TRY(Volume::create(specs[index], layers_, ns.bases, recovered ? recovered->stacks[index] : LayerStack())));
-  }
-  standby_.resize(specs.size());
-  TRY(ns.enter_m1());
-  for (Volume& volume : volumes_) TRY(volume.attach(ns.m1_root.get()));
-  descriptors_ = TRY(DescriptorReader::create(ns.host_proc.get(), ns.self_fd_dir.get()));
-  deleted_files_ = TRY(DeletedFileReader::create(ns.store.get(), ns.self_fd_dir.get()));
-  descriptors_.report_deleted_to(&deleted_files_);
-  UniqueFd listener = TRY(ns.init_client.set_up(ns.init_options));
-  renames_ = TRY(renames::Service::start(std::move(listener), {ns.host_proc.get(), ns.m1.get(), ns.init}));
-  worker_ = TRY(StoreWorker::start());
-  durable_ = std::make_unique<DurableWriter>(records_, *worker_);
-  if (recovered) adopt(std::move(*recovered), old_layers);
-  return write_state();
-}
-
-void SandboxState::adopt(Recovered recovered, const std::vector<std::uint64_t>& old_layers) {
-  std::set<std::uint64_t> used;
-  const auto use = [&](const LayerStack& stack) {
-    for (const auto& layer : stack) used.insert(layer->id);
-  };
-  for (const LayerStack& stack : recovered.stacks) use(stack);
-  for (Checkpoint& checkpoint : recovered.checkpoints) {
-    for (std::size_t index = 0; index < checkpoint.stacks.size(); ++index) {
-      use(*checkpoint.stacks[index]);
-      auto whole = std::make_shared<LayerStack>();
-      whole->push_back(volumes_[index].live_stack()->front());
-      whole->insert(whole->end(), checkpoint.stacks[index]->begin(), checkpoint.stacks[index]->end());
-      checkpoint.stacks[index] = std::move(whole);
-    }
-    checkpoint.kept_files.resize(volumes_.size());
-  }
-  for (const Volume& volume : volumes_) used.insert(volume.writable_layer()->id);
-  for (const std::string& id : recovered.durable) durable_->adopt(id);
-  recovery_warnings_ = std::move(recovered.warnings);
-  for (const Notice& damaged : recovered.damaged) {
-    recovery_warnings_.push_back("checkpoint " + damaged.kind + " can't be used: " + damaged.reason);
-  }
-  tree_.restore(std::move(recovered.checkpoints), std::move(recovered.head), recovered.next_checkpoint,
-                std::move(recovered.damaged));
-  for (const std::uint64_t id : old_layers) {
-    if (!used.contains(id)) worker_->post([this, id] { (void)layers_.remove(id); });
-  }
-}
-
-Result<void> SandboxState::write_state() const {
-  records::State state;
-  state.set_version(kRecordVersion);
-  state.set_boot_id(boot_id_);
-  state.set_head(tree_.head());
-  state.set_next_checkpoint(tree_.next());
-  for (std::size_t index = 0; index < volumes_.size(); ++index) {
-    records::LiveVolume& volume = *state.add_volumes();
-    volume.set_name(volumes_[index].spec().name);
-    for (const auto& layer : *volumes_[index].live_stack()) {
-      if (layer->id != 0) volume.add_stack(layer->id);
-    }
-    volume.set_writable_layer(volumes_[index].writable_layer()->id);
-    if (seal_is_staged(index)) volume.set_staged_layer(standby_[index]->upper->id);
-  }
-  TRY(records_.write_state(state));
-  fault_point(FaultPoint::kStateWritten);
-  return {};
-}
-
-Result<const Checkpoint*> SandboxState::commit(Checkpoint record) {
-  const std::string head = tree_.head();
-  const Checkpoint& checkpoint = tree_.commit(std::move(record));
-  records::Checkpoint written;
-  written.set_version(kRecordVersion);
-  written.set_id(checkpoint.id);
-  written.set_parent(checkpoint.parent);
-  written.set_name(checkpoint.name);
-  written.mutable_metadata()->insert(checkpoint.metadata.begin(), checkpoint.metadata.end());
-  written.set_created_at_ms(checkpoint.created_at_ms);
-  written.set_is_safety(checkpoint.is_safety);
-  written.set_boot_id(boot_id_);
-  written.set_processes(checkpoint.image->processes.size());
-  written.set_layer_files(checkpoint.layer_usage.files);
-  written.set_layer_bytes(checkpoint.layer_usage.bytes);
-  written.set_pause_us(checkpoint.pause_us);
-  std::vector<std::shared_ptr<const Layer>> layers;
-  for (std::size_t index = 0; index < volumes_.size(); ++index) {
-    records::Stack& stack = *written.add_stacks();
-    stack.set_volume(volumes_[index].spec().name);
-    for (const auto& layer : *checkpoint.stacks[index]) {
-      if (layer->id == 0) continue;
-      stack.add_layers(layer->id);
-      layers.push_back(layer);
-    }
-  }
-  Result<void> outcome = records_.write_checkpoint(written);
-  fault_point(FaultPoint::kCheckpointWritten);
-  if (!outcome.ok()) {
-    tree_.remove(checkpoint.id);
-    tree_.set_head(head);
-    return outcome.release_error();
-  }
-  durable_->add(checkpoint.id, std::move(layers));
-  return &checkpoint;
-}
-
-void SandboxState::forget(const std::string& id) {
-  tree_.remove(id);
-  durable_->forget(id);
-  records_.remove_checkpoint(id);
 }
 
 std::vector<bool> SandboxState::changed_volumes() const {
@@ -508,77 +383,6 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
 
 std::uint64_t SandboxState::live_processes() const {
   return descendants_of(namespaces_.host_proc.get(), namespaces_.init).size();
-}
-
-void SandboxState::remove_unused_layers() {
-  fault_point(FaultPoint::kBeforeRemoval);
-  for (const std::uint64_t id : layers_.take_unused()) {
-    // A layer that stays is a waste of space until the sandbox ends, nothing more.
-    worker_->post([this, id] { (void)layers_.remove(id); });
-  }
-}
-
-void SandboxState::start_merge() {
-  if (merge_job_ || merge_failed_) return;
-  for (std::size_t index = 0; index < volumes_.size(); ++index) {
-    const LayerStack& stack = *volumes_[index].live_stack();
-    const std::optional<LayerRun> run = choose_run(stack);
-    if (!run) continue;
-    const auto first = stack.begin() + static_cast<std::ptrdiff_t>(run->first);
-    auto job = std::make_shared<MergeJob>();
-    job->volume = index;
-    job->run.assign(first, first + static_cast<std::ptrdiff_t>(run->count));
-    job->below.assign(stack.begin(), first);
-    Result<LayerStore::Fresh> fresh = layers_.make_layer(0700, job->run.front()->level + 1);
-    if (!fresh.ok()) return;  // without space there is nothing to gain
-    job->merged = std::move(fresh.value().layer);
-    merge_job_ = job;
-    worker_->post([job] {
-      job->ok = merge_layers(job->run, job->below, job->merged->dir.get()).ok();  // digested with its first checkpoint
-      job->ended = true;
-    });
-    return;
-  }
-}
-
-void SandboxState::finish_background() {
-  worker_->acknowledge();
-  if (!merge_job_ || !merge_job_->ended) return;
-  const std::shared_ptr<MergeJob> job = std::exchange(merge_job_, nullptr);
-  if (job->ok) {
-    volumes_[job->volume].use_merged(std::move(job->run), job->merged);
-    standby_[job->volume].reset();  // it was staged with the run
-  }
-  merge_failed_ = !job->ok;  // for want of space, say; not tried again for nothing
-  settle();
-}
-
-Result<void> SandboxState::delete_checkpoint(const std::string& target) {
-  const std::string id = TRY(tree_.find(target))->id;
-  forget(id);
-  settle();
-  return {};
-}
-
-void SandboxState::settle() {
-  for (const std::string& id : tree_.expired(retention_)) forget(id);
-  // Failures here cost time or memory later, never correctness: a parked overlay stays parked, a seal is staged on
-  // demand.
-  if (!parked_.empty() && namespaces_.enter_m1().ok()) {
-    for (UniqueFd& parked : parked_) (void)release_parked(std::move(parked), namespaces_.self_fd_dir.get());
-    parked_.clear();
-  }
-  start_merge();
-  if (namespaces_.enter_m0().ok()) {
-    for (std::size_t index = 0; index < volumes_.size(); ++index) {
-      const bool was_used = volumes_[index].live_stack()->size() > 1;
-      if (was_used) (void)stage_seal(index);
-    }
-    (void)namespaces_.enter_m1();
-  }
-  // What the disk's record of the live state names must not go.
-  if (write_state().ok()) remove_unused_layers();
-  (void)store_.reserve(kReservedPages);
 }
 
 }  // namespace deltabox

@@ -1,0 +1,131 @@
+// What a sandbox's state begins with, and what of it is written down (docs/checkpoint-format.md).
+#include <set>
+
+#include "base/fault.h"
+#include "checkpoint/transaction.h"
+
+namespace deltabox {
+
+Result<void> SandboxState::begin(const std::vector<VolumeSpec>& specs, bool recovering) {
+  SandboxNamespaces& ns = namespaces_;
+  TRY(ns.enter_m0());
+  layers_ = TRY(LayerStore::create(ns.store.get()));
+  records_ = TRY(RecordStore::open(ns.store.get()));
+  boot_id_ = TRY(current_boot_id());
+  std::optional<Recovered> recovered;
+  std::vector<std::uint64_t> old_layers;
+  if (recovering) {
+    old_layers = TRY(layers_.adopt_ids());
+    recovered = TRY(recover(records_, layers_, specs));
+  }
+  for (std::size_t index = 0; index < specs.size(); ++index) {
+    volumes_.push_back(
+        TRY(Volume::create(specs[index], layers_, ns.bases, recovered ? recovered->stacks[index] : LayerStack())));
+  }
+  standby_.resize(specs.size());
+  TRY(ns.enter_m1());
+  for (Volume& volume : volumes_) TRY(volume.attach(ns.m1_root.get()));
+  descriptors_ = TRY(DescriptorReader::create(ns.host_proc.get(), ns.self_fd_dir.get()));
+  deleted_files_ = TRY(DeletedFileReader::create(ns.store.get(), ns.self_fd_dir.get()));
+  descriptors_.report_deleted_to(&deleted_files_);
+  UniqueFd listener = TRY(ns.init_client.set_up(ns.init_options));
+  renames_ = TRY(renames::Service::start(std::move(listener), {ns.host_proc.get(), ns.m1.get(), ns.init}));
+  worker_ = TRY(StoreWorker::start());
+  durable_ = std::make_unique<DurableWriter>(records_, *worker_);
+  if (recovered) adopt(std::move(*recovered), old_layers);
+  return write_state();
+}
+
+void SandboxState::adopt(Recovered recovered, const std::vector<std::uint64_t>& old_layers) {
+  std::set<std::uint64_t> used;
+  const auto use = [&](const LayerStack& stack) {
+    for (const auto& layer : stack) used.insert(layer->id);
+  };
+  for (const LayerStack& stack : recovered.stacks) use(stack);
+  for (Checkpoint& checkpoint : recovered.checkpoints) {
+    for (std::size_t index = 0; index < checkpoint.stacks.size(); ++index) {
+      use(*checkpoint.stacks[index]);
+      auto whole = std::make_shared<LayerStack>();
+      whole->push_back(volumes_[index].live_stack()->front());
+      whole->insert(whole->end(), checkpoint.stacks[index]->begin(), checkpoint.stacks[index]->end());
+      checkpoint.stacks[index] = std::move(whole);
+    }
+    checkpoint.kept_files.resize(volumes_.size());
+  }
+  for (const Volume& volume : volumes_) used.insert(volume.writable_layer()->id);
+  for (const std::string& id : recovered.durable) durable_->adopt(id);
+  recovery_warnings_ = std::move(recovered.warnings);
+  for (const Notice& damaged : recovered.damaged) {
+    recovery_warnings_.push_back("checkpoint " + damaged.kind + " can't be used: " + damaged.reason);
+  }
+  tree_.restore(std::move(recovered.checkpoints), std::move(recovered.head), recovered.next_checkpoint,
+                std::move(recovered.damaged));
+  for (const std::uint64_t id : old_layers) {
+    if (!used.contains(id)) worker_->post([this, id] { (void)layers_.remove(id); });
+  }
+}
+
+Result<void> SandboxState::write_state() const {
+  records::State state;
+  state.set_version(kRecordVersion);
+  state.set_boot_id(boot_id_);
+  state.set_head(tree_.head());
+  state.set_next_checkpoint(tree_.next());
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    records::LiveVolume& volume = *state.add_volumes();
+    volume.set_name(volumes_[index].spec().name);
+    for (const auto& layer : *volumes_[index].live_stack()) {
+      if (layer->id != 0) volume.add_stack(layer->id);
+    }
+    volume.set_writable_layer(volumes_[index].writable_layer()->id);
+    if (seal_is_staged(index)) volume.set_staged_layer(standby_[index]->upper->id);
+  }
+  TRY(records_.write_state(state));
+  fault_point(FaultPoint::kStateWritten);
+  return {};
+}
+
+Result<const Checkpoint*> SandboxState::commit(Checkpoint record) {
+  const std::string head = tree_.head();
+  const Checkpoint& checkpoint = tree_.commit(std::move(record));
+  records::Checkpoint written;
+  written.set_version(kRecordVersion);
+  written.set_id(checkpoint.id);
+  written.set_parent(checkpoint.parent);
+  written.set_name(checkpoint.name);
+  written.mutable_metadata()->insert(checkpoint.metadata.begin(), checkpoint.metadata.end());
+  written.set_created_at_ms(checkpoint.created_at_ms);
+  written.set_is_safety(checkpoint.is_safety);
+  written.set_boot_id(boot_id_);
+  written.set_processes(checkpoint.image->processes.size());
+  written.set_layer_files(checkpoint.layer_usage.files);
+  written.set_layer_bytes(checkpoint.layer_usage.bytes);
+  written.set_pause_us(checkpoint.pause_us);
+  std::vector<std::shared_ptr<const Layer>> layers;
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    records::Stack& stack = *written.add_stacks();
+    stack.set_volume(volumes_[index].spec().name);
+    for (const auto& layer : *checkpoint.stacks[index]) {
+      if (layer->id == 0) continue;
+      stack.add_layers(layer->id);
+      layers.push_back(layer);
+    }
+  }
+  Result<void> outcome = records_.write_checkpoint(written);
+  fault_point(FaultPoint::kCheckpointWritten);
+  if (!outcome.ok()) {
+    tree_.remove(checkpoint.id);
+    tree_.set_head(head);
+    return outcome.release_error();
+  }
+  durable_->add(checkpoint.id, std::move(layers));
+  return &checkpoint;
+}
+
+void SandboxState::forget(const std::string& id) {
+  tree_.remove(id);
+  durable_->forget(id);
+  records_.remove_checkpoint(id);
+}
+
+}  // namespace deltabox

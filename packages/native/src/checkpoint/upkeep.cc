@@ -1,0 +1,87 @@
+// What nobody waits for: staging, merging, expiry, removal of what is not needed any more.
+#include <utility>
+
+#include "base/fault.h"
+#include "checkpoint/transaction.h"
+#include "deltafs/merge.h"
+
+namespace deltabox {
+
+namespace {
+
+constexpr std::size_t kReservedPages = 4096;  // 16 MiB: the largest delta that is copied without a page fault
+
+}  // namespace
+
+void SandboxState::remove_unused_layers() {
+  fault_point(FaultPoint::kBeforeRemoval);
+  for (const std::uint64_t id : layers_.take_unused()) {
+    // A layer that stays is a waste of space until the sandbox ends, nothing more.
+    worker_->post([this, id] { (void)layers_.remove(id); });
+  }
+}
+
+void SandboxState::start_merge() {
+  if (merge_job_ || merge_failed_) return;
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    const LayerStack& stack = *volumes_[index].live_stack();
+    const std::optional<LayerRun> run = choose_run(stack);
+    if (!run) continue;
+    const auto first = stack.begin() + static_cast<std::ptrdiff_t>(run->first);
+    auto job = std::make_shared<MergeJob>();
+    job->volume = index;
+    job->run.assign(first, first + static_cast<std::ptrdiff_t>(run->count));
+    job->below.assign(stack.begin(), first);
+    Result<LayerStore::Fresh> fresh = layers_.make_layer(0700, job->run.front()->level + 1);
+    if (!fresh.ok()) return;  // without space there is nothing to gain
+    job->merged = std::move(fresh.value().layer);
+    merge_job_ = job;
+    worker_->post([job] {
+      job->ok = merge_layers(job->run, job->below, job->merged->dir.get()).ok();  // digested with its first checkpoint
+      job->ended = true;
+    });
+    return;
+  }
+}
+
+void SandboxState::finish_background() {
+  worker_->acknowledge();
+  if (!merge_job_ || !merge_job_->ended) return;
+  const std::shared_ptr<MergeJob> job = std::exchange(merge_job_, nullptr);
+  if (job->ok) {
+    volumes_[job->volume].use_merged(std::move(job->run), job->merged);
+    standby_[job->volume].reset();  // it was staged with the run
+  }
+  merge_failed_ = !job->ok;  // for want of space, say; not tried again for nothing
+  settle();
+}
+
+Result<void> SandboxState::delete_checkpoint(const std::string& target) {
+  const std::string id = TRY(tree_.find(target))->id;
+  forget(id);
+  settle();
+  return {};
+}
+
+void SandboxState::settle() {
+  for (const std::string& id : tree_.expired(retention_)) forget(id);
+  // Failures here cost time or memory later, never correctness: a parked overlay stays parked, a seal is staged on
+  // demand.
+  if (!parked_.empty() && namespaces_.enter_m1().ok()) {
+    for (UniqueFd& parked : parked_) (void)release_parked(std::move(parked), namespaces_.self_fd_dir.get());
+    parked_.clear();
+  }
+  start_merge();
+  if (namespaces_.enter_m0().ok()) {
+    for (std::size_t index = 0; index < volumes_.size(); ++index) {
+      const bool was_used = volumes_[index].live_stack()->size() > 1;
+      if (was_used) (void)stage_seal(index);
+    }
+    (void)namespaces_.enter_m1();
+  }
+  // What the disk's record of the live state names must not go.
+  if (write_state().ok()) remove_unused_layers();
+  (void)store_.reserve(kReservedPages);
+}
+
+}  // namespace deltabox

@@ -24,7 +24,7 @@ export const networkSchema = z.union([
  *
  * - `"none"`: a network of its own with nothing but loopback.
  * - `"host"`: the host's network as it is, the host's own services and abstract sockets included.
- * - `{ allow }`: loopback, and through a proxy the hosts that are named: `registry.npmjs.org:443`, `*.example.org`
+ * - `{ allow }`: loopback, and through a proxy the hosts that are named: `registry.example.org:443`, `*.example.org`
  *   (its subdomains), `10.0.0.0/8:5432`, `[2001:db8::1]:443`, `*` (every public host). Without a port, all ports of it.
  *   Addresses that are not public are reached only if an address or range names them.
  */

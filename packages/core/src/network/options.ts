@@ -26,6 +26,6 @@ export const networkSchema = z.union([
  * - `"host"`: the host's network as it is, the host's own services and abstract sockets included.
  * - `{ allow }`: loopback, and through a proxy the hosts that are named: `registry.example.org:443`, `*.example.org`
  *   (its subdomains), `10.0.0.0/8:5432`, `[2001:db8::1]:443`, `*` (every public host). Without a port, all ports of it.
- *   Addresses that are not public are reached only if an address or range names them.
+ *   Plain names with their port (80 and 443 without one) need no proxy: every program reaches them as usual. Addresses that are not public are reached only if an address or range names them.
  */
 export type NetworkOption = 'none' | 'host' | { readonly allow: readonly string[] }

@@ -143,12 +143,13 @@ def sockets_of_the_host():
     for address in plan["addresses"]:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         found += [f"{address} {port}" for port in plan["ports"] if connected(family, (address, port))]
-    own = {"3128"} if plan["proxy"] else set()
+    # The proxy's own socket, and those of the one plain name that is allowed (addresses are little-endian numbers).
+    own = {"0100007F:0C38", "0100407F:0050", "0100407F:01BB"} if plan["proxy"] else set()
     for name in ("tcp", "tcp6", "udp", "udp6"):
         for line in read(f"/proc/net/{name}").decode().splitlines()[1:]:
-            port = str(int(line.split()[1].rpartition(":")[2], 16))
-            if port not in own:
-                found.append(f"/proc/net/{name} {port}")
+            place = line.split()[1]
+            if place not in own:
+                found.append(f"/proc/net/{name} {place}")
     return found
 
 

@@ -1,4 +1,6 @@
-import { createServer as createHttpServer, type Server as HttpServer } from 'node:http'
+import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { Server as HttpServer } from 'node:http'
+import { createServer as createHttpsServer } from 'node:https'
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net'
 import { afterEach } from 'vitest'
 
@@ -6,8 +8,17 @@ import { afterEach } from 'vitest'
 export interface HostServers {
   /** Answers `METHOD PATH BODY` to each request; returns the port. */
   http(): Promise<number>
+  /** As `http`, with TLS. */
+  https(identity: { readonly key: string; readonly cert: string }): Promise<number>
   /** Sends back what it gets; returns the port. */
   echo(): Promise<number>
+}
+
+function answerRequest(request: IncomingMessage, answer: ServerResponse): void {
+  let body = ''
+  request.setEncoding('utf8')
+  request.on('data', (text: string) => (body += text))
+  request.on('end', () => answer.end(`${request.method} ${request.url} ${body}`))
 }
 
 export function useHostServers(): HostServers {
@@ -26,15 +37,8 @@ export function useHostServers(): HostServers {
     sockets.clear()
   })
   return {
-    http: () =>
-      listen(
-        createHttpServer((request, answer) => {
-          let body = ''
-          request.setEncoding('utf8')
-          request.on('data', (text: string) => (body += text))
-          request.on('end', () => answer.end(`${request.method} ${request.url} ${body}`))
-        }),
-      ),
+    http: () => listen(createHttpServer(answerRequest)),
+    https: (identity) => listen(createHttpsServer(identity, answerRequest)),
     echo: () =>
       listen(createServer({ allowHalfOpen: true }, (socket) => socket.on('error', () => undefined).pipe(socket))),
   }

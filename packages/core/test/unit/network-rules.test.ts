@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { isPublic, normaliseAddress } from '../../src/network/addresses.js'
+import { directHosts } from '../../src/network/direct.js'
 import { allowsAddress, allowsName, parseRule, type NetworkRule } from '../../src/network/rules.js'
 
 function rules(...entries: string[]): NetworkRule[] {
@@ -108,4 +109,14 @@ test('addresses are told apart however they are written', () => {
   expect(isPublic('2606:4700::1')).toBe(true)
   // The deprecated IPv4-compatible form.
   expect(isPublic(normaliseAddress('::10.0.0.1') ?? '')).toBe(false)
+})
+
+test('plain names are reached directly, each once; wildcards, addresses and what is inside are not', () => {
+  const entries = ['A.Example:443', 'a.example.', 'a.example:8080', 'b.example:22', 'a.example:443']
+  expect(directHosts([...entries, '*', '*.c.example:1', '10.0.0.1:5', '10.0.0.0/8', '[::1]:7', 'localhost:9'])).toEqual(
+    [
+      { name: 'a.example', ports: [443, 80, 8080] },
+      { name: 'b.example', ports: [22] },
+    ],
+  )
 })

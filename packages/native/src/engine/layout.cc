@@ -80,7 +80,7 @@ class Planner {
   }
 
   // The top directories of an unpacked image, each a volume: its files are the bottom layer and never change.
-  Result<void> add_image(const std::string& image, bool host_network) {
+  Result<void> add_image(const std::string& image, bool host_network, const std::string& hosts) {
     TRY(check_directory(image, "the rootfs"));
     UniqueFd dir = TRY(sys::open_at(AT_FDCWD, image, O_RDONLY | O_DIRECTORY));
     std::vector<std::string> names = TRY(sys::list_dir(dir.get()));
@@ -92,7 +92,7 @@ class Planner {
     layout_.from_image = true;
     for (const std::string& name : names) TRY(add_image_entry(dir.get(), image, name));
     if (!taken_.contains("/etc")) add_volume("/etc", 0755, "");
-    for (const MakeFile& file : name_service_files(host_network)) layout_.files.push_back(file);
+    for (const MakeFile& file : name_service_files(host_network, hosts)) layout_.files.push_back(file);
     return {};
   }
 
@@ -170,11 +170,11 @@ Result<void> check_siblings(const std::vector<std::string>& paths) {
   return {};
 }
 
-Result<Layout> plan_layout(const v1::CreateRequest& request, bool host_network) {
+Result<Layout> plan_layout(const v1::CreateRequest& request, bool host_network, const std::string& hosts) {
   Planner planner;
   TRY(planner.add_workspace(request));
   TRY(planner.add_requested(request));
-  if (!request.rootfs().empty()) TRY(planner.add_image(request.rootfs(), host_network));
+  if (!request.rootfs().empty()) TRY(planner.add_image(request.rootfs(), host_network, hosts));
   planner.add_usual();
   Layout layout = TRY(planner.finish());
   for (int index = 0; index < request.certificate_files_size(); ++index) {

@@ -22,7 +22,8 @@ struct Layout {
 };
 
 // Looks at the host's directories as the engine's user; while the engine still has the host's tree.
-Result<Layout> plan_layout(const v1::CreateRequest& request, bool host_network);
+// `hosts`: further lines of /etc/hosts.
+Result<Layout> plan_layout(const v1::CreateRequest& request, bool host_network, const std::string& hosts);
 
 // Two volumes can't lie one in the other: the inner one would vanish when the outer one switches. Pure.
 Result<void> check_siblings(const std::vector<std::string>& paths);

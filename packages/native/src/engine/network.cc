@@ -15,15 +15,38 @@ namespace {
 
 constexpr std::uint16_t kProxyPort = 3128;  // told to commands by packages/core, network/environment.ts
 constexpr int kProxyBacklog = 256;
+constexpr std::uint32_t kDirectNet = 0x7F400000;  // 127.64.0.0, from whose first address on direct hosts have theirs
+constexpr int kMaxDirectHosts = 256;              // of core's list (network/options.ts), with two ports each
+constexpr int kMaxDirectPorts = 512;
+constexpr std::size_t kMaxNameBytes = 253;
 constexpr std::size_t kMaxControlLine = 64;
 constexpr int kConnectWaitMs = 2;
 
-sockaddr_in loopback4(std::uint16_t port) {
+sockaddr_in loopback4(std::uint32_t port, std::uint32_t host = INADDR_LOOPBACK) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(static_cast<std::uint16_t>(port));
+  address.sin_addr.s_addr = htonl(host);
   return address;
+}
+
+std::uint32_t direct_address(int index) { return kDirectNet + 1 + static_cast<std::uint32_t>(index); }
+
+// The name goes into a file that programs inside trust.
+bool is_host_name(const std::string& name) {
+  return !name.empty() && name.size() <= kMaxNameBytes &&
+         name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-_.") == std::string::npos;
+}
+
+Result<UniqueFd> listen_inside(InitClient& init, const sockaddr_in& address) {
+  UniqueFd listener = TRY(init.make_socket(AF_INET, SOCK_STREAM));
+  const int enabled = 1;
+  ::setsockopt(listener.get(), SOL_SOCKET, SO_REUSEADDR, &enabled, sizeof enabled);
+  if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    return os_error("bind", "network proxy");
+  }
+  if (::listen(listener.get(), kProxyBacklog) != 0) return os_error("listen", "network proxy");
+  return listener;
 }
 
 sockaddr_in6 loopback6(std::uint16_t port) {
@@ -55,16 +78,34 @@ Result<NetworkMode> parse_network_mode(const std::string& text) {
   return make_error(Code::kInvalidArgument, "no network is called " + text.substr(0, 40), "Give none, host or allow.");
 }
 
-Result<void> SandboxNetwork::start_proxy(ProxyLauncher launcher, InitClient& init) {
-  UniqueFd listener = TRY(init.make_socket(AF_INET, SOCK_STREAM));
-  const int enabled = 1;
-  ::setsockopt(listener.get(), SOL_SOCKET, SO_REUSEADDR, &enabled, sizeof enabled);
-  const sockaddr_in address = loopback4(kProxyPort);
-  if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-    return os_error("bind", "network proxy");
+Result<std::string> hosts_lines(const v1::CreateRequest& request) {
+  int ports = 0;
+  for (const v1::DirectHost& host : request.direct_hosts()) ports += host.ports_size();
+  if (request.direct_hosts_size() > kMaxDirectHosts || ports > kMaxDirectPorts) {
+    return make_error(Code::kInvalidArgument, "too many hosts are to be reached", "Give at most 256 entries.");
   }
-  if (::listen(listener.get(), kProxyBacklog) != 0) return os_error("listen", "network proxy");
-  control_ = TRY(launcher.launch(listener));
+  std::string lines;
+  for (int index = 0; index < request.direct_hosts_size(); ++index) {
+    const std::string& name = request.direct_hosts(index).name();
+    if (!is_host_name(name))
+      return make_error(Code::kInvalidArgument, "a host that is to be reached has no plain name");
+    char text[INET_ADDRSTRLEN];
+    const in_addr address{htonl(direct_address(index))};
+    ::inet_ntop(AF_INET, &address, text, sizeof text);
+    lines += std::string(text) + " " + name + "\n";
+  }
+  return lines;
+}
+
+Result<void> SandboxNetwork::start_proxy(ProxyLauncher launcher, InitClient& init, const v1::CreateRequest& request) {
+  std::vector<UniqueFd> listeners;
+  listeners.push_back(TRY(listen_inside(init, loopback4(kProxyPort))));
+  for (int index = 0; index < request.direct_hosts_size(); ++index) {
+    for (const std::uint32_t port : request.direct_hosts(index).ports()) {
+      listeners.push_back(TRY(listen_inside(init, loopback4(port, direct_address(index)))));
+    }
+  }
+  control_ = TRY(launcher.launch(listeners));
   return {};
 }
 

@@ -23,8 +23,8 @@ class SandboxNetwork {
   explicit SandboxNetwork(NetworkMode mode) : mode_(mode) {}
 
   NetworkMode mode() const { return mode_; }
-  // Makes the listening socket inside and hands it to the proxy.
-  Result<void> start_proxy(ProxyLauncher launcher, InitClient& init);
+  // Makes the listening sockets inside, the proxy's own and those of the direct hosts, and hands them to the proxy.
+  Result<void> start_proxy(ProxyLauncher launcher, InitClient& init, const v1::CreateRequest& request);
   // Readable when the proxy said something or ended; -1 without a proxy.
   int control_fd() const { return control_.get(); }
   void read_control();
@@ -40,6 +40,9 @@ class SandboxNetwork {
   std::string line_;
   std::uint64_t open_connections_ = 0;
 };
+
+// Lines of /etc/hosts that give each direct host its address.
+Result<std::string> hosts_lines(const v1::CreateRequest& request);
 
 void fill_network(v1::SandboxInfo& info, const SandboxNetwork& network, const std::vector<std::string>& allow);
 // What was said over a connection to outside can't be taken back: after a rollback all of them are closed, and named.

@@ -84,7 +84,8 @@ Result<void> write_file(SandboxState& state, const MakeFile& file) {
 Result<std::unique_ptr<SandboxState>> build(const v1::CreateRequest& request, const IdMap& id_map, NetworkMode network,
                                             const SandboxLimits& limits) {
   const bool host_network = network == NetworkMode::kHost;
-  const Layout layout = TRY(plan_layout(request, host_network));
+  const std::string hosts = TRY(hosts_lines(request));
+  const Layout layout = TRY(plan_layout(request, host_network, hosts));
   NamespaceConfig config;
   config.id_map = id_map;
   config.bases = layout.bases;
@@ -94,6 +95,7 @@ Result<std::unique_ptr<SandboxState>> build(const v1::CreateRequest& request, co
   for (const VolumeSpec& volume : layout.volumes) config.volume_paths.push_back(volume.path);
   config.init_options.own_network = !host_network;
   config.skeleton.host_network = host_network;
+  config.skeleton.hosts = hosts;
   config.skeleton.from_image = layout.from_image;
   config.skeleton.image_links = layout.image_links;
   limits.configure(config);
@@ -160,7 +162,7 @@ Result<void> serve_creation(Creation creation, UniqueFd creator_socket) {
   SandboxNetwork network(TRY(parse_network_mode(creation.request.network())));
   std::optional<ProxyLauncher> proxy = TRY(start_launcher(creation.request, network.mode()));
   std::unique_ptr<SandboxState> state = TRY(build(creation.request, id_map, network.mode(), limits));
-  if (proxy) TRY(network.start_proxy(std::move(*proxy), state->namespaces().init_client));
+  if (proxy) TRY(network.start_proxy(std::move(*proxy), state->namespaces().init_client, creation.request));
   std::vector<std::string> identity_warnings;
   if (creation.request.recover()) {
     identity_warnings.push_back("the engine of this sandbox had ended; its files are back, its processes are gone");

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 
@@ -18,25 +19,42 @@ namespace {
 
 constexpr int kListenerFd = 3;  // the proxy's own constants: packages/core, network/proxy/config.ts
 constexpr int kControlFd = 4;
+constexpr int kFirstDirectFd = 5;
+constexpr int kFirstHighFd = 640;  // behind the places of all listeners (engine/network.cc)
+constexpr char kMoreFollow = 'm';
+constexpr char kLast = 'l';
+constexpr std::size_t kFdsPerMessage = 16;
+
+// In order, at 3 and from 5 on; false when the engine gave up.
+bool receive_listeners(int control_fd) {
+  int next = kListenerFd;
+  for (char more = kMoreFollow; more == kMoreFollow;) {
+    Result<sys::Received> received = sys::receive_with_fds(control_fd, &more, 1);
+    if (!received.ok() || received.value().size_bytes != 1) return false;
+    // Out of the way of the places that are still to be filled.
+    std::vector<UniqueFd> high;
+    for (const UniqueFd& fd : received.value().fds) {
+      high.emplace_back(::fcntl(fd.get(), F_DUPFD_CLOEXEC, kFirstHighFd));
+    }
+    received.value().fds.clear();
+    for (const UniqueFd& fd : high) {
+      if (::dup2(fd.get(), next) < 0) return false;
+      next = next == kListenerFd ? kFirstDirectFd : next + 1;
+    }
+  }
+  return next > kListenerFd;
+}
 
 // Standard error stays the engine's: the log of the sandbox.
 [[noreturn]] void become_proxy(int control_fd, char* const* arguments) {
   if (::dup2(control_fd, kControlFd) < 0) ::_exit(1);
   ::close_range(kControlFd + 1, ~0u, 0);
   ::close(kListenerFd);
-  char byte;
-  Result<sys::Received> received = sys::receive_with_fds(kControlFd, &byte, 1);
-  if (!received.ok() || received.value().fds.size() != 1) ::_exit(0);
-  const int listener = received.value().fds[0].get();
-  if (listener == kListenerFd) {
-    ::fcntl(listener, F_SETFD, 0);
-  } else if (::dup2(listener, kListenerFd) < 0) {
-    ::_exit(1);
-  }
+  if (!receive_listeners(kControlFd)) ::_exit(0);
   const int null_fd = ::open("/dev/null", O_RDWR | O_CLOEXEC);
   ::dup2(null_fd, STDIN_FILENO);
   ::dup2(STDERR_FILENO, STDOUT_FILENO);
-  ::close_range(kControlFd + 1, ~0u, 0);
+  if (null_fd > STDERR_FILENO) ::close(null_fd);
   (void)::setpriority(PRIO_PROCESS, 0, 0);  // the engine's own may be higher
   ::signal(SIGPIPE, SIG_DFL);
   ::signal(SIGHUP, SIG_DFL);
@@ -67,8 +85,13 @@ Result<ProxyLauncher> ProxyLauncher::start(const std::vector<std::string>& comma
   return launcher;
 }
 
-Result<UniqueFd> ProxyLauncher::launch(const UniqueFd& listener) {
-  TRY(sys::send_with_fds(control_.get(), "l", 1, {listener.get()}));
+Result<UniqueFd> ProxyLauncher::launch(const std::vector<UniqueFd>& listeners) {
+  for (std::size_t start = 0; start < listeners.size(); start += kFdsPerMessage) {
+    const std::size_t end = std::min(start + kFdsPerMessage, listeners.size());
+    std::vector<int> fds;
+    for (std::size_t index = start; index < end; ++index) fds.push_back(listeners[index].get());
+    TRY(sys::send_with_fds(control_.get(), end == listeners.size() ? &kLast : &kMoreFollow, 1, fds));
+  }
   if (::fcntl(control_.get(), F_SETFL, O_NONBLOCK) != 0) return os_error("fcntl", "network proxy");
   return std::move(control_);
 }

@@ -19,9 +19,10 @@ class ProxyLauncher {
  public:
   // `command`: an absolute path of the host and its arguments.
   static Result<ProxyLauncher> start(const std::vector<std::string>& command);
+  // `listeners`: the proxy's own, then those that lead to one host each.
   // Returns the engine's end of the control socket, non-blocking. Connections that come before the proxy is up wait in
-  // the listener's queue.
-  Result<UniqueFd> launch(const UniqueFd& listener);
+  // the listeners' queues.
+  Result<UniqueFd> launch(const std::vector<UniqueFd>& listeners);
 
  private:
   UniqueFd control_;

@@ -141,7 +141,7 @@ void plan_host_directories(std::set<std::string>& made, std::vector<SkeletonOper
   }
 }
 
-void plan_host_etc(bool host_network, std::set<std::string>& made, std::vector<SkeletonOperation>& plan) {
+void plan_host_etc(const SkeletonOptions& options, std::set<std::string>& made, std::vector<SkeletonOperation>& plan) {
   struct stat info {};
   add_dirs("/etc", made, plan);
   for (const char* name : kEtcAllowed) {
@@ -157,9 +157,11 @@ void plan_host_etc(bool host_network, std::set<std::string>& made, std::vector<S
   }
   plan.push_back(MakeFile{"/etc/passwd", system_accounts("/etc/passwd", 2)});
   plan.push_back(MakeFile{"/etc/group", system_accounts("/etc/group", 2)});
-  for (const MakeFile& file : name_service_files(host_network)) plan.push_back(file);
+  for (const MakeFile& file : name_service_files(options.host_network, options.hosts)) plan.push_back(file);
   // Bound, since the host rewrites it as networks change.
-  if (host_network && stat_path("/etc/resolv.conf", info)) plan.push_back(Bind{"/etc/resolv.conf", "/etc/resolv.conf"});
+  if (options.host_network && stat_path("/etc/resolv.conf", info)) {
+    plan.push_back(Bind{"/etc/resolv.conf", "/etc/resolv.conf"});
+  }
 }
 
 void plan_devices(std::set<std::string>& made, std::vector<SkeletonOperation>& plan) {
@@ -182,13 +184,13 @@ void plan_devices(std::set<std::string>& made, std::vector<SkeletonOperation>& p
 
 }  // namespace
 
-std::vector<MakeFile> name_service_files(bool host_network) {
+std::vector<MakeFile> name_service_files(bool host_network, const std::string& hosts) {
   const auto host_file = [&](const char* path) {
     const Result<std::string> text = sys::read_file_at(AT_FDCWD, path, 1u << 20);
     return host_network && text.ok() ? text.value() : std::string();
   };
   return {{"/etc/hostname", "deltabox\n"},
-          {"/etc/hosts", "127.0.0.1 localhost deltabox\n::1 localhost\n" + host_file("/etc/hosts")},
+          {"/etc/hosts", "127.0.0.1 localhost deltabox\n::1 localhost\n" + hosts + host_file("/etc/hosts")},
           {"/etc/resolv.conf", host_file("/etc/resolv.conf")}};
 }
 
@@ -202,7 +204,7 @@ std::vector<SkeletonOperation> plan_skeleton(const std::vector<std::string>& vol
     for (const MakeSymlink& link : options.image_links) plan.push_back(link);
   } else {
     plan_host_directories(made, plan);
-    plan_host_etc(options.host_network, made, plan);
+    plan_host_etc(options, made, plan);
   }
   plan_devices(made, plan);
   for (const char* path : {"/proc", "/sys"}) add_dirs(path, made, plan);

@@ -70,6 +70,7 @@ struct SkeletonOptions {
   bool from_image = false;               // system directories are volumes; nothing of the host's is shown
   std::vector<MakeSymlink> image_links;  // of the image's top directory
   bool host_network = false;             // name service of the host, else of loopback alone
+  std::string hosts;                     // further lines of /etc/hosts
   std::vector<TreePlace> trees;
 };
 
@@ -78,7 +79,7 @@ std::vector<SkeletonOperation> plan_skeleton(const std::vector<std::string>& vol
                                              const SkeletonOptions& options = {});
 
 // /etc/hostname, /etc/hosts and /etc/resolv.conf with the contents that fit the network.
-std::vector<MakeFile> name_service_files(bool host_network);
+std::vector<MakeFile> name_service_files(bool host_network, const std::string& hosts);
 
 // Detached mounts that the plan's operations attach.
 struct SkeletonSources {

@@ -9,3 +9,5 @@ export interface ProxyConfig {
 /** Descriptors that the engine's launcher leaves to the proxy. */
 export const LISTENER_FD = 3
 export const CONTROL_FD = 4
+/** Then one listener for each port of each of `directHosts(allow)`. */
+export const FIRST_DIRECT_FD = 5

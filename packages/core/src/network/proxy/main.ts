@@ -1,14 +1,16 @@
 // The proxy of one sandbox: a process of its own on the host's network, whose listening socket lies in the sandbox's
 // network namespace. The engine's launcher starts it (packages/native, sandbox/proxy_launcher.cc); argv: a ProxyConfig.
 import { createServer, type Socket } from 'node:net'
+import { directHosts } from '../direct.js'
 import { parseRule } from '../rules.js'
-import { LISTENER_FD, type ProxyConfig } from './config.js'
+import { FIRST_DIRECT_FD, LISTENER_FD, type ProxyConfig } from './config.js'
 import { Control } from './control.js'
 import { createDial } from './dial.js'
+import { serveDirect } from './direct.js'
 import { createHttpProxy } from './http.js'
 import { serveSocks, SOCKS_VERSION } from './socks.js'
 
-/** Connections from inside; npm opens about 15 per process. More wait in the socket's queue or are closed. */
+/** Connections from inside, over all listeners; npm opens about 15 per process. More are closed. */
 const MAX_CONNECTIONS = 512
 /** Refused destinations that go to the engine's log, each once. */
 const MAX_LOGGED_REFUSALS = 100
@@ -47,11 +49,21 @@ const dial: typeof plainDial = async (host, port) => {
 
 const http = createHttpProxy(dial)
 
-// The first byte tells the protocol: SOCKS begins with its version, which no HTTP method begins with.
-function welcome(socket: Socket): void {
+// False for one too many, which is closed.
+function admit(socket: Socket): boolean {
+  if (inner.size >= MAX_CONNECTIONS) {
+    socket.resetAndDestroy()
+    return false
+  }
   inner.add(socket)
   socket.once('close', () => inner.delete(socket))
   socket.setNoDelay(true)
+  return true
+}
+
+// The first byte tells the protocol: SOCKS begins with its version, which no HTTP method begins with.
+function welcome(socket: Socket): void {
+  if (!admit(socket)) return
   const onError = (): void => void socket.destroy()
   const onTimeout = (): void => void socket.destroy()
   socket.on('error', onError)
@@ -70,6 +82,14 @@ function welcome(socket: Socket): void {
   })
 }
 
-const server = createServer({ allowHalfOpen: true }, welcome)
-server.maxConnections = MAX_CONNECTIONS
-server.listen({ fd: LISTENER_FD })
+createServer({ allowHalfOpen: true }, welcome).listen({ fd: LISTENER_FD })
+
+let fd = FIRST_DIRECT_FD
+for (const { name, ports } of directHosts(config.allow)) {
+  for (const port of ports) {
+    // Nothing is read before the host outside has answered.
+    createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
+      if (admit(socket)) void serveDirect(socket, { name, port }, dial)
+    }).listen({ fd: fd++ })
+  }
+}

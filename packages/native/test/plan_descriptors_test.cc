@@ -134,6 +134,29 @@ TEST_CASE("what can't be opened anew is reported, and what took its slot is clos
   CHECK(plan.close[0].fd == 3);
 }
 
+TEST_CASE("an object is corrected in place, or made anew where it is gone or can't be corrected") {
+  const auto object = [](const char* type, ObjectState state) {
+    Description description;
+    description.kind = DescriptionKind::kObject;
+    description.type = type;
+    description.state = state;
+    return description;
+  };
+  const TreeImage target = tree({object("eventfd", EventfdState{3, false})}, {slot(3, 0), slot(4, 0)});
+  TreeImage live = target;
+  CHECK(is_empty(plan_descriptors(live, target, {})));
+  live.descriptions[0].state = EventfdState{8, false};
+  const DescriptorPlan corrected = plan_descriptors(live, target, {});
+  CHECK(corrected.make.empty());
+  REQUIRE(corrected.adjust.size() == 1);
+  live.descriptions[0].state = EventfdState{3, true};
+  CHECK(plan_descriptors(live, target, {}).make.size() == 1);
+  CHECK(plan_descriptors(live, target, {}).install.size() == 2);
+  live.descriptions[0] = object("signalfd", SignalfdState{1});
+  CHECK(plan_descriptors(live, target, {}).make.size() == 1);
+  CHECK(plan_descriptors(tree({}, {}), target, {}).unrestorable.empty());
+}
+
 TEST_CASE("descriptors of processes that will end are nobody's business") {
   const TreeImage target = tree({file("/a", 1)}, {slot(3, 0)}, 1);
   TreeImage live = tree({file("/a", 1), file("/b", 2)}, {slot(3, 0)}, 1);

@@ -17,8 +17,10 @@ held = []
 def hold(kind):
     if kind == "socket":
         held.extend(socket.socketpair())
-    elif kind == "eventfd":
-        held.append(os.eventfd(3))
+    elif kind == "deleted-directory":
+        os.mkdir("directory")
+        held.append(os.open("directory", os.O_RDONLY))
+        os.rmdir("directory")
     elif kind == "eventpoll":
         held.append(select.epoll())
     elif kind == "memfd":
@@ -43,7 +45,7 @@ def change(count):
     elif kind == "thread":
         held[0].set()
         held[1].join()
-    elif kind == "eventfd":
+    elif kind == "deleted-directory":
         os.close(held[0])
     open("changed", "w").close()
 

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "deltacr/deleted_files.h"
+#include "deltacr/kinds/read_state.h"
 #include "deltacr/locks.h"
 #include "sys/files.h"
 #include "sys/kernel_abi.h"
@@ -226,6 +227,10 @@ Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage
       continue;
     }
     TRY(read_locks_of(pid, slot.fd, description, process));
+    if (description.kind == DescriptionKind::kOther) {
+      description.state = TRY(read_object_state(description.type, {proc_fd_, pid, slot.fd, duplicate.get()}));
+      if (is_captured(description.state)) description.kind = DescriptionKind::kObject;
+    }
     slot.description = static_cast<std::uint32_t>(image_->descriptions.size());
     met_.emplace(key, Met{pid, slot.fd, slot.description});
     TRY(warn_of_limits(slot.fd, description, process, warnings));

@@ -17,6 +17,7 @@
 
 #include "base/ids.h"
 #include "base/unique_fd.h"
+#include "deltacr/kinds/state.h"
 #include "pagestore/page_map.h"
 #include "tracee/ptrace.h"
 
@@ -168,6 +169,7 @@ enum class DescriptionKind {
   kFile,      // regular file or directory
   kDevice,    // /dev/null and its like
   kPipe,      // inside the sandbox
+  kObject,    // eventfd and its like: nothing but its state, which the image has
   kBoundary,  // leads out (a command's standard streams); never rewound
   kOther,     // kept when unchanged, reported otherwise
 };
@@ -184,6 +186,7 @@ struct Description {
   std::uint64_t device = 0;
   std::uint64_t inode = 0;
   std::shared_ptr<const PipeHandle> pipe;
+  ObjectState state;  // of kObject
   std::vector<FileLock> locks;  // of this description: flock and open-file-description locks
 
   // A file whose contents the image has (TreeImage::deleted_files).

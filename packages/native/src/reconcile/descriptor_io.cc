@@ -9,6 +9,7 @@
 #include <cstring>
 #include <map>
 
+#include "reconcile/kinds/objects.h"
 #include "reconcile/lock_io.h"
 #include "reconcile/map_file.h"
 #include "sys/files.h"
@@ -102,6 +103,11 @@ Result<std::vector<int>> transfer(HeldProcess& held, const TransferSockets& sock
 
 Result<UniqueFd> open_description(const Description& description, int m1_root, int self_fd_dir, RevivedFiles& revived) {
   const int flags = description.status_flags & kOpenFlags;
+  if (description.kind == DescriptionKind::kObject) {
+    UniqueFd object = TRY(make_object(description.state));
+    if (::fcntl(object.get(), F_SETFL, flags & kSettableFlags) != 0) return os_error("fcntl", "F_SETFL");
+    return object;
+  }
   if (description.kind == DescriptionKind::kPipe) {
     // Non-blocking, so that opening one end does not wait for the other; the flag is set right afterwards.
     UniqueFd pipe = TRY(sys::open_at(self_fd_dir, std::to_string(description.pipe->path_fd.get()), flags | O_NONBLOCK));
@@ -121,6 +127,7 @@ Result<UniqueFd> open_description(const Description& description, int m1_root, i
 
 Result<void> adjust_description(const Description& wanted, int pidfd, int fd) {
   UniqueFd duplicate = TRY(sys::pidfd_get_fd(pidfd, fd));
+  if (wanted.kind == DescriptionKind::kObject) TRY(correct_object(duplicate.get(), wanted.state));
   const int flags = ::fcntl(duplicate.get(), F_GETFL);
   if ((flags ^ wanted.status_flags) & kSettableFlags) {
     if (::fcntl(duplicate.get(), F_SETFL, wanted.status_flags & kSettableFlags) != 0)

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "reconcile/kinds/correction.h"
 #include "reconcile/plan.h"
 
 namespace deltabox {
@@ -45,6 +46,7 @@ bool can_stay(const std::vector<SlotKey>& keys, const Description& wanted, const
   if (taken.contains(present_index)) return false;
   const Description& present = live.descriptions[present_index];
   if (!present.same_object(wanted) || present.locks != wanted.locks) return false;
+  if (correction_of(present.state, wanted.state) == Correction::kAnew) return false;
   if (wanted.is_deleted_file()) return false;  // one file, made anew, serves all its descriptors and mappings
   const bool is_left = switched.contains(present.volume) || switched.contains(wanted.volume);
   // A removed file can't be opened anew; it may stay behind where nothing can be written through it.
@@ -71,7 +73,8 @@ DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, 
       const std::uint32_t present_index = live_slots.by_key.at(keys.front())->description;
       taken.insert(present_index);
       const Description& present = live.descriptions[present_index];
-      if (present.offset != wanted.offset || present.status_flags != wanted.status_flags) {
+      if (present.offset != wanted.offset || present.status_flags != wanted.status_flags ||
+          correction_of(present.state, wanted.state) == Correction::kInPlace) {
         plan.adjust.push_back({keys.front().first, keys.front().second, description_index});
       }
       for (const SlotKey& key : keys) {
@@ -83,7 +86,7 @@ DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, 
     }
     const bool can_make = (!wanted.deleted || wanted.is_deleted_file()) &&
                           (wanted.kind == DescriptionKind::kFile || wanted.kind == DescriptionKind::kDevice ||
-                           wanted.kind == DescriptionKind::kPipe);
+                           wanted.kind == DescriptionKind::kPipe || wanted.kind == DescriptionKind::kObject);
     if (!can_make) {
       for (const SlotKey& key : keys) {
         plan.unrestorable.push_back(

@@ -1,0 +1,36 @@
+#include "reconcile/kinds/correction.h"
+
+namespace deltabox {
+
+namespace {
+
+Correction in_place_unless_equal(bool equal) { return equal ? Correction::kNone : Correction::kInPlace; }
+
+Correction correction_of(const EventfdState& live, const EventfdState& wanted) {
+  if (live.semaphore != wanted.semaphore) return Correction::kAnew;
+  // A semaphore is emptied one by one, however high it stands.
+  if (live.semaphore && live.count != wanted.count) return Correction::kAnew;
+  return in_place_unless_equal(live == wanted);
+}
+
+Correction correction_of(const TimerfdState& live, const TimerfdState& wanted) {
+  if (live.clock != wanted.clock) return Correction::kAnew;
+  // The time that is left differs at any two looks.
+  return in_place_unless_equal(live == wanted);
+}
+
+Correction correction_of(const SignalfdState& live, const SignalfdState& wanted) {
+  return in_place_unless_equal(live == wanted);
+}
+
+Correction correction_of(std::monostate, std::monostate) { return Correction::kNone; }
+
+}  // namespace
+
+Correction correction_of(const ObjectState& live, const ObjectState& wanted) {
+  if (live.index() != wanted.index()) return Correction::kAnew;
+  return std::visit(
+      [&](const auto& state) { return correction_of(std::get<std::decay_t<decltype(state)>>(live), state); }, wanted);
+}
+
+}  // namespace deltabox

@@ -1,0 +1,16 @@
+// How an object that is still there becomes what an image says. Pure.
+#pragma once
+
+#include "deltacr/kinds/state.h"
+
+namespace deltabox {
+
+enum class Correction {
+  kNone,     // it is as it was
+  kInPlace,  // correct_object
+  kAnew,     // make_object, and into every slot
+};
+// Two objects of one kind.
+Correction correction_of(const ObjectState& live, const ObjectState& wanted);
+
+}  // namespace deltabox

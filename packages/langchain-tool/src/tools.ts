@@ -20,12 +20,13 @@ interface CallConfig {
 }
 
 /**
- * The tools `exec`, `checkpoint`, `rollback` and `list_checkpoints`, all in one sandbox.
+ * The tools `exec`, `read_file`, `write_file`, `edit_file`, `list_files`, `change_files`, `checkpoint`, `rollback` and
+ * `list_checkpoints`, all in one sandbox.
  *
  * A failure of a tool is a message with status "error" that tells the model what to do next; it does not end the
  * agent's run.
  *
- * @param target - a sandbox of yours, or the options of one that is made at the first call and ended by `close()`, or 10
+ * @param target - a sandbox of yours, or the options (network, limits, rootfs, volumes, …) of one that is made at the first call and ended by `close()`, or 10
  * minutes after this process died (`orphanTimeoutMs`).
  * @example
  * await using tools = createDeltaboxTools({ workspace: '.' })

@@ -1,17 +1,35 @@
 import { Command, Option } from 'commander'
+import { createFlags, isDeltaboxError } from '@deltabox/core'
+import type { ToolSession } from '@deltabox/core/tools'
 import { StdioServerTransport } from '@modelcontextprotocol/sdk/server/stdio.js'
 import { createMcpServer } from './server.js'
 import { openSession, type ServerOptions } from './session.js'
 
-const options = new Command('deltabox-mcp')
-  .description('MCP server over stdio: exec, checkpoint, rollback and list_checkpoints in one sandbox')
-  .addOption(new Option('--workspace <dir>', 'directory that the sandbox sees as its workspace (default: .)'))
-  .addOption(new Option('--sandbox <id>', 'attach to this running sandbox instead').conflicts('workspace'))
-  .parse()
-  .opts<ServerOptions>()
+const program = new Command('deltabox-mcp').description(
+  'MCP server over stdio: commands, files, checkpoint and rollback in one sandbox',
+)
+const flags = createFlags.map(({ name, argument = '', description, repeatable = false }) => {
+  const option = new Option(`${name} ${argument}`.trim(), description)
+  return repeatable ? option.argParser((value, all: string[] = []) => [...all, value]) : option
+})
+for (const option of flags) program.addOption(option)
+program.addOption(
+  new Option('--sandbox <id>', 'attach to this running sandbox instead').conflicts(
+    flags.map((option) => option.attributeName()),
+  ),
+)
 
-const session = openSession(options)
+const session = openOrExplain(program.parse().opts<ServerOptions>())
 const server = createMcpServer(session)
+
+function openOrExplain(options: ServerOptions): ToolSession {
+  try {
+    return openSession(options)
+  } catch (error) {
+    if (!isDeltaboxError(error)) throw error
+    return program.error(`error ${error.code}: ${error.message}\nnext: ${error.nextStep}`)
+  }
+}
 
 let ending: Promise<void> | undefined
 function end(exitCode: number): void {

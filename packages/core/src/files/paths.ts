@@ -5,13 +5,22 @@ export type InsidePath = string | Uint8Array
 
 const MAX_PATH_BYTES = 4095
 const SLASH = 0x2f
+const DOT = 0x2e
 
 /** The absolute path as bytes. @throws INVALID_ARGUMENT */
 export function resolvePath(path: InsidePath, workspaceMount: string): Buffer {
   const bytes = toBytes(path)
-  const absolute = bytes[0] === SLASH ? bytes : Buffer.concat([Buffer.from(`${workspaceMount}/`), bytes])
+  const absolute = bytes[0] === SLASH ? bytes : inWorkspace(bytes, workspaceMount)
   if (absolute.length > MAX_PATH_BYTES) throw wrong('is longer than 4,095 bytes')
   return absolute
+}
+
+/** "." is the workspace's mount itself, so that the paths of what it holds have no dot in them. */
+function inWorkspace(relative: Buffer, workspaceMount: string): Buffer {
+  let start = 0
+  while (relative[start] === DOT && (relative[start + 1] ?? SLASH) === SLASH) start += 2
+  const mount = Buffer.from(workspaceMount)
+  return start >= relative.length ? mount : joinPath(mount, relative.subarray(start))
 }
 
 function toBytes(path: InsidePath): Buffer {

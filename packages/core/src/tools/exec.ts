@@ -11,6 +11,9 @@ const DEFAULT_WAIT_MS = 2_000
 const MAX_TIMEOUT_MS = 3_600_000
 const MAX_WAIT_MS = 600_000
 
+/** Those that mean something to a program that somebody else started. */
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGKILL', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const
+
 const inputSchema = z.strictObject({
   command: z.string().min(1).optional().describe('Shell line for bash. Give either this or commandId.'),
   commandId: z
@@ -22,6 +25,16 @@ const inputSchema = z.strictObject({
     .string()
     .optional()
     .describe('Text for the standard input. A session that reads lines needs the final newline.'),
+  endStdin: z
+    .boolean()
+    .optional()
+    .describe(
+      'Background: the standard input ends here, after stdin; a program that reads to the end goes on. Default: false.',
+    ),
+  signal: z
+    .enum(SIGNALS)
+    .optional()
+    .describe('With commandId: send it this signal: SIGINT is Ctrl-C, SIGTERM asks it to end, SIGKILL ends it.'),
   background: z
     .boolean()
     .optional()
@@ -62,7 +75,7 @@ export const execTool = defineTool({
   description:
     'Runs a shell command in the sandbox and returns its exit code and output. With background: true the command ' +
     'keeps running with its stdin open (a server, a Python session with `python3 -i -q`); call exec again with its ' +
-    'commandId to send it stdin and to read what it printed. Background commands are part of every checkpoint: ' +
+    'commandId to send it stdin or a signal and to read what it printed. Background commands are part of every checkpoint: ' +
     'their memory returns with a rollback.',
   inputSchema,
   outputSchema,
@@ -78,13 +91,20 @@ export const execTool = defineTool({
   },
 })
 
-function assertOneKind({ command, commandId, background, cwd, timeoutMs, waitMs }: Input): void {
+function assertOneKind(input: Input): void {
+  const { command, commandId, background, cwd, timeoutMs, waitMs, signal, endStdin } = input
   const wrong = (message: string, nextStep: string) => new DeltaboxError('INVALID_ARGUMENT', { message, nextStep })
   if ((command === undefined) === (commandId === undefined)) {
     throw wrong('exec needs exactly one of command and commandId', 'give one of them')
   }
   if (commandId !== undefined && (background !== undefined || cwd !== undefined || timeoutMs !== undefined)) {
     throw wrong('background, cwd and timeoutMs belong to a new command', 'leave them out beside commandId')
+  }
+  if (commandId === undefined && signal !== undefined) {
+    throw wrong('signal is for a background command that runs', 'give its commandId in place of command')
+  }
+  if (background !== true && commandId === undefined && endStdin !== undefined) {
+    throw wrong('the standard input of a foreground command always ends after stdin', 'leave endStdin out')
   }
   if (background === true && timeoutMs !== undefined) {
     throw wrong('a background command has no timeoutMs', 'use waitMs for how long to wait for its first output')
@@ -113,7 +133,7 @@ async function runForeground(
 async function startBackground(
   session: ToolSession,
   command: string,
-  { cwd, stdin, waitMs = DEFAULT_WAIT_MS }: Input,
+  { cwd, stdin, endStdin, waitMs = DEFAULT_WAIT_MS }: Input,
   { signal }: ToolCall,
 ): Promise<ToolOutcome<Output>> {
   const background = await session.background()
@@ -122,19 +142,25 @@ async function startBackground(
     ...(cwd === undefined ? {} : { cwd }),
     ...(signal === undefined ? {} : { signal }),
   })
-  if (stdin !== undefined) await held.handle.sendStdin(stdin)
+  await feed(held, stdin, endStdin)
   return describe(held, await background.read(held, waitMs, signal))
+}
+
+async function feed({ handle }: HeldCommand, stdin: string | undefined, end = false): Promise<void> {
+  if (stdin !== undefined) await handle.sendStdin(stdin)
+  if (end) await handle.closeStdin()
 }
 
 async function talkToBackground(
   session: ToolSession,
   commandId: number,
-  { stdin, waitMs = DEFAULT_WAIT_MS }: Input,
+  { stdin, endStdin, signal: sent, waitMs = DEFAULT_WAIT_MS }: Input,
   { signal }: ToolCall,
 ): Promise<ToolOutcome<Output>> {
   const background = await session.background()
   const held = await background.get(commandId)
-  if (stdin !== undefined) await held.handle.sendStdin(stdin)
+  await feed(held, stdin, endStdin)
+  if (sent !== undefined) await held.handle.kill(sent)
   return describe(held, await background.read(held, waitMs, signal))
 }
 

@@ -1,8 +1,10 @@
 // The built program, each call a process of its own.
 import { execFile, spawn, spawnSync } from 'node:child_process'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import type { CheckpointList } from '../../src/index.js'
+import { Sandbox, type CheckpointList } from '../../src/index.js'
 import { sandboxDirs, until, useTestState } from '../support/state.js'
 
 const state = useTestState()
@@ -29,6 +31,34 @@ test('doctor finds this machine fit', async () => {
   const json = await deltabox('doctor', '--json')
   for (const line of json.stdout.trim().split('\n'))
     expect(JSON.parse(line)).toMatchObject({ name: expect.any(String) as string })
+})
+
+test('create takes all that Sandbox.create does', async () => {
+  const data = join(state.workspace, '..', 'data')
+  mkdirSync(data)
+  writeFileSync(join(data, 'file'), 'of the host\n')
+  const places = ['--workspace', state.workspace, '--workspace-mount', '/project']
+  const volumes = ['--volume', '/empty', '--volume', `${data}:/writable`, '--volume', `${data}:/shown:ro`]
+  const limits = ['--processes', '100', '--open-files', '64', '--keep-last', '1', '--drop-named']
+  const rest = ['--allow', 'a.example:443', '--allow', 'b.example', '--metadata', 'team=a', '--name', 'mine']
+  const created = await deltabox('create', ...places, ...volumes, ...limits, ...rest, '--idle-timeout-ms', '600000')
+  expect(created).toMatchObject({ code: 0, stderr: '' })
+  await using sandbox = await Sandbox.connect(created.stdout.trim())
+  expect(await sandbox.getInfo()).toMatchObject({
+    workspaceMount: '/project',
+    limits: { processes: 100, openFiles: 64 },
+    network: { allow: ['a.example:443', 'b.example'] },
+    metadata: { team: 'a', name: 'mine' },
+    idleTimeoutMs: 600_000,
+  })
+  const script =
+    'cat /shown/file; echo x > /writable/file && cat /writable/file; ls /empty; echo x > /shown/file; ulimit -n'
+  const { stdout, stderr } = await sandbox.commands.run(script)
+  expect(stdout).toBe('of the host\nx\n64\n')
+  expect(stderr).toContain('Read-only file system')
+  await sandbox.checkpoint({ name: 'first' })
+  await sandbox.checkpoint({ name: 'second' })
+  await until('the first is dropped', async () => (await sandbox.listCheckpoints()).checkpoints.length === 1)
 })
 
 test('a sandbox through its life, one process per call', async () => {

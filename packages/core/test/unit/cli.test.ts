@@ -62,6 +62,11 @@ test.each([
   [['create', '--allow', 'http://example.org'], 'INVALID_ARGUMENT'],
   [['create', '--rootfs', '/nonexistent'], 'NOT_FOUND'],
   [['create', '--processes', 'x'], 'INVALID_ARGUMENT'],
+  [['create', '--volume', 'data'], 'INVALID_ARGUMENT'],
+  [['create', '--volume', '/data:ro'], 'INVALID_ARGUMENT'],
+  [['create', '--volume', '/nonexistent:/data'], 'NOT_FOUND'],
+  [['create', '--metadata', 'novalue'], 'INVALID_ARGUMENT'],
+  [['create', '--keep-last', '0'], 'INVALID_ARGUMENT'],
   [['exec', 'sbx_aaaaaaaaaaaa', '--env', 'novalue', '--', 'true'], 'INVALID_ARGUMENT'],
 ])('a failure is one line with its code and one with the next step: %j', async (args, code) => {
   const text = await cli(...args)

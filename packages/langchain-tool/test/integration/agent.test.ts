@@ -48,6 +48,36 @@ test('an agent breaks its project and its Python session, and rolls both back', 
   expect(sandboxDirs(state.stateDir)).toEqual([])
 })
 
+test('an agent works with files in a sandbox that was made as the factory was told', async () => {
+  const script: Turn[] = [
+    () => ({ tool: 'write_file', args: { path: 'lib/a.txt', content: 'one\ntwo\n' } }),
+    () => ({ tool: 'edit_file', args: { path: 'lib/a.txt', oldText: 'two', newText: 'three' } }),
+    () => ({ tool: 'edit_file', args: { path: 'lib/a.txt', oldText: 'not there', newText: '' } }),
+    () => ({ tool: 'read_file', args: { path: 'lib/a.txt', firstLine: 2 } }),
+    () => ({ tool: 'change_files', args: { action: 'rename', path: 'lib/a.txt', to: '/data/b.txt' } }),
+    () => ({ tool: 'change_files', args: { action: 'remove', path: 'lib' } }),
+    () => ({ tool: 'list_files', args: {} }),
+    () => ({ tool: 'exec', args: { command: 'ulimit -n; ls -d /data; grep a.example /etc/hosts' } }),
+    () => 'done',
+  ]
+  await using tools = createDeltaboxTools({
+    workspace: state.workspace,
+    network: { allow: ['a.example:443'] },
+    limits: { openFiles: 64 },
+    volumes: [{ path: '/data' }],
+  })
+  const agent = createAgent({ model: new ScriptedModel(script), tools })
+  const { messages } = await agent.invoke({ messages: [{ role: 'user', content: 'go' }] }, { recursionLimit: 50 })
+  const seen = answers(messages)
+  const ok = 'success'
+  // A rename from one volume to another is refused.
+  expect(seen.map(({ status }) => status)).toEqual([ok, ok, 'error', ok, 'error', ok, ok, ok])
+  expect(artifact(seen[3])).toMatchObject({ text: 'three\n', firstLine: 2, more: false })
+  expect(seen[4]?.text).toMatch(/^UNSUPPORTED: .+\nNext: .+/)
+  expect(seen[6]?.text).toBe('/workspace/README.md (12 bytes)\n/workspace/src/')
+  expect(artifact(seen[7])).toMatchObject({ stdout: '64\n/data\n127.64.0.1 a.example\n' })
+})
+
 test('a sandbox that was passed in is used and not touched', async () => {
   await using sandbox = await Sandbox.create({ workspace: state.workspace })
   const tools = createDeltaboxTools(sandbox)

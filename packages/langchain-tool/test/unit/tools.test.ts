@@ -4,9 +4,12 @@ import { expect, test } from 'vitest'
 import { createDeltaboxTools } from '../../src/index.js'
 import { ScriptedModel } from '../scripted-model.js'
 
-test('offers the four tools and makes nothing before a call', async () => {
+test('offers the tools and makes nothing before a call', async () => {
   const tools = createDeltaboxTools({ workspace: '/nonexistent' })
-  expect(tools.map(({ name }) => name)).toEqual(['exec', 'checkpoint', 'rollback', 'list_checkpoints'])
+  expect(tools.map(({ name }) => name)).toEqual([
+    ...['exec', 'read_file', 'write_file', 'edit_file', 'list_files', 'change_files'],
+    ...['checkpoint', 'rollback', 'list_checkpoints'],
+  ])
   await tools.close()
   await tools.close()
 })
@@ -26,6 +29,6 @@ test('a failure is a message with status error; the agent’s run goes on', asyn
 })
 
 test('without a model’s tool call the text comes back', async () => {
-  const [, checkpoint] = createDeltaboxTools({ workspace: '/nonexistent' })
-  expect(await checkpoint?.invoke({})).toMatch(/\nNext: /)
+  const tools = createDeltaboxTools({ workspace: '/nonexistent' })
+  expect(await tools.find(({ name }) => name === 'checkpoint')?.invoke({})).toMatch(/\nNext: /)
 })

@@ -1,4 +1,7 @@
 // The built server as a process, driven by the SDK's own client.
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js'
@@ -57,6 +60,53 @@ test('an agent’s day: a live session, a checkpoint, damage, a rollback', async
 
   await client.close()
   await until('the server’s own sandbox is gone', () => sandboxDirs(state.stateDir).length === 0)
+})
+
+test('flags say what the sandbox may use and reach, and what else it sees', async () => {
+  const data = join(state.workspace, '..', 'data')
+  mkdirSync(data)
+  writeFileSync(join(data, 'file'), 'of the host\n')
+  const places = ['--workspace', state.workspace, '--volume', `${data}:/data:ro`]
+  const client = await connect(...places, '--allow', 'a.example:443', '--processes', '100', '--metadata', 'team=a')
+  const answer = await call(client, 'exec', { command: 'cat /data/file; echo x > /data/file' })
+  expect(answer.data).toMatchObject({ stdout: 'of the host\n', exitCode: 1 })
+  const [id = ''] = sandboxDirs(state.stateDir)
+  const sandbox = await Sandbox.connect(id)
+  expect(await sandbox.getInfo()).toMatchObject({
+    network: { allow: ['a.example:443'] },
+    limits: { processes: 100 },
+    metadata: { team: 'a', name: 'mcp-server' },
+    orphanTimeoutMs: 600_000,
+  })
+  sandbox.disconnect()
+})
+
+test.each([
+  [['--sandbox', 'sbx_aaaaaaaaaaaa', '--allow', 'a.example'], /cannot be used with option/],
+  [['--network', 'host', '--allow', 'a.example'], /contradict each other/],
+  [['--bogus'], /unknown option/],
+])('flags that make no sense end the server with the reason: %j', (args, reason) => {
+  const { status, stderr } = spawnSync(process.execPath, [serverPath, ...args], { encoding: 'utf8', input: '' })
+  expect(status).toBe(1)
+  expect(stderr).toMatch(reason)
+})
+
+test('a model works with files: write, edit, read, list, rename, remove', async () => {
+  const client = await connect('--workspace', state.workspace)
+  await call(client, 'write_file', { path: 'lib/a.txt', content: 'one\ntwo\n' })
+  const edited = await call(client, 'edit_file', { path: 'lib/a.txt', oldText: 'two', newText: 'three' })
+  expect(edited).toMatchObject({ isError: false, data: { replaced: 1 } })
+  expect((await call(client, 'read_file', { path: 'lib/a.txt' })).text).toBe('lib/a.txt: lines 1 to 2\none\nthree\n')
+  await call(client, 'change_files', { action: 'rename', path: 'lib/a.txt', to: 'lib/b.txt' })
+  expect((await call(client, 'list_files', { path: 'lib' })).text).toBe('/workspace/lib/b.txt (10 bytes)')
+  await call(client, 'change_files', { action: 'remove', path: 'lib' })
+  expect(await call(client, 'read_file', { path: 'lib/b.txt' })).toMatchObject({
+    isError: true,
+    text: expect.stringMatching(/^NOT_FOUND: .+\nNext: .+/) as string,
+  })
+  const server = await call(client, 'exec', { command: 'exec sleep 1000', background: true, waitMs: 0 })
+  const { commandId } = server.data
+  expect((await call(client, 'exec', { commandId, signal: 'SIGTERM' })).data).toMatchObject({ signal: 'SIGTERM' })
 })
 
 test('failures tell the model what to do next', async () => {

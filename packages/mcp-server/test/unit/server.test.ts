@@ -13,10 +13,13 @@ async function connected(open: () => Promise<never>) {
   return client
 }
 
-test('offers the four tools with schemas and hints, without making a sandbox', async () => {
+test('offers the tools with schemas and hints, without making a sandbox', async () => {
   const client = await connected(() => Promise.reject(new Error('opened')))
   const { tools } = await client.listTools()
-  expect(tools.map(({ name }) => name)).toEqual(['exec', 'checkpoint', 'rollback', 'list_checkpoints'])
+  expect(tools.map(({ name }) => name)).toEqual([
+    ...['exec', 'read_file', 'write_file', 'edit_file', 'list_files', 'change_files'],
+    ...['checkpoint', 'rollback', 'list_checkpoints'],
+  ])
   for (const { description, inputSchema, outputSchema, annotations } of tools) {
     expect(description).not.toBe('')
     expect([inputSchema.type, outputSchema?.type]).toEqual(['object', 'object'])

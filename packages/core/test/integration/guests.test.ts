@@ -18,6 +18,8 @@ const guests = files
   .map((name) => name.replace('.py', ''))
   .filter((name) => !['guest', 'sleep', 'unsupported'].includes(name))
   .filter((name) => process.env['GUEST'] === undefined || name === process.env['GUEST'])
+/** They hold something that a checkpoint reports (an epoll descriptor). */
+const reported = ['waiting_calls']
 const isAboutTasks = (name: string) => name.startsWith('tasks_')
 
 class Guest {
@@ -88,9 +90,10 @@ test('without a checkpoint: each guest holds when nothing changed, and notices t
 test.each(guests)('alone, once: %s', async (name) => {
   await using sandbox = await createWithGuests()
   const all = await startAll(sandbox, [name])
-  const checkpoint = await sandbox.checkpoint()
+  const strict = !reported.includes(name)
+  const checkpoint = await sandbox.checkpoint({ strict })
   await changeAll(all)
-  const done = await sandbox.rollback(checkpoint)
+  const done = await sandbox.rollback(checkpoint, { strict })
   expect(done.notRestored).toEqual([])
   expect(await failures(all)).toEqual([])
 })
@@ -192,7 +195,7 @@ test.each(['signal'])('a checkpoint refuses what it can not keep: %s', async (ki
   expect(await sandbox.files.read('/workspace/changed')).toBe('')
 })
 
-test.each(['socket', 'eventpoll', 'memfd', 'shared-memory'])(
+test.each(['socket', 'eventpoll'])(
   'a checkpoint reports what it does not keep, and strict refuses: %s',
   async (kind) => {
     await using sandbox = await createWithGuests()

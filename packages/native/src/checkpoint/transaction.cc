@@ -124,7 +124,8 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   Freeze freeze = TRY(freezer_.freeze_all());
   const double freeze_us = elapsed_us(freeze.started_ns());
   const std::uint64_t pause_start_ns = freeze.started_ns();
-  TreeCapture capture(namespaces_.host_proc.get(), freeze, registry_, store_, descriptors_, deleted_files_);
+  TreeCapture capture(namespaces_.host_proc.get(), freeze, registry_, store_, descriptors_, deleted_files_,
+                      shared_memory_);
   const std::vector<bool> changed = changed_volumes();
   const std::vector<VolumeView> views = volume_views(changed);
   CaptureResult captured = TRY(capture.run(views, boundary_pipes_));
@@ -248,7 +249,8 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
                        namespaces_.m1_root.get(),
                        &freeze,
                        &capture,
-                       &store_};
+                       &store_,
+                       &shared_memory_};
   ApplyOutcome applied;
   Stopwatch watch;
   TRY(end_newborn(context, plan_tree(live, *target.image), live, *target.image, applied));
@@ -302,7 +304,8 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   const std::uint64_t pause_start_ns = freeze.started_ns();
   outcome.parts.freeze_us = elapsed_us(pause_start_ns);
   TRY(stage_needed());  // what was first written since; usually nothing
-  TreeCapture capture(namespaces_.host_proc.get(), freeze, registry_, store_, descriptors_, deleted_files_);
+  TreeCapture capture(namespaces_.host_proc.get(), freeze, registry_, store_, descriptors_, deleted_files_,
+                      shared_memory_);
   const std::vector<bool> changed = changed_volumes();
   // Nothing is refused here for the sake of the layers that are left: what a newborn process holds there goes with it.
   const std::vector<VolumeView> views = volume_views(std::vector<bool>(volumes_.size(), false));

@@ -142,6 +142,7 @@ class SandboxState {
   ProcessRegistry registry_;
   DescriptorReader descriptors_;
   DeletedFileReader deleted_files_;
+  SharedMemoryReader shared_memory_;
   Freezer freezer_;
   renames::Service renames_;
   BoundaryPipes boundary_pipes_;

@@ -29,7 +29,7 @@ Mapping without_name(const abi::ProcmapQuery& query) {
   mapping.protection = protection_of(query.vma_flags);
   mapping.shared = (query.vma_flags & abi::kProcmapVmaShared) != 0;
   mapping.file_offset = query.vma_offset;
-  mapping.device = query.inode != 0 ? makedev(query.dev_major, query.dev_minor) : 0;
+  mapping.device = makedev(query.dev_major, query.dev_minor);
   mapping.inode = query.inode;
   return mapping;
 }
@@ -77,6 +77,7 @@ Result<std::shared_ptr<const MappingList>> list_mappings(int proc_fd, HostTid pi
     if (previous && previous_index < previous->size() && same_but_name((*previous)[previous_index], mapping)) {
       mapping.name = (*previous)[previous_index].name;
       mapping.overlay = (*previous)[previous_index].overlay;
+      mapping.shared_object = (*previous)[previous_index].shared_object;
     } else {
       changed = true;
       mapping.name = TRY(current_name(maps.get(), mapping.range.start));

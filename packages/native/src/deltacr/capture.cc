@@ -41,13 +41,15 @@ std::string strip_deleted(const std::string& link, bool& deleted) {
 }  // namespace
 
 TreeCapture::TreeCapture(int proc_fd, Freeze& freeze, ProcessRegistry& registry, PageStore& store,
-                         DescriptorReader& descriptors, DeletedFileReader& deleted_files)
+                         DescriptorReader& descriptors, DeletedFileReader& deleted_files,
+                         SharedMemoryReader& shared_memory)
     : proc_fd_(proc_fd),
       freeze_(freeze),
       registry_(registry),
       store_(store),
       descriptors_(descriptors),
-      deleted_files_(deleted_files) {}
+      deleted_files_(deleted_files),
+      shared_memory_(shared_memory) {}
 
 HeldProcess* TreeCapture::find(Incarnation incarnation) {
   const auto found = std::find_if(held_.begin(), held_.end(),
@@ -100,7 +102,7 @@ Result<void> TreeCapture::check_supported(const FrozenProcess& frozen, const Liv
   bool reported_shared = false;
   for (const Mapping& mapping : mappings) {
     if (!mapping.shared || mapping.is_kernel_provided()) continue;
-    if (mapping.volume >= 0) continue;  // its contents are the file's
+    if (mapping.volume >= 0 || mapping.shared_object != 0) continue;  // its contents are the file's, or the object's
     if ((mapping.protection & PROT_WRITE) != 0 && !reported_shared) {
       reported_shared = true;
       warnings.push_back({live.inside.value, "shared-memory",
@@ -126,7 +128,13 @@ Result<void> TreeCapture::find_volumes(HostTid pid, std::shared_ptr<const Mappin
     if (!mapping.has_file()) continue;
     const auto on = std::find_if(volumes_.begin(), volumes_.end(),
                                  [&](const VolumeView& volume) { return volume.device == mapping.device; });
-    if (on == volumes_.end()) continue;
+    if (on == volumes_.end()) {
+      mapping.shared_object = shared_memory_.object_of(mapping);
+      if (mapping.shared_object == (*mappings)[index].shared_object) continue;
+      if (!marked) marked = std::make_shared<MappingList>(*mappings);
+      (*marked)[index] = std::move(mapping);
+      continue;
+    }
     if (!maps) maps = TRY(sys::open_at(proc_fd_, std::to_string(pid.value) + "/maps", O_RDONLY));
     mapping.name = TRY(current_name(maps.get(), mapping.range.start));
     mapping.overlay = on->overlay;
@@ -239,10 +247,12 @@ Result<CaptureResult> TreeCapture::run(std::vector<VolumeView> volumes, const Bo
     if (live.inside.value == 0) live.inside = TRY(task_status(proc_fd_, frozen.pid)).inside;
   }
   deleted_files_.begin(volumes);
+  shared_memory_.begin();
   descriptors_.begin(std::move(volumes), &boundary, result.image.get());
   for (HeldProcess& held : held_) TRY(capture_process(held, result));
   TRY(descriptors_.read_pipe_contents());
   TRY(deleted_files_.read(*result.image));
+  TRY(shared_memory_.read(*result.image, *this, store_));
   for (const ZombieProcess& zombie : freeze_.zombies()) result.image->zombies.push_back(zombie.inside.value);
   return result;
 }

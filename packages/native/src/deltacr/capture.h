@@ -15,6 +15,7 @@
 #include "deltacr/descriptors.h"
 #include "deltacr/image.h"
 #include "deltacr/live_process.h"
+#include "deltacr/shared_memory.h"
 #include "pagestore/page_store.h"
 #include "parasite/session.h"
 #include "tracee/freezer.h"
@@ -46,7 +47,7 @@ struct HeldProcess {
 class TreeCapture {
  public:
   TreeCapture(int proc_fd, Freeze& freeze, ProcessRegistry& registry, PageStore& store, DescriptorReader& descriptors,
-              DeletedFileReader& deleted_files);
+              DeletedFileReader& deleted_files, SharedMemoryReader& shared_memory);
 
   Result<CaptureResult> run(std::vector<VolumeView> volumes, const BoundaryPipes& boundary);
   std::vector<HeldProcess>& held() { return held_; }
@@ -72,6 +73,7 @@ class TreeCapture {
   PageStore& store_;
   DescriptorReader& descriptors_;
   DeletedFileReader& deleted_files_;
+  SharedMemoryReader& shared_memory_;
   std::vector<VolumeView> volumes_;
   std::vector<HeldProcess> held_;
 };

@@ -13,6 +13,7 @@
 #include "deltacr/deleted_files.h"
 #include "deltacr/kinds/read_state.h"
 #include "deltacr/locks.h"
+#include "deltacr/shared_memory.h"
 #include "sys/files.h"
 #include "sys/kernel_abi.h"
 #include "sys/processes.h"
@@ -117,6 +118,10 @@ Result<Description> DescriptorReader::describe(const UniqueFd& duplicate) {
     description.offset = ::lseek(duplicate.get(), 0, SEEK_CUR);
     if (link.starts_with("/memfd:") || link.starts_with("/SYSV") || link.starts_with("/dev/zero")) {
       description.type = "memfd";
+      description.path = link;
+      description.shared_object =
+          TRY(shared_memory_->meet(description.device, description.inode, link, duplicate.get()));
+      if (description.shared_object != 0) description.kind = DescriptionKind::kMemory;
       return description;
     }
     description.kind = DescriptionKind::kFile;

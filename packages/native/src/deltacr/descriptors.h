@@ -29,6 +29,7 @@ struct VolumeView {
 using BoundaryPipes = std::set<std::uint64_t>;  // inodes of pipefs
 
 class DeletedFileReader;
+class SharedMemoryReader;
 
 class DescriptorReader {
  public:
@@ -36,6 +37,8 @@ class DescriptorReader {
   static Result<DescriptorReader> create(int proc_fd, int self_fd_dir);
   // Whom to tell of descriptors of deleted files; outlives this.
   void report_deleted_to(DeletedFileReader* reader) { deleted_files_ = reader; }
+  // The same for memory without a file (memfd).
+  void report_memory_to(SharedMemoryReader* reader) { shared_memory_ = reader; }
   // Starts a capture: volumes as they are mounted now.
   void begin(std::vector<VolumeView> volumes, const BoundaryPipes* boundary, TreeImage* image);
   // Fills in the descriptions of the image's slots (image.descriptors has the numbers and flags already).
@@ -64,6 +67,7 @@ class DescriptorReader {
   int proc_fd_ = -1;
   int self_fd_dir_ = -1;
   DeletedFileReader* deleted_files_ = nullptr;
+  SharedMemoryReader* shared_memory_ = nullptr;
   std::uint64_t pipe_device_ = 0;
   UniqueFd scratch_read_;  // pipe contents are tee'd here
   UniqueFd scratch_write_;

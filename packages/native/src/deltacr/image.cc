@@ -8,9 +8,11 @@ bool Description::same_object(const Description& other) const {
   constexpr int kFixedFlags = O_ACCMODE | O_PATH | O_DIRECTORY;
   // What stays on a parked overlay has lost the front of its path; its inode is what it is.
   const bool path_matters = !deleted && (kind == DescriptionKind::kFile || kind == DescriptionKind::kDevice);
-  return kind == other.kind && type == other.type && inode == other.inode && device == other.device &&
-         deleted == other.deleted && (!path_matters || path == other.path) &&
-         (status_flags & kFixedFlags) == (other.status_flags & kFixedFlags);
+  // Made anew, memory keeps its id and gets another inode.
+  const bool same_inode =
+      shared_object != 0 ? shared_object == other.shared_object : inode == other.inode && device == other.device;
+  return kind == other.kind && type == other.type && same_inode && deleted == other.deleted &&
+         (!path_matters || path == other.path) && (status_flags & kFixedFlags) == (other.status_flags & kFixedFlags);
 }
 
 const ProcessImage* TreeImage::find(Incarnation incarnation) const {
@@ -30,6 +32,13 @@ const Description* TreeImage::description_at(const ProcessImage& process, int fd
 const DeletedFile* TreeImage::find_deleted(std::uint64_t device, std::uint64_t inode) const {
   for (const DeletedFile& file : deleted_files) {
     if (file.device == device && file.inode == inode) return &file;
+  }
+  return nullptr;
+}
+
+const SharedMemory* TreeImage::find_shared(SharedObjectId id) const {
+  for (const SharedMemory& memory : shared_memory) {
+    if (memory.id == id) return &memory;
   }
   return nullptr;
 }

@@ -25,6 +25,8 @@ namespace deltabox {
 
 // Names one life of one process: pids are reused, incarnations never.
 using Incarnation = std::uint64_t;
+// Names one object of shared memory, for as long as checkpoints know it: one that a rollback makes anew keeps its id.
+using SharedObjectId = std::uint64_t;
 
 struct Mapping {
   AddressRange range;
@@ -38,15 +40,19 @@ struct Mapping {
   // given to later overlays again, and inode numbers to later files.
   std::uint64_t overlay = 0;
   // Of shared mappings:
-  int volume = -1;                 // index of the volume that the file lies on
-  bool in_writable_layer = false;  // others may write the file; mapped anew, it must be the inode that they write
+  int volume = -1;                   // index of the volume that the file lies on
+  bool in_writable_layer = false;    // others may write the file; mapped anew, it must be the inode that they write
+  SharedObjectId shared_object = 0;  // memory that no volume has (deltacr/shared_memory.h)
 
   bool operator==(const Mapping&) const = default;
-  bool has_file() const { return inode != 0; }
+  // The first System V segment has inode 0.
+  bool has_file() const { return inode != 0 || device != 0; }
+  bool is_system_v() const { return shared_object != 0 && name.starts_with("/SYSV"); }
   bool is_deleted() const { return has_file() && name.ends_with(" (deleted)"); }
   // A rollback that switches these volumes has to map it anew; a deleted file's always, whose file is made anew.
-  bool moves_with(const std::set<int>& switched) const {
-    return shared && volume >= 0 && (is_deleted() || switched.contains(volume));
+  // So is memory that is made anew (`renewed`).
+  bool moves_with(const std::set<int>& switched, const std::set<SharedObjectId>& renewed) const {
+    return shared && ((volume >= 0 && (is_deleted() || switched.contains(volume))) || renewed.contains(shared_object));
   }
   // Memory whose contents belong to the process alone: what page maps hold.
   bool is_private_memory() const { return !shared && !is_kernel_provided(); }
@@ -54,11 +60,12 @@ struct Mapping {
   // The same object at the same place of it, whatever the protection.
   // A volume shows a file with another device after each switch, so there the path tells.
   bool same_backing(const Mapping& other) const {
-    const bool same_object = volume >= 0 && other.volume >= 0
-                                 ? volume == other.volume && name == other.name
+    const bool same_object = volume >= 0 && other.volume >= 0 ? volume == other.volume && name == other.name
+                             : shared_object != 0
+                                 ? shared_object == other.shared_object
                                  : device == other.device && inode == other.inode && overlay == other.overlay;
     return shared == other.shared && same_object && has_file() == other.has_file() &&
-           (inode == 0 || file_offset - range.start == other.file_offset - other.range.start);
+           (!has_file() || file_offset - range.start == other.file_offset - other.range.start);
   }
 };
 using MappingList = std::vector<Mapping>;
@@ -170,6 +177,7 @@ enum class DescriptionKind {
   kDevice,    // /dev/null and its like
   kPipe,      // inside the sandbox
   kObject,    // eventfd and its like: nothing but its state, which the image has
+  kMemory,    // memfd
   kBoundary,  // leads out (a command's standard streams); never rewound
   kOther,     // kept when unchanged, reported otherwise
 };
@@ -187,6 +195,7 @@ struct Description {
   std::uint64_t inode = 0;
   std::shared_ptr<const PipeHandle> pipe;
   ObjectState state;  // of kObject
+  SharedObjectId shared_object = 0;
   std::vector<FileLock> locks;  // of this description: flock and open-file-description locks
 
   // A file whose contents the image has (TreeImage::deleted_files).
@@ -224,18 +233,32 @@ struct DeletedFile {
   std::shared_ptr<const FileContents> contents;
 };
 
+// Memory that processes share, by value.
+struct SharedMemory {
+  SharedObjectId id = 0;
+  std::string name;  // as mappings and descriptors show it
+  bool system_v = false;
+  bool has_descriptor = false;  // a task has it open
+  std::uint64_t size_bytes = 0;
+  std::uint32_t mode = 0700;
+  int seals = 0;  // F_SEAL_*
+  PageMap pages;  // by page of the object; what is not there is zero
+};
+
 struct TreeImage {
   std::vector<ProcessImage> processes;  // parents before children
   std::vector<Description> descriptions;
   std::vector<PipeContents> pipes;
   std::vector<TerminalImage> terminals;
   std::vector<DeletedFile> deleted_files;
+  std::vector<SharedMemory> shared_memory;
   std::vector<int> zombies;  // pids inside
 
   const ProcessImage* find(Incarnation incarnation) const;
   // What a slot of the process holds; null when it is closed.
   const Description* description_at(const ProcessImage& process, int fd) const;
   const DeletedFile* find_deleted(std::uint64_t device, std::uint64_t inode) const;
+  const SharedMemory* find_shared(SharedObjectId id) const;
 };
 
 }  // namespace deltabox

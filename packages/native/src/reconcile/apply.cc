@@ -17,6 +17,7 @@
 #include "reconcile/lock_io.h"
 #include "reconcile/map_file.h"
 #include "reconcile/preview.h"
+#include "reconcile/shared_memory_io.h"
 #include "sys/files.h"
 #include "tracee/interrupted_calls.h"
 
@@ -52,7 +53,8 @@ Error failed_call(const HeldProcess& held, const char* operation, const Call& ca
 // Returns the ranges that were mapped anew.
 Result<std::vector<MapRange>> apply_mappings(ApplyContext& context, HeldProcess& held, const ProcessImage& live,
                                              const ProcessImage& target, const std::set<int>& switched,
-                                             RevivedFiles& revived, ApplyOutcome& outcome) {
+                                             const std::set<SharedObjectId>& renewed, RevivedFiles& revived,
+                                             ApplyOutcome& outcome) {
   std::shared_ptr<const MappingList> present = live.mappings;
   if (live.program_break != target.program_break) {
     Call call = make_call(SYS_brk, target.program_break.value);
@@ -63,9 +65,9 @@ Result<std::vector<MapRange>> apply_mappings(ApplyContext& context, HeldProcess&
     present = TRY(list_mappings(context.proc_fd, held.live->pid, present));
   }
   const bool moves = std::any_of(target.mappings->begin(), target.mappings->end(),
-                                 [&](const Mapping& mapping) { return mapping.moves_with(switched); });
+                                 [&](const Mapping& mapping) { return mapping.moves_with(switched, renewed); });
   if (present == target.mappings && !moves) return std::vector<MapRange>();
-  const MappingPlan plan = plan_mappings(*present, *target.mappings, parasite_range(*held.live), switched);
+  const MappingPlan plan = plan_mappings(*present, *target.mappings, parasite_range(*held.live), switched, renewed);
   for (const Mapping& lost : plan.unrestorable) {
     outcome.not_restored.push_back(
         {held.live->inside.value, "shared-memory", lost.name + ": it was unmapped since the checkpoint"});
@@ -85,6 +87,14 @@ Result<std::vector<MapRange>> apply_mappings(ApplyContext& context, HeldProcess&
   for (const MapRange& part : plan.map) {
     const std::optional<Error> failed = TRY(map_anew(held, part, context.m1_root, free_slot_of(target), revived));
     if (!failed) continue;
+    if (part.mapping.shared_object != 0) {
+      outcome.not_restored.push_back(
+          {held.live->inside.value, "shared-memory",
+           part.mapping.name + ": it was unmapped since the checkpoint, and " + failed->describe()});
+      Call unmap = make_call(SYS_munmap, part.range.start, part.range.size_bytes());
+      TRY(held.session.run(held.live->site, {&unmap, 1}));
+      continue;
+    }
     outcome.not_restored.push_back({held.live->inside.value, "mapping",
                                     part.mapping.name + ": " + failed->describe() +
                                         "; what the process had written there is back, the rest reads as zeros"});
@@ -356,8 +366,9 @@ Result<void> apply_process_memory(ApplyContext& context, HeldProcess& held, cons
 // --- Descriptors of the tree ---
 
 Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, const TreeImage& target,
-                               const std::set<int>& switched, RevivedFiles& revived, ApplyOutcome& outcome) {
-  DescriptorPlan plan = plan_descriptors(live, target, switched);
+                               const std::set<int>& switched, const std::set<SharedObjectId>& renewed,
+                               RevivedFiles& revived, ApplyOutcome& outcome) {
+  DescriptorPlan plan = plan_descriptors(live, target, switched, renewed);
   outcome.not_restored.insert(outcome.not_restored.end(), plan.unrestorable.begin(), plan.unrestorable.end());
   std::map<std::uint32_t, UniqueFd> made;
   for (const std::uint32_t index : plan.make) {
@@ -453,7 +464,9 @@ Result<void> apply_working_dir(ApplyContext& context, HeldProcess& held, const P
 Result<void> apply_target(ApplyContext& context, const TreeImage& live, const TreeImage& target,
                           const std::set<int>& switched, ApplyOutcome& outcome) {
   RevivedFiles revived(target, context.m1_root);
-  TRY(apply_descriptors(context, live, target, switched, revived, outcome));
+  const SharedMemoryPlan memory = plan_shared_memory(live, target, switched);
+  TRY(prepare_shared_memory(context, memory, live, target, revived, outcome));
+  TRY(apply_descriptors(context, live, target, switched, memory.renew, revived, outcome));
   std::map<Incarnation, std::vector<MapRange>> remapped;
   for (const ProcessImage& wanted : target.processes) {
     HeldProcess* held = context.capture->find(wanted.incarnation);
@@ -462,8 +475,10 @@ Result<void> apply_target(ApplyContext& context, const TreeImage& live, const Tr
       return make_error(Code::kInternal, "a process of the target is not held");
     TRY(apply_working_dir(context, *held, *present, wanted, switched));
     TRY(forget_rseq(*held, *present, wanted));
-    remapped[wanted.incarnation] = TRY(apply_mappings(context, *held, *present, wanted, switched, revived, outcome));
+    remapped[wanted.incarnation] =
+        TRY(apply_mappings(context, *held, *present, wanted, switched, memory.renew, revived, outcome));
   }
+  TRY(finish_shared_memory(context, memory, live, target, revived, outcome));
   TRY(apply_process_locks(context, live, target, outcome));
   for (const ProcessImage& wanted : target.processes) {
     HeldProcess& held = *context.capture->find(wanted.incarnation);

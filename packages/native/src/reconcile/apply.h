@@ -1,10 +1,11 @@
 // Carries a plan out on frozen processes: memory, descriptors, signals, registers. It decides nothing; what the plan
 // can't restore, and what the kernel refuses, comes back as notices.
 //
-// Order: the tree's descriptors and pipes first; process by process, working directory → rseq areas given up → break
-// and mappings; the tree's POSIX locks; process by process, dropped pages → attributes and signal queue → addresses
-// that the kernel writes to → written pages → registers. Pages come after the last parasite run, since a run lets the
-// kernel touch the thread's rseq area.
+// Order: shared memory that is made anew or has a descriptor; the tree's descriptors and pipes; process by process,
+// working directory → rseq areas given up → break and mappings; shared memory that is only mapped; the tree's POSIX
+// locks; process by process, dropped pages → attributes and signal queue → addresses that the kernel writes to →
+// written pages → registers. Pages come after the last parasite run, since a run lets the kernel touch the thread's
+// rseq area.
 #pragma once
 
 #include <set>
@@ -24,6 +25,7 @@ struct ApplyContext {
   Freeze* freeze = nullptr;
   TreeCapture* capture = nullptr;
   PageStore* store = nullptr;
+  SharedMemoryReader* shared_memory = nullptr;
 };
 
 struct ApplyOutcome {

@@ -115,7 +115,9 @@ Result<UniqueFd> open_description(const Description& description, int m1_root, i
       return os_error("fcntl", "F_SETFL");
     return pipe;
   }
-  UniqueFd file = description.is_deleted_file()
+  UniqueFd file = description.kind == DescriptionKind::kMemory
+                      ? TRY(reopen(self_fd_dir, revived.memory(description.shared_object), flags))
+                  : description.is_deleted_file()
                       ? TRY(reopen(self_fd_dir, TRY(revived.file(description.device, description.inode)), flags))
                       : TRY(sys::open_in_root(m1_root, description.path, flags));
   if ((flags & O_PATH) == 0 && description.offset > 0 &&
@@ -133,8 +135,8 @@ Result<void> adjust_description(const Description& wanted, int pidfd, int fd) {
     if (::fcntl(duplicate.get(), F_SETFL, wanted.status_flags & kSettableFlags) != 0)
       return os_error("fcntl", "F_SETFL");
   }
-  if (wanted.kind == DescriptionKind::kFile && wanted.offset >= 0 &&
-      ::lseek(duplicate.get(), wanted.offset, SEEK_SET) < 0) {
+  const bool has_offset = wanted.kind == DescriptionKind::kFile || wanted.kind == DescriptionKind::kMemory;
+  if (has_offset && wanted.offset >= 0 && ::lseek(duplicate.get(), wanted.offset, SEEK_SET) < 0) {
     return os_error("lseek", wanted.path);
   }
   return {};

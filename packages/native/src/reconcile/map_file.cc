@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/syscall.h>
 
 #include "reconcile/descriptor_io.h"
@@ -12,6 +13,26 @@ namespace deltabox {
 using parasite::Call;
 using parasite::make_call;
 
+namespace {
+
+// The segment may live on, attached elsewhere or nowhere; its inode number is its id.
+Result<std::optional<Error>> attach_segment(HeldProcess& held, const MapRange& part) {
+  const Mapping& mapping = part.mapping;
+  if (mapping.file_offset != 0 || !(part.range == mapping.range)) {
+    return std::optional<Error>(make_error(Code::kUnsupported, "only a part of the segment was attached"));
+  }
+  const int flags = SHM_REMAP | ((mapping.protection & PROT_WRITE) == 0 ? SHM_RDONLY : 0) |
+                    ((mapping.protection & PROT_EXEC) != 0 ? SHM_EXEC : 0);
+  Call call = make_call(SYS_shmat, mapping.inode, part.range.start, static_cast<std::uint64_t>(flags));
+  TRY(held.session.run(held.live->site, {&call, 1}));
+  if (call.result < 0 && call.result > -4096) {
+    return std::optional<Error>(os_error_from(static_cast<int>(-call.result), "shmat"));
+  }
+  return std::optional<Error>();
+}
+
+}  // namespace
+
 Result<std::optional<Error>> map_anew(HeldProcess& held, const MapRange& part, int m1_root, int free_slot,
                                       RevivedFiles& revived) {
   const Mapping& mapping = part.mapping;
@@ -21,7 +42,12 @@ Result<std::optional<Error>> map_anew(HeldProcess& held, const MapRange& part, i
   if (mapping.has_file()) {
     // Opening for writing copies the file up, so that the mapping and later writers have one inode.
     const bool writes = mapping.shared && (mapping.in_writable_layer || (mapping.protection & PROT_WRITE) != 0);
-    if (mapping.shared && mapping.volume >= 0 && mapping.is_deleted()) {
+    if (mapping.shared_object != 0) {
+      if (mapping.is_system_v()) return attach_segment(held, part);
+      const int memory = revived.memory(mapping.shared_object);
+      if (memory < 0) return make_error(Code::kInternal, "shared memory that has to be mapped has no descriptor");
+      TRY(install_descriptors(held, {{memory, free_slot, true}}, false));
+    } else if (mapping.shared && mapping.volume >= 0 && mapping.is_deleted()) {
       const int file = TRY(revived.file(mapping.device, mapping.inode));
       TRY(install_descriptors(held, {{file, free_slot, true}}, false));
     } else {

@@ -48,9 +48,18 @@ struct MappingPlan {
   bool empty() const { return unmap.empty() && map.empty() && protect.empty(); }
 };
 // `excluded`: the parasite's range, in no image. `switched`: indices of the volumes whose overlay changes, where shared
-// mappings are made anew.
+// mappings are made anew; so are those of the memory `renewed`.
 MappingPlan plan_mappings(const MappingList& live, const MappingList& target, AddressRange excluded,
-                          const std::set<int>& switched);
+                          const std::set<int>& switched, const std::set<SharedObjectId>& renewed = {});
+
+// --- Shared memory of the whole tree ---
+
+// What is in neither set is corrected through the target's mappings.
+struct SharedMemoryPlan {
+  std::set<SharedObjectId> renew;  // gone, or not to be turned into what it was; made anew for all that have it
+  std::set<SharedObjectId> through_descriptor;
+};
+SharedMemoryPlan plan_shared_memory(const TreeImage& live, const TreeImage& target, const std::set<int>& switched);
 
 // --- Pages of one address space ---
 
@@ -94,6 +103,7 @@ struct DescriptorPlan {
 };
 // `switched`: indices of the volumes whose overlay changes, where every file is opened anew. `live` has the
 // incarnations of the target (the others are ended before).
-DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, const std::set<int>& switched);
+DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, const std::set<int>& switched,
+                                const std::set<SharedObjectId>& renewed = {});
 
 }  // namespace deltabox

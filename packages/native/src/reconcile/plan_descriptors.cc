@@ -39,7 +39,8 @@ int pid_of(const TreeImage& tree, Incarnation incarnation) {
 // A description can stay when exactly its slots of the target hold one live description of the same object. Fewer or
 // other slots would share what must not be shared.
 bool can_stay(const std::vector<SlotKey>& keys, const Description& wanted, const TreeImage& live, const Slots& slots,
-              const std::set<int>& switched, const std::set<std::uint32_t>& taken) {
+              const std::set<int>& switched, const std::set<SharedObjectId>& renewed,
+              const std::set<std::uint32_t>& taken) {
   const auto first = slots.by_key.find(keys.front());
   if (first == slots.by_key.end()) return false;
   const std::uint32_t present_index = first->second->description;
@@ -47,6 +48,7 @@ bool can_stay(const std::vector<SlotKey>& keys, const Description& wanted, const
   const Description& present = live.descriptions[present_index];
   if (!present.same_object(wanted) || present.locks != wanted.locks) return false;
   if (correction_of(present.state, wanted.state) == Correction::kAnew) return false;
+  if (renewed.contains(wanted.shared_object)) return false;
   if (wanted.is_deleted_file()) return false;  // one file, made anew, serves all its descriptors and mappings
   const bool is_left = switched.contains(present.volume) || switched.contains(wanted.volume);
   // A removed file can't be opened anew; it may stay behind where nothing can be written through it.
@@ -62,14 +64,15 @@ bool can_stay(const std::vector<SlotKey>& keys, const Description& wanted, const
 
 }  // namespace
 
-DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, const std::set<int>& switched) {
+DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, const std::set<int>& switched,
+                                const std::set<SharedObjectId>& renewed) {
   DescriptorPlan plan;
   const Slots live_slots = index_slots(live, target);
   const Slots target_slots = index_slots(target, target);
   std::set<std::uint32_t> taken;  // live descriptions that stay; each stays for one of the target's
   for (const auto& [description_index, keys] : target_slots.by_description) {
     const Description& wanted = target.descriptions[description_index];
-    if (can_stay(keys, wanted, live, live_slots, switched, taken)) {
+    if (can_stay(keys, wanted, live, live_slots, switched, renewed, taken)) {
       const std::uint32_t present_index = live_slots.by_key.at(keys.front())->description;
       taken.insert(present_index);
       const Description& present = live.descriptions[present_index];
@@ -86,7 +89,8 @@ DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, 
     }
     const bool can_make = (!wanted.deleted || wanted.is_deleted_file()) &&
                           (wanted.kind == DescriptionKind::kFile || wanted.kind == DescriptionKind::kDevice ||
-                           wanted.kind == DescriptionKind::kPipe || wanted.kind == DescriptionKind::kObject);
+                           wanted.kind == DescriptionKind::kPipe || wanted.kind == DescriptionKind::kObject ||
+                           wanted.kind == DescriptionKind::kMemory);
     if (!can_make) {
       for (const SlotKey& key : keys) {
         plan.unrestorable.push_back(

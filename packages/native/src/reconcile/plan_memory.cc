@@ -47,7 +47,7 @@ bool is_excluded(const Mapping* mapping, AddressRange excluded) {
 }  // namespace
 
 MappingPlan plan_mappings(const MappingList& live, const MappingList& target, AddressRange excluded,
-                          const std::set<int>& switched) {
+                          const std::set<int>& switched, const std::set<SharedObjectId>& renewed) {
   MappingPlan plan;
   const std::vector<std::uint64_t> points = boundaries(live, target);
   std::size_t live_cursor = 0;
@@ -62,7 +62,7 @@ MappingPlan plan_mappings(const MappingList& live, const MappingList& target, Ad
       if (present != nullptr) add_joined(plan.unmap, UnmapRange{range}, [](const auto&, const auto&) { return true; });
       continue;
     }
-    if (present != nullptr && present->same_backing(*wanted) && !wanted->moves_with(switched)) {
+    if (present != nullptr && present->same_backing(*wanted) && !wanted->moves_with(switched, renewed)) {
       if (present->protection != wanted->protection) {
         add_joined(plan.protect, ProtectRange{range, wanted->protection},
                    [](const auto& a, const auto& b) { return a.protection == b.protection; });
@@ -70,7 +70,7 @@ MappingPlan plan_mappings(const MappingList& live, const MappingList& target, Ad
       continue;
     }
     const bool writable_shared = wanted->shared && ((wanted->protection & PROT_WRITE) != 0 || !wanted->has_file());
-    if (writable_shared && wanted->volume < 0) {
+    if (writable_shared && wanted->volume < 0 && wanted->shared_object == 0) {
       if (reported != wanted) plan.unrestorable.push_back(*wanted);
       // Something else that lies there now must not pass for it.
       if (present != nullptr) add_joined(plan.unmap, UnmapRange{range}, [](const auto&, const auto&) { return true; });

@@ -1,5 +1,5 @@
 // Files without a name, made anew: one unnamed file per file of the image, which all its descriptors and mappings
-// share.
+// share. The same for memory without a file.
 #pragma once
 
 #include <map>
@@ -19,10 +19,18 @@ class RevivedFiles {
   // A descriptor for reading and writing, made at the first call for a file. On the overlay that is in place now.
   Result<int> file(std::uint64_t device, std::uint64_t inode);
 
+  // Descriptors of shared memory; -1 where there is none.
+  void give_memory(SharedObjectId id, UniqueFd file) { memory_[id] = std::move(file); }
+  int memory(SharedObjectId id) const {
+    const auto found = memory_.find(id);
+    return found != memory_.end() ? found->second.get() : -1;
+  }
+
  private:
   const TreeImage& image_;
   int m1_root_;
   std::map<std::pair<std::uint64_t, std::uint64_t>, UniqueFd> made_;
+  std::map<SharedObjectId, UniqueFd> memory_;
 };
 
 }  // namespace deltabox

@@ -116,6 +116,13 @@ Result<Freeze> Freezer::freeze_all() {
     Result<void> attempted = freeze.attempt(timeout_us);
     if (attempted.ok()) {
       timed_calls_.forget_unless([&](HostTid tid) { return freeze.holds(tid); });
+      known_.clear();
+      std::vector<HostTid> present{init_};
+      for (const FrozenProcess& process : freeze.processes_) {
+        known_.emplace_back(process.pid, process.parent);
+        present.push_back(process.pid);
+      }
+      tasks_.keep_only(present);
       return freeze;
     }
     freeze.thaw();
@@ -147,6 +154,9 @@ void Freezer::release_late_threads() {
 Result<void> Freeze::attempt(std::uint64_t timeout_us) {
   started_ns_ = monotonic_ns();
   const ptrace::Deadline deadline(timeout_us);
+  freezer_->tasks_.forget_ended();
+  // What failed so may succeed step by step: a known process may wait for an unknown one that waits for a known one.
+  if (attempts_ == 1) TRY(freeze_known());
   for (int look = 0; look < kMaxLooks; ++look) {
     const bool found = TRY(freeze_newborn());
     if (!found) return {};
@@ -210,7 +220,9 @@ Result<bool> Freeze::attach(HostTid pid, HostTid tid) {
   return seized.release_error();
 }
 
-Result<void> Freeze::freeze_new_threads(FrozenProcess& process, const std::vector<HostTid>& threads, bool& found_new) {
+// Seizes and interrupts what is not frozen yet; all are told to stop before any is waited for, so that they stop side
+// by side.
+Result<void> Freeze::attach_new_threads(FrozenProcess& process, const std::vector<HostTid>& threads) {
   const std::size_t known = process.threads.size();
   for (const HostTid tid : threads) {
     const auto begin = process.threads.begin();
@@ -221,8 +233,17 @@ Result<void> Freeze::freeze_new_threads(FrozenProcess& process, const std::vecto
     thread.tid = tid;
     process.threads.push_back(thread);
   }
-  // All are told to stop before any is waited for, so that they stop side by side.
-  for (std::size_t index = known; index < process.threads.size();) {
+  return {};
+}
+
+// True when there were any to wait for.
+Result<bool> Freeze::wait_for_threads(FrozenProcess& process) {
+  bool found_new = false;
+  for (std::size_t index = 0; index < process.threads.size();) {
+    if (process.threads[index].stopped) {
+      ++index;
+      continue;
+    }
     found_new = true;
     Result<void> stopped = stop_thread(process.threads[index]);
     if (stopped.ok()) {
@@ -233,7 +254,41 @@ Result<void> Freeze::freeze_new_threads(FrozenProcess& process, const std::vecto
       return stopped.release_error();
     }
   }
+  return found_new;
+}
+
+Result<void> Freeze::freeze_new_threads(FrozenProcess& process, const std::vector<HostTid>& threads, bool& found_new) {
+  TRY(attach_new_threads(process, threads));
+  if (TRY(wait_for_threads(process))) found_new = true;
   return {};
+}
+
+// The processes of the last freeze, at once. None of them can be a child that its parent waits for in vfork(2): the
+// last freeze would not have stopped that parent.
+Result<void> Freeze::freeze_known() {
+  for (const auto& [pid, parent] : freezer_->known_) {
+    const Result<std::vector<HostTid>> threads = freezer_->tasks_.threads_of_known(pid);
+    if (!threads.ok()) continue;  // it has ended
+    processes_.push_back(FrozenProcess{pid, parent, {}});
+    TRY(attach_new_threads(processes_.back(), threads.value()));
+  }
+  for (FrozenProcess& process : processes_) TRY(wait_for_threads(process));
+  std::erase_if(processes_, [](const FrozenProcess& process) { return process.threads.empty(); });
+  return {};
+}
+
+// False when a frozen process was not met: it was handed to another parent during the look.
+bool Freeze::order_as_met(const std::vector<HostTid>& met) {
+  std::size_t next = 0;
+  for (const HostTid pid : met) {
+    if (next < processes_.size() && processes_[next].pid == pid) ++next;
+  }
+  if (next == processes_.size()) return true;
+  const auto place = [&](const FrozenProcess& process) { return std::find(met.begin(), met.end(), process.pid); };
+  std::stable_sort(processes_.begin(), processes_.end(),
+                   [&](const FrozenProcess& a, const FrozenProcess& b) { return place(a) < place(b); });
+  return std::all_of(processes_.begin(), processes_.end(),
+                     [&](const FrozenProcess& process) { return place(process) != met.end(); });
 }
 
 // One look over the tree, parents first. True when it found tasks that were not frozen yet (and froze them).
@@ -252,11 +307,16 @@ Result<bool> Freeze::freeze_newborn() {
     const HostTid parent = queue[index].parent;
     std::vector<HostTid> threads{pid};
     if (pid != freezer_->init_) {
-      Result<std::vector<HostTid>> listed = threads_of(proc_fd, pid);
-      if (!listed.ok()) continue;  // it ended between two looks
-      threads = listed.release_value();
       auto process = std::find_if(processes_.begin(), processes_.end(),
                                   [&](const FrozenProcess& candidate) { return candidate.pid == pid; });
+      if (process != processes_.end() && freezer_->tasks_.has_threads(pid, process->threads.size())) {
+        threads.clear();
+        for (const FrozenThread& thread : process->threads) threads.push_back(thread.tid);
+      } else {
+        Result<std::vector<HostTid>> listed = freezer_->tasks_.threads_of(pid);
+        if (!listed.ok()) continue;  // it ended between two looks
+        threads = listed.release_value();
+      }
       if (process == processes_.end()) {
         process = processes_.insert(processes_.end(), FrozenProcess{pid, parent, {}});
       }
@@ -280,12 +340,14 @@ Result<bool> Freeze::freeze_newborn() {
       }
     }
     for (const HostTid tid : threads) {
-      const Result<std::vector<HostTid>> children = children_of(proc_fd, pid, tid);
+      const Result<std::vector<HostTid>> children = freezer_->tasks_.children_of(pid, tid);
       if (!children.ok()) continue;
       for (const HostTid child : children.value()) queue.push_back({child, pid});
     }
   }
-  return found_new;
+  std::vector<HostTid> met;
+  for (const Found& found : queue) met.push_back(found.pid);
+  return found_new || !order_as_met(met);
 }
 
 }  // namespace deltabox

@@ -2,7 +2,8 @@
 //
 //   seize all known → interrupt all → wait for all → look for newborn tasks → … until a look finds none
 //
-// A stopped task makes no children, so the loop ends; it is bounded all the same. A task that can't stop in time (in an
+// Known are the processes of the last freeze, so that they stop side by side; a first freeze finds them look by look. A
+// stopped task makes no children, so the loop ends; it is bounded all the same. A task that can't stop in time (in an
 // uninterruptible wait) makes the attempt fail: everything is thawed, given time to move on, and tried again. Parents
 // are stopped before their children are looked at, so a parent in vfork(2) is waited for while its child runs on to its
 // exec.
@@ -12,11 +13,13 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/ids.h"
 #include "base/result.h"
 #include "tracee/interrupted_calls.h"
+#include "tracee/known_tasks.h"
 
 namespace deltabox {
 
@@ -73,8 +76,12 @@ class Freeze {
   explicit Freeze(Freezer& freezer) : freezer_(&freezer) {}
   bool holds(HostTid tid) const;
   Result<void> attempt(std::uint64_t timeout_us);
+  Result<void> freeze_known();
   Result<bool> freeze_newborn();
+  bool order_as_met(const std::vector<HostTid>& met);
   Result<void> freeze_new_threads(FrozenProcess& process, const std::vector<HostTid>& threads, bool& found_new);
+  Result<void> attach_new_threads(FrozenProcess& process, const std::vector<HostTid>& threads);
+  Result<bool> wait_for_threads(FrozenProcess& process);
   Result<bool> attach(HostTid pid, HostTid tid);
   Result<void> stop_thread(FrozenThread& thread);
 
@@ -88,7 +95,7 @@ class Freeze {
 // Freezes one sandbox, again and again. init itself is never frozen.
 class Freezer {
  public:
-  Freezer(int proc_fd, HostTid init) : proc_fd_(proc_fd), init_(init) {}
+  Freezer(int proc_fd, HostTid init) : proc_fd_(proc_fd), init_(init), tasks_(proc_fd) {}
   Result<Freeze> freeze_all();
 
   // Threads that did not stop within an attempt are still attached and will stop some day; they must not stay stopped.
@@ -100,6 +107,8 @@ class Freezer {
   friend class Freeze;
   int proc_fd_;
   HostTid init_;
+  KnownTasks tasks_;
+  std::vector<std::pair<HostTid, HostTid>> known_;  // processes of the last freeze and their parents, parents first
   std::vector<HostTid> late_;
   TimedCalls timed_calls_;
 };

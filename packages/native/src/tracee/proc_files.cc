@@ -14,6 +14,11 @@ namespace deltabox {
 
 namespace {
 
+constexpr std::size_t kMaxFileBytes = 1u << 22;
+// The kernel writes such a file in whole records, as many as fit into a page of 4,096 bytes; a record is shorter than
+// this. What is shorter than the rest of the page has nothing behind it, and the second system call is saved.
+constexpr std::size_t kSurelyAllBytes = 2048;
+
 std::string task_dir(HostTid pid, HostTid tid) {
   return std::to_string(pid.value) + "/task/" + std::to_string(tid.value);
 }
@@ -21,36 +26,10 @@ std::string task_dir(HostTid pid, HostTid tid) {
 // /proc files of one task: a single read fits most, and saves the second system call in a pause.
 Result<std::string> read_small(int proc_fd, const std::string& path) {
   UniqueFd fd = TRY(sys::open_at(proc_fd, path, O_RDONLY));
-  char buffer[8192];
-  const ssize_t count = ::read(fd.get(), buffer, sizeof buffer);
-  if (count < 0) return os_error("read", path);
-  std::string text(buffer, static_cast<std::size_t>(count));
-  if (text.size() == sizeof buffer) text += TRY(sys::read_all(fd.get(), 1u << 22));
-  return text;
+  return read_from_start(fd.get());
 }
 
-// The rest of the line that starts with `key` in /proc/PID/status.
-std::string_view status_line(std::string_view text, std::string_view key) {
-  const std::size_t at = text.find(key);
-  if (at == std::string_view::npos) return {};
-  const std::size_t start = at + key.size();
-  return text.substr(start, text.find('\n', start) - start);
-}
-
-}  // namespace
-
-Result<std::vector<HostTid>> threads_of(int proc_fd, HostTid pid) {
-  UniqueFd dir = TRY(sys::open_at(proc_fd, std::to_string(pid.value) + "/task", O_RDONLY | O_DIRECTORY));
-  std::vector<HostTid> threads;
-  for (const int tid : TRY(sys::list_numeric_dir(dir.get()))) threads.push_back(HostTid{tid});
-  // Ids are recycled, so a thread's may be lower than its leader's.
-  const auto leader = std::find(threads.begin(), threads.end(), pid);
-  if (leader != threads.end()) std::rotate(threads.begin(), leader, leader + 1);
-  return threads;
-}
-
-Result<std::vector<HostTid>> children_of(int proc_fd, HostTid pid, HostTid tid) {
-  const std::string text = TRY(read_small(proc_fd, task_dir(pid, tid) + "/children"));
+std::vector<HostTid> parse_children(const std::string& text) {
   std::vector<HostTid> children;
   const char* cursor = text.data();
   const char* const end = cursor + text.size();
@@ -64,8 +43,15 @@ Result<std::vector<HostTid>> children_of(int proc_fd, HostTid pid, HostTid tid) 
   return children;
 }
 
-Result<TaskStatus> task_status(int proc_fd, HostTid pid) {
-  const std::string text = TRY(read_small(proc_fd, std::to_string(pid.value) + "/status"));
+// The rest of the line that starts with `key` in /proc/PID/status.
+std::string_view status_line(std::string_view text, std::string_view key) {
+  const std::size_t at = text.find(key);
+  if (at == std::string_view::npos) return {};
+  const std::size_t start = at + key.size();
+  return text.substr(start, text.find('\n', start) - start);
+}
+
+TaskStatus parse_status(std::string_view text) {
   TaskStatus status;
   const std::string_view ids = status_line(text, "NSpid:");
   const std::size_t last = ids.find_last_of("\t ");
@@ -75,12 +61,56 @@ Result<TaskStatus> task_status(int proc_fd, HostTid pid) {
   if (!filters.empty()) status.seccomp_filters = std::atoi(filters.data());
   const std::string_view ignored = status_line(text, "SigIgn:");
   if (!ignored.empty()) status.ignored_signals = std::strtoull(ignored.data(), nullptr, 16);
+  const std::string_view caught = status_line(text, "SigCgt:");
+  if (!caught.empty()) status.caught_signals = std::strtoull(caught.data(), nullptr, 16);
   const std::string_view umask = status_line(text, "Umask:\t");
   if (!umask.empty()) status.umask = static_cast<std::uint32_t>(std::strtoul(umask.data(), nullptr, 8));
   const std::string_view state = status_line(text, "State:\t");
   if (!state.empty()) status.state = state.front();
   return status;
 }
+
+}  // namespace
+
+Result<std::string> read_from_start(int fd) {
+  char buffer[8192];
+  std::string text;
+  for (;;) {
+    const ssize_t count = ::pread(fd, buffer, sizeof buffer, static_cast<off_t>(text.size()));
+    if (count < 0) return os_error("pread", "/proc");
+    text.append(buffer, static_cast<std::size_t>(count));
+    if (text.size() > kMaxFileBytes) return make_error(Code::kTooLarge, "a file of /proc is longer than 4 MiB");
+    if (static_cast<std::size_t>(count) < kSurelyAllBytes) return text;
+  }
+}
+
+Result<std::vector<HostTid>> threads_of(int proc_fd, HostTid pid) {
+  UniqueFd dir = TRY(sys::open_at(proc_fd, std::to_string(pid.value) + "/task", O_RDONLY | O_DIRECTORY));
+  return read_threads(dir.get(), pid);
+}
+
+Result<std::vector<HostTid>> read_threads(int task_dir_fd, HostTid pid) {
+  std::vector<HostTid> threads;
+  for (const int tid : TRY(sys::list_numeric_dir(task_dir_fd))) threads.push_back(HostTid{tid});
+  // Ids are recycled, so a thread's may be lower than its leader's.
+  const auto leader = std::find(threads.begin(), threads.end(), pid);
+  if (leader != threads.end()) std::rotate(threads.begin(), leader, leader + 1);
+  return threads;
+}
+
+Result<std::vector<HostTid>> children_of(int proc_fd, HostTid pid, HostTid tid) {
+  return parse_children(TRY(read_small(proc_fd, task_dir(pid, tid) + "/children")));
+}
+
+Result<std::vector<HostTid>> read_children(int children_fd) {
+  return parse_children(TRY(read_from_start(children_fd)));
+}
+
+Result<TaskStatus> task_status(int proc_fd, HostTid pid) {
+  return parse_status(TRY(read_small(proc_fd, std::to_string(pid.value) + "/status")));
+}
+
+Result<TaskStatus> read_task_status(int status_fd) { return parse_status(TRY(read_from_start(status_fd))); }
 
 char task_state(int proc_fd, HostTid pid, HostTid tid) {
   const Result<std::string> text = read_small(proc_fd, task_dir(pid, tid) + "/stat");

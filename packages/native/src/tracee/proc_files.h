@@ -15,6 +15,7 @@ struct TaskStatus {
   HostTid tracer;    // 0 when nobody traces it
   int seccomp_filters = 0;
   std::uint64_t ignored_signals = 0;
+  std::uint64_t caught_signals = 0;
   std::uint32_t umask = 0;
   char state = '?';
 };
@@ -24,6 +25,11 @@ Result<std::vector<HostTid>> threads_of(int proc_fd, HostTid pid);
 // Children of one thread; a task's children hang below the thread that made them.
 Result<std::vector<HostTid>> children_of(int proc_fd, HostTid pid, HostTid tid);
 Result<TaskStatus> task_status(int proc_fd, HostTid pid);
+// The same from a file that is open already.
+Result<std::vector<HostTid>> read_threads(int task_dir_fd, HostTid pid);
+Result<std::vector<HostTid>> read_children(int children_fd);
+Result<TaskStatus> read_task_status(int status_fd);
+Result<std::string> read_from_start(int fd);
 // All descendants of a process, in no order that matters; at most 65,536.
 std::vector<HostTid> descendants_of(int proc_fd, HostTid root);
 // 'R', 'S', 'D', 'Z', …; 'X' when it is gone.

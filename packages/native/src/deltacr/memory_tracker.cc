@@ -17,10 +17,12 @@ namespace deltabox {
 
 namespace {
 
-constexpr std::uint64_t kDenseMinBytes = 256u << 10;     // below, a scan of its own costs more than the mixed walk
+constexpr std::uint64_t kSparseMinBytes = 256u << 10;    // a smaller hole is cheap enough to mark
 constexpr std::uint64_t kDenseUnaskedBytes = 64u << 20;  // up to here holes are cheap enough to mark
-constexpr std::uint64_t kRefineFromPages = 16;           // longer dense runs are asked what of them is present
-// A walk of the mixed mappings of an interpreter (some 10 MB of libraries) costs as much as about 50 short calls.
+constexpr std::uint64_t kRefineFromPages = 16;           // longer written runs are asked what of them is present
+// A walk over so many dense pages costs as much as one more system call.
+constexpr std::uint64_t kPagesPerCall = 400;
+// A walk of a mixed mapping costs as much as so many calls.
 constexpr std::size_t kRunsProtectedSingly = 40;
 constexpr std::size_t kRegionsPerScan = 2048;
 
@@ -39,6 +41,9 @@ constexpr Masks kOwnPages{abi::kPageIsFile, abi::kPageIsFile, abi::kPageIsPresen
 constexpr Masks kOwnWrittenPages{abi::kPageIsFile, abi::kPageIsFile | abi::kPageIsWritten,
                                  abi::kPageIsPresent | abi::kPageIsSwapped, abi::kPageIsWritten};
 constexpr Masks kDenseMasks{0, abi::kPageIsWritten, 0, abi::kPageIsWritten};
+// Protected, and not in memory: swapped out, or the marker that a hole of a file mapping carries. Not asking for "file"
+// spares the walk a look at every page's descriptor.
+constexpr Masks kMarkers{abi::kPageIsWritten, abi::kPageIsWritten | abi::kPageIsSwapped, 0, abi::kPageIsSwapped};
 
 // Calls visit(region) for all regions of the range. Fails with os_errno EPERM at a mapping that is not registered when
 // `check` is set.
@@ -159,13 +164,14 @@ Result<MemoryTracker> MemoryTracker::create(parasite::Session& session, const pa
 
 MemoryTracker::Mode MemoryTracker::mode_of(const Mapping& mapping) const {
   const std::uint64_t size_bytes = mapping.range.size_bytes();
-  if (mapping.has_file() || size_bytes < kDenseMinBytes) return Mode::kMixed;
+  if (mapping.has_file()) return size_bytes <= kDenseUnaskedBytes ? Mode::kDense : Mode::kMixed;
+  if (size_bytes < kSparseMinBytes) return Mode::kDense;
   if (mapping.protection == PROT_NONE) return Mode::kSparse;
   if (size_bytes <= kDenseUnaskedBytes || dense_starts_.contains(mapping.range.start)) return Mode::kDense;
   return Mode::kSparse;
 }
 
-// Runs of mixed mappings are joined across holes in the address space (a walk skips those), not across mappings that
+// Runs of dense mappings are joined across holes in the address space (a walk skips those), not across mappings that
 // can't be registered.
 std::vector<MemoryTracker::Span> MemoryTracker::spans(const MappingList& mappings, AddressRange excluded) const {
   std::vector<Span> result;
@@ -177,13 +183,13 @@ std::vector<MemoryTracker::Span> MemoryTracker::spans(const MappingList& mapping
       continue;
     }
     const Mode mode = mode_of(mapping);
-    if (joinable && mode == Mode::kMixed) {
+    if (joinable && mode == Mode::kDense) {
       result.back().range.end = mapping.range.end;
       result.back().last = index;
     } else {
       result.push_back({mapping.range, mode, index, index});
     }
-    joinable = mode == Mode::kMixed;
+    joinable = mode == Mode::kDense;
   }
   return result;
 }
@@ -197,30 +203,69 @@ Result<void> MemoryTracker::register_range(AddressRange range) {
   return {};
 }
 
-Result<void> MemoryTracker::scan_span(int pagemap_fd, const MappingList& mappings, AddressRange range, Mode mode,
-                                      const PageMap& stored, std::vector<ChangedRun>& runs) {
-  const std::size_t before = runs.size();
-  if (mode == Mode::kDense) {
-    std::vector<AddressRange> written;
-    TRY(scan(pagemap_fd, range, kDenseMasks, true, [&](const abi::PageRegion& region) {
-      written.push_back({region.start, region.end});
-    }));
-    for (const AddressRange& part : written) {
-      if (part.page_count() < kRefineFromPages) {
-        runs.push_back({part, false});  // a dropped page reads as zeros, which is what it holds
-      } else {
-        split_by_contents(part, TRY(contents_of(pagemap_fd, part)), runs);
-      }
+// What "written" means depends on the mapping: of a file's pages only the process's own copies count.
+Result<void> MemoryTracker::refine(int pagemap_fd, const MappingList& mappings, AddressRange written,
+                                   std::vector<ChangedRun>& runs) {
+  while (written.start < written.end) {
+    const Mapping* mapping = find_mapping(mappings, written.start);
+    if (mapping == nullptr) return make_error(Code::kInternal, "a written page lies in no mapping");
+    const AddressRange part{written.start, std::min(written.end, mapping->range.end)};
+    if (!mapping->has_file() && part.page_count() < kRefineFromPages) {
+      runs.push_back({part, false});  // a dropped page reads as zeros, which is what it holds
+    } else {
+      split_by_contents(part, TRY(contents_of(pagemap_fd, part)), runs);
     }
-    return {};
+    written.start = part.end;
   }
+  return {};
+}
+
+Result<void> MemoryTracker::scan_dense(int pagemap_fd, const MappingList& mappings, const Span& span,
+                                       const PageMap& stored, std::vector<ChangedRun>& runs) {
+  const std::size_t before = runs.size();
+  std::vector<AddressRange> found;
+  TRY(scan(pagemap_fd, span.range, kDenseMasks, true, [&](const abi::PageRegion& region) {
+    found.push_back({region.start, region.end});
+  }));
+  for (const AddressRange& part : found) TRY(refine(pagemap_fd, mappings, part, runs));
+  // A page of a file mapping's own that was dropped while it was protected leaves a marker, which is not "written".
+  std::size_t first = span.first;
+  std::size_t last = span.last;
+  while (first <= last && !mappings[first].has_file()) ++first;
+  if (first > last) return {};
+  while (!mappings[last].has_file()) --last;
+  const std::size_t written = runs.size();
+  const AddressRange files{mappings[first].range.start, mappings[last].range.end};
+  found.clear();
+  TRY(scan(pagemap_fd, files, kMarkers, true, [&](const abi::PageRegion& region) {
+    found.push_back({region.start, region.end});
+  }));
+  for (const AddressRange& part : found) {
+    stored.for_each(part.start >> kPageShift, part.end >> kPageShift, [&](PageNumber page, PageId) {
+      const std::uint64_t address = page << kPageShift;
+      const Mapping* mapping = find_mapping(mappings, address);
+      // It can't be told from a page that was swapped out, so it is read again, whatever it is.
+      if (mapping != nullptr && mapping->has_file()) runs.push_back({{address, address + kPageSize}, false});
+    });
+  }
+  if (runs.size() > written) {
+    std::sort(runs.begin() + static_cast<long>(before), runs.end(),
+              [](const ChangedRun& a, const ChangedRun& b) { return a.range.start < b.range.start; });
+  }
+  return {};
+}
+
+Result<void> MemoryTracker::scan_span(int pagemap_fd, const MappingList& mappings, const Span& span,
+                                      const PageMap& stored, std::vector<ChangedRun>& runs) {
+  if (span.mode == Mode::kDense) return scan_dense(pagemap_fd, mappings, span, stored, runs);
+  const std::size_t before = runs.size();
   std::vector<abi::PageRegion> own;
-  TRY(scan(pagemap_fd, range, kOwnPages, true, [&](const abi::PageRegion& region) {
+  TRY(scan(pagemap_fd, span.range, kOwnPages, true, [&](const abi::PageRegion& region) {
     own.push_back(region);
     if ((region.categories & abi::kPageIsWritten) != 0) runs.push_back({{region.start, region.end}, false});
   }));
   const std::size_t written = runs.size();
-  add_dropped(mappings, range, own, stored, runs);
+  add_dropped(mappings, span.range, own, stored, runs);
   if (runs.size() > written) {
     std::sort(runs.begin() + static_cast<long>(before), runs.end(),
               [](const ChangedRun& a, const ChangedRun& b) { return a.range.start < b.range.start; });
@@ -239,26 +284,29 @@ Result<void> MemoryTracker::scan_fresh(int pagemap_fd, const Mapping& mapping, s
   return {};
 }
 
+// Something in a span that is refused is new; halves find out what.
+Result<void> MemoryTracker::look_at(int pagemap_fd, const MappingList& mappings, const Span& span,
+                                    const PageMap& stored, std::vector<ChangedRun>& runs) {
+  const bool is_one = span.first == span.last;
+  if (looked_ || is_one) {
+    const std::size_t before = runs.size();
+    Result<void> scanned = scan_span(pagemap_fd, mappings, span, stored, runs);
+    if (scanned.ok() || scanned.error().os_errno != EPERM) return scanned;
+    runs.resize(before);
+    if (is_one) return scan_fresh(pagemap_fd, mappings[span.first], runs);
+  }
+  const std::size_t middle = span.first + (span.last - span.first) / 2;
+  const Span low{{span.range.start, mappings[middle].range.end}, span.mode, span.first, middle};
+  const Span high{{mappings[middle + 1].range.start, span.range.end}, span.mode, middle + 1, span.last};
+  TRY(look_at(pagemap_fd, mappings, low, stored, runs));
+  return look_at(pagemap_fd, mappings, high, stored, runs);
+}
+
 Result<std::vector<ChangedRun>> MemoryTracker::changes(int pagemap_fd, const MappingList& mappings,
                                                        AddressRange excluded, const PageMap& stored) {
   std::vector<ChangedRun> runs;
-  for (const Span& span : spans(mappings, excluded)) {
-    const std::size_t before = runs.size();
-    Result<void> scanned = scan_span(pagemap_fd, mappings, span.range, span.mode, stored, runs);
-    if (scanned.ok()) continue;
-    if (scanned.error().os_errno != EPERM) return scanned.release_error();
-    // Something in this span is new; find out what, mapping by mapping.
-    runs.resize(before);
-    for (std::size_t index = span.first; index <= span.last; ++index) {
-      const Mapping& mapping = mappings[index];
-      const std::size_t mark = runs.size();
-      scanned = scan_span(pagemap_fd, mappings, mapping.range, span.mode, stored, runs);
-      if (scanned.ok()) continue;
-      if (scanned.error().os_errno != EPERM) return scanned.release_error();
-      runs.resize(mark);
-      TRY(scan_fresh(pagemap_fd, mapping, runs));
-    }
-  }
+  for (const Span& span : spans(mappings, excluded)) TRY(look_at(pagemap_fd, mappings, span, stored, runs));
+  looked_ = true;
   return runs;
 }
 
@@ -266,21 +314,23 @@ Result<void> MemoryTracker::protect(int pagemap_fd, const MappingList& mappings,
                                     const std::vector<ChangedRun>& runs) {
   std::size_t first = 0;
   for (const Span& span : spans(mappings, excluded)) {
-    const Masks& masks = span.mode == Mode::kDense ? kDenseMasks : kOwnWrittenPages;
     while (first < runs.size() && runs[first].range.end <= span.range.start) ++first;
     std::size_t last = first;
     while (last < runs.size() && runs[last].range.start < span.range.end) ++last;
-    const bool whole_walk_is_cheap = span.mode == Mode::kDense;
-    if (last - first > kRunsProtectedSingly || (whole_walk_is_cheap && last - first > 1)) {
-      TRY(protect_range(pagemap_fd, span.range, masks));
-    } else {
-      for (std::size_t index = first; index < last; ++index) {
-        const AddressRange range{std::max(runs[index].range.start, span.range.start),
-                                 std::min(runs[index].range.end, span.range.end)};
-        TRY(protect_range(pagemap_fd, range, masks));
-      }
+    if (span.mode != Mode::kDense && last - first > kRunsProtectedSingly) {
+      TRY(protect_range(pagemap_fd, span.range, kOwnWrittenPages));
+      first = last;
+      continue;
     }
-    first = last;
+    const Masks& masks = span.mode == Mode::kDense ? kDenseMasks : kOwnWrittenPages;
+    const std::uint64_t bridged_bytes = span.mode == Mode::kDense ? kPagesPerCall * kPageSize : 0;
+    while (first < last) {
+      AddressRange range = runs[first++].range;
+      // What lies between two runs of a dense span is protected already.
+      while (first < last && runs[first].range.start - range.end <= bridged_bytes) range.end = runs[first++].range.end;
+      range = {std::max(range.start, span.range.start), std::min(range.end, span.range.end)};
+      TRY(protect_range(pagemap_fd, range, masks));
+    }
   }
   return {};
 }

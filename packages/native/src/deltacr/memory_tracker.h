@@ -6,11 +6,12 @@
 // is lost when a capture fails between them.
 //
 // Three ways to scan, since their prices differ by a factor of twenty:
-//  mixed   one walk over a run of neighbouring mappings, for the pages that are their own (not the page cache's)
-//  dense   one large, well-filled anonymous mapping; the kernel's fast path, which knows only "written"
+//  dense   one walk over a run of neighbouring mappings, all of whose pages are protected, holes and the page cache's
+//          included: the kernel's fast path, which knows only "written". A page of a library that is read for the first
+//          time then arrives protected. A second walk finds the markers of file mappings.
+//  mixed   a walk over one huge file mapping, for the pages that are its own (not the page cache's)
 //  sparse  the same walk over one reservation or huge, mostly empty mapping; holes are not marked, since that costs
-//  page
-//          tables
+//          page tables
 //
 // A mapping made since the last look is not registered, and the kernel says EPERM (PM_SCAN_CHECK_WPASYNC; without that
 // flag it would be skipped silently). It is then registered and reported whole.
@@ -58,11 +59,17 @@ class MemoryTracker {
   Mode mode_of(const Mapping& mapping) const;
   std::vector<Span> spans(const MappingList& mappings, AddressRange excluded) const;
   Result<void> register_range(AddressRange range);
-  Result<void> scan_span(int pagemap_fd, const MappingList& mappings, AddressRange range, Mode mode,
-                         const PageMap& stored, std::vector<ChangedRun>& runs);
+  Result<void> look_at(int pagemap_fd, const MappingList& mappings, const Span& span, const PageMap& stored,
+                       std::vector<ChangedRun>& runs);
+  Result<void> scan_span(int pagemap_fd, const MappingList& mappings, const Span& span, const PageMap& stored,
+                         std::vector<ChangedRun>& runs);
+  Result<void> scan_dense(int pagemap_fd, const MappingList& mappings, const Span& span, const PageMap& stored,
+                          std::vector<ChangedRun>& runs);
+  Result<void> refine(int pagemap_fd, const MappingList& mappings, AddressRange written, std::vector<ChangedRun>& runs);
   Result<void> scan_fresh(int pagemap_fd, const Mapping& mapping, std::vector<ChangedRun>& runs);
 
   UniqueFd userfaultfd_;
+  bool looked_ = false;                   // before, all mappings are new
   std::set<std::uint64_t> dense_starts_;  // large mappings found well filled when they were first seen
 };
 

@@ -37,6 +37,22 @@ TEST_CASE("eventfd: the count is hexadecimal") {
   CHECK(!parse_eventfd("pos:\t0\n").ok());
 }
 
+TEST_CASE("epoll: entries of one number are counted") {
+  const EpollState epoll =
+      must(parse_epoll("pos:\t0\n"
+                       "tfd:        7 events: 80000019 data:                7  pos:0 ino:2b6995 sdev:9\n"
+                       "tfd:        3 events:       19 data: ffffffffffffffff  pos:0 ino:40e sdev:10\n"
+                       "tfd:        7 events:        1 data:                8  pos:0 ino:40e sdev:10\n"));
+  REQUIRE(epoll.entries.size() == 3);
+  CHECK(epoll.entries[0].events == 0x80000019u);
+  CHECK(epoll.entries[0].inode == 0x2b6995);
+  CHECK(epoll.entries[1].data == ~std::uint64_t{0});
+  CHECK(epoll.entries[0].same_fd_before == 0);
+  CHECK(epoll.entries[2].same_fd_before == 1);
+  CHECK(parse_epoll("pos:\t0\n").ok());
+  CHECK(!parse_epoll("tfd: x\n").ok());
+}
+
 TEST_CASE("signalfd and timerfd as the kernel shows them") {
   CHECK(must(parse_signalfd("sigmask:\t0000000000000201\n")).mask == 0x201);
   const TimerfdState timer = must(

@@ -1,7 +1,6 @@
 """Holds one thing that a checkpoint does not capture: unsupported.py KIND."""
 
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -20,8 +19,6 @@ def hold(kind):
         os.mkdir("directory")
         held.append(os.open("directory", os.O_RDONLY))
         os.rmdir("directory")
-    elif kind == "eventpoll":
-        held.append(select.epoll())
     elif kind == "signal":
         signal.signal(signal.SIGTRAP, signal.SIG_IGN)
     elif kind == "child":

@@ -195,7 +195,7 @@ test.each(['signal'])('a checkpoint refuses what it can not keep: %s', async (ki
   expect(await sandbox.files.read('/workspace/changed')).toBe('')
 })
 
-test.each(['socket', 'eventpoll'])(
+test.each(['socket'])(
   'a checkpoint reports what it does not keep, and strict refuses: %s',
   async (kind) => {
     await using sandbox = await createWithGuests()

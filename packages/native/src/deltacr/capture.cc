@@ -250,6 +250,7 @@ Result<CaptureResult> TreeCapture::run(std::vector<VolumeView> volumes, const Bo
   shared_memory_.begin();
   descriptors_.begin(std::move(volumes), &boundary, result.image.get());
   for (HeldProcess& held : held_) TRY(capture_process(held, result));
+  TRY(descriptors_.find_watched());
   TRY(descriptors_.read_pipe_contents());
   TRY(deleted_files_.read(*result.image));
   TRY(shared_memory_.read(*result.image, *this, store_));

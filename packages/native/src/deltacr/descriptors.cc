@@ -250,6 +250,33 @@ Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage
   return {};
 }
 
+Result<std::int64_t> DescriptorReader::description_of(const Met& epoll, const EpollEntry& entry) const {
+  const auto is_watched = [&](HostTid pid, int fd) {
+    return sys::watches(epoll.pid, epoll.fd, entry.fd, entry.same_fd_before, pid, fd);
+  };
+  // Mostly it is what the number leads to still.
+  for (const ProcessImage& process : image_->processes) {
+    if (process.host_pid != epoll.pid) continue;
+    for (const DescriptorSlot& slot : process.descriptors) {
+      if (slot.fd == entry.fd && TRY(is_watched(epoll.pid, slot.fd))) return std::int64_t{slot.description};
+    }
+  }
+  // A description of a device has another device number than its inode.
+  for (const auto& [key, met] : met_) {
+    if (key.second == entry.inode && TRY(is_watched(met.pid, met.fd))) return std::int64_t{met.description};
+  }
+  return std::int64_t{-1};
+}
+
+Result<void> DescriptorReader::find_watched() {
+  for (const auto& [key, met] : met_) {
+    auto* epoll = std::get_if<EpollState>(&image_->descriptions[met.description].state);
+    if (epoll == nullptr) continue;
+    for (EpollEntry& entry : epoll->entries) entry.description = TRY(description_of(met, entry));
+  }
+  return {};
+}
+
 Result<void> DescriptorReader::read_pipe_contents() {
   for (MetPipe& met : met_pipes_) {
     PipeContents contents;

@@ -43,6 +43,8 @@ class DescriptorReader {
   void begin(std::vector<VolumeView> volumes, const BoundaryPipes* boundary, TreeImage* image);
   // Fills in the descriptions of the image's slots (image.descriptors has the numbers and flags already).
   Result<void> read_process(HostTid pid, int pidfd, ProcessImage& process, std::vector<Notice>& warnings);
+  // Which descriptions the epolls watch; once all processes have been read.
+  Result<void> find_watched();
   // The contents of all pipes met; leaves them as they are.
   Result<void> read_pipe_contents();
 
@@ -58,6 +60,7 @@ class DescriptorReader {
     std::shared_ptr<const PipeHandle> handle;
     UniqueFd duplicate;
   };
+  Result<std::int64_t> description_of(const Met& epoll, const EpollEntry& entry) const;
   Result<void> warn_of_limits(int fd, const Description& description, const ProcessImage& process,
                               std::vector<Notice>& warnings) const;
   Result<void> read_locks_of(HostTid pid, int fd, Description& description, ProcessImage& process);

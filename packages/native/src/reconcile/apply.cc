@@ -14,6 +14,7 @@
 #include "deltacr/address_space.h"
 #include "deltacr/memory.h"
 #include "reconcile/descriptor_io.h"
+#include "reconcile/kinds/epoll.h"
 #include "reconcile/lock_io.h"
 #include "reconcile/map_file.h"
 #include "reconcile/preview.h"
@@ -419,6 +420,7 @@ Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, con
                                       "descriptor " + std::to_string(adjust.fd) + ": " + adjusted.error().describe()});
     }
   }
+  TRY(change_epolls(*context.capture, plan.epolls, outcome.not_restored));
   // Whatever was in their way has been closed.
   for (const auto& [index, file] : made) {
     const Result<void> locked = take_description_locks(file.get(), target.descriptions[index].locks);

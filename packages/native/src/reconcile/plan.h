@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "base/ids.h"
@@ -93,12 +95,23 @@ struct DescriptionAdjust {
   int fd = -1;
   std::uint32_t description = 0;  // of the target
 };
+// An entry of an epoll, set through a process that holds the epoll. Slots are those of the target, and filled by then.
+struct EpollChange {
+  Incarnation process;
+  int epoll_fd = -1;
+  EpollEntry entry;
+  bool add = false;  // else it is there, with other events or data, or is looked at anew
+  // Another slot that leads to what is watched, where the process has nothing or something else under the entry's
+  // number.
+  std::optional<std::pair<Incarnation, int>> from;
+};
 struct DescriptorPlan {
   std::vector<std::uint32_t> make;  // descriptions of the target to open anew
   std::vector<SlotInstall> install;
   std::vector<SlotClose> close;
   std::vector<SlotFlag> flags;
   std::vector<DescriptionAdjust> adjust;
+  std::vector<EpollChange> epolls;
   std::vector<Notice> unrestorable;
 };
 // `switched`: indices of the volumes whose overlay changes, where every file is opened anew. `live` has the

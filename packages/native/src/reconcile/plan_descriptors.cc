@@ -6,17 +6,11 @@
 
 #include "reconcile/kinds/correction.h"
 #include "reconcile/plan.h"
+#include "reconcile/plan_epolls.h"
 
 namespace deltabox {
 
 namespace {
-
-using SlotKey = std::pair<Incarnation, int>;
-
-struct Slots {
-  std::map<SlotKey, const DescriptorSlot*> by_key;
-  std::map<std::uint32_t, std::vector<SlotKey>> by_description;
-};
 
 Slots index_slots(const TreeImage& tree, const TreeImage& wanted_processes) {
   Slots slots;
@@ -62,6 +56,20 @@ bool can_stay(const std::vector<SlotKey>& keys, const Description& wanted, const
   return true;
 }
 
+KeptDescriptions find_kept(const TreeImage& live, const Slots& live_slots, const TreeImage& target,
+                           const Slots& target_slots, const std::set<int>& switched,
+                           const std::set<SharedObjectId>& renewed) {
+  KeptDescriptions kept;
+  std::set<std::uint32_t> taken;  // live descriptions that stay; each stays for one of the target's
+  for (const auto& [index, keys] : target_slots.by_description) {
+    if (!can_stay(keys, target.descriptions[index], live, live_slots, switched, renewed, taken)) continue;
+    kept[index] = live_slots.by_key.at(keys.front())->description;
+    taken.insert(kept[index]);
+  }
+  drop_other_epolls(live, target, kept);
+  return kept;
+}
+
 }  // namespace
 
 DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, const std::set<int>& switched,
@@ -69,13 +77,11 @@ DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, 
   DescriptorPlan plan;
   const Slots live_slots = index_slots(live, target);
   const Slots target_slots = index_slots(target, target);
-  std::set<std::uint32_t> taken;  // live descriptions that stay; each stays for one of the target's
+  const KeptDescriptions kept = find_kept(live, live_slots, target, target_slots, switched, renewed);
   for (const auto& [description_index, keys] : target_slots.by_description) {
     const Description& wanted = target.descriptions[description_index];
-    if (can_stay(keys, wanted, live, live_slots, switched, renewed, taken)) {
-      const std::uint32_t present_index = live_slots.by_key.at(keys.front())->description;
-      taken.insert(present_index);
-      const Description& present = live.descriptions[present_index];
+    if (const auto stays = kept.find(description_index); stays != kept.end()) {
+      const Description& present = live.descriptions[stays->second];
       if (present.offset != wanted.offset || present.status_flags != wanted.status_flags ||
           correction_of(present.state, wanted.state) == Correction::kInPlace) {
         plan.adjust.push_back({keys.front().first, keys.front().second, description_index});
@@ -108,6 +114,7 @@ DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, 
   for (const auto& [key, slot] : live_slots.by_key) {
     if (!target_slots.by_key.contains(key)) plan.close.push_back({key.first, key.second});
   }
+  plan_epolls(live, target, target_slots, kept, plan);
   return plan;
 }
 

@@ -87,6 +87,13 @@ struct RseqConfiguration {
 static_assert(sizeof(RseqConfiguration) == 24);
 
 inline constexpr int kKcmpFile = 0;
+inline constexpr int kKcmpEpollTfd = 7;  // 4.13
+struct KcmpEpollSlot {
+  std::uint32_t epoll_fd;
+  std::uint32_t entry_fd;
+  std::uint32_t before;
+};
+static_assert(sizeof(KcmpEpollSlot) == 12);
 
 // SECCOMP_IOCTL_NOTIF_SET_FLAGS and SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, 6.6.
 inline constexpr unsigned long kSeccompNotifSetFlags = _IOW('!', 4, std::uint64_t);

@@ -32,6 +32,13 @@ Result<bool> same_object(HostTid first, HostTid second, int type, std::uint64_t 
   return order == 0;
 }
 
+Result<bool> watches(HostTid epoll_owner, int epoll_fd, int entry_fd, int before, HostTid candidate, int candidate_fd) {
+  const abi::KcmpEpollSlot slot{static_cast<std::uint32_t>(epoll_fd), static_cast<std::uint32_t>(entry_fd),
+                                static_cast<std::uint32_t>(before)};
+  return same_object(candidate, epoll_owner, abi::kKcmpEpollTfd, static_cast<std::uint64_t>(candidate_fd),
+                     reinterpret_cast<std::uint64_t>(&slot));
+}
+
 namespace {
 
 using VectorCall = ssize_t (*)(pid_t, const iovec*, unsigned long, const iovec*, unsigned long, unsigned long);

@@ -19,6 +19,9 @@ Result<UniqueFd> pidfd_open(HostTid tid);
 Result<UniqueFd> pidfd_get_fd(int pidfd, int remote_fd);
 // True when the two descriptors (or resources) are one kernel object (kcmp(2)).
 Result<bool> same_object(HostTid first, HostTid second, int type, std::uint64_t first_id, std::uint64_t second_id);
+// True when the entry of an epoll with this number (the one after `before` others of the same) is for what a descriptor
+// of the candidate leads to.
+Result<bool> watches(HostTid epoll_owner, int epoll_fd, int entry_fd, int before, HostTid candidate, int candidate_fd);
 
 // Both move all bytes or fail; short transfers are errors.
 Result<void> read_remote(HostTid tid, RemoteAddress address, void* buffer, std::size_t size_bytes);

@@ -22,6 +22,7 @@ Result<ObjectState> read_object_state(const std::string& type, const ObjectSourc
     return ObjectState(TRY(std::move(state)));
   }
   if (type == "signalfd") return ObjectState(TRY(parse_signalfd(TRY(fdinfo_of(source)))));
+  if (type == "eventpoll") return ObjectState(TRY(parse_epoll(TRY(fdinfo_of(source)))));
   if (type == "timerfd") {
     return ObjectState(TRY(read_timerfd(source.duplicate, [&] { return fdinfo_of(source); })));
   }

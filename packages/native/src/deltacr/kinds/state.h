@@ -3,6 +3,7 @@
 
 #include <variant>
 
+#include "deltacr/kinds/epoll.h"
 #include "deltacr/kinds/eventfd.h"
 #include "deltacr/kinds/signalfd.h"
 #include "deltacr/kinds/timerfd.h"
@@ -10,7 +11,7 @@
 namespace deltabox {
 
 // monostate: of a kind whose state is not captured.
-using ObjectState = std::variant<std::monostate, EventfdState, TimerfdState, SignalfdState>;
+using ObjectState = std::variant<std::monostate, EventfdState, TimerfdState, SignalfdState, EpollState>;
 
 inline bool is_captured(const ObjectState& state) { return !std::holds_alternative<std::monostate>(state); }
 

@@ -23,6 +23,9 @@ Correction correction_of(const SignalfdState& live, const SignalfdState& wanted)
   return in_place_unless_equal(live == wanted);
 }
 
+// Entries are planned on their own, with what they watch (plan_epolls.h).
+Correction correction_of(const EpollState&, const EpollState&) { return Correction::kNone; }
+
 Correction correction_of(std::monostate, std::monostate) { return Correction::kNone; }
 
 }  // namespace

@@ -25,7 +25,7 @@ export type {
 export { Pty } from './pty/pty.js'
 export { PtyHandle } from './pty/pty-handle.js'
 export type { PtyConnectOptions, PtyOptions, PtyResult, PtySize } from './pty/options.js'
-export type { Limits } from './limits/options.js'
+export type { CommandLimit, Limits } from './limits/options.js'
 export type { NetworkOption } from './network/options.js'
 export { Ports, type ForwardOptions, type PortForward } from './ports/ports.js'
 export { Files } from './files/files.js'

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { toCommandLimit } from '../limits/options.js'
 import { DeltaboxError } from '../errors/deltabox-error.js'
 import { validate } from '../errors/validate.js'
 import type { EngineClient } from '../protocol/engine-client.js'
@@ -24,11 +25,13 @@ const commandIdSchema = z.int().min(1, 'is not a command id')
 export class Commands {
   readonly #client: EngineClient
   readonly #workspaceMount: string
+  readonly #outputLimitBytes: number
 
   /** @internal */
-  constructor(client: EngineClient, workspaceMount: string) {
+  constructor(client: EngineClient, workspaceMount: string, outputLimitBytes = Infinity) {
     this.#client = client
     this.#workspaceMount = workspaceMount
+    this.#outputLimitBytes = outputLimitBytes
   }
 
   /**
@@ -50,7 +53,7 @@ export class Commands {
       return this.#startBackground(argv, options)
     }
     validate(foregroundOptionsSchema, options, 'options')
-    return runForeground(this.#client, this.#startFields(argv, options), options)
+    return runForeground(this.#client, this.#startFields(argv, options), options, this.#outputLimitBytes)
   }
 
   /** The commands of this sandbox, those that ended included, oldest first. */
@@ -70,6 +73,7 @@ export class Commands {
             exitCode: command.running || command.signal !== 0 || command.exitCode < 0 ? null : command.exitCode,
             signal: command.running ? null : signalName(command.signal),
             rolledBack: command.rolledBack,
+            limit: toCommandLimit(command.limit),
             terminal: command.terminal,
             user: command.user === '' ? 'root' : command.user,
           })),

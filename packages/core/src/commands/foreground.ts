@@ -39,6 +39,7 @@ export async function runForeground(
   client: EngineClient,
   start: StartFields,
   options: ForegroundRunOptions,
+  outputLimitBytes: number,
 ): Promise<CommandResult> {
   const { maxOutputBytes = DEFAULT_MAX_OUTPUT_BYTES, signal, timeoutMs, stdin } = options
   const outputs: CommandOutputs = {
@@ -60,17 +61,21 @@ export async function runForeground(
   const release = client.hold()
   const limit = startLimit(timeoutMs, signal)
   try {
-    const collectors = [new Collector(command.stdout, outputs.stdout), new Collector(command.stderr, outputs.stderr)]
+    const budget = new OutputBudget(outputLimitBytes, () => limit.reachOutput())
+    const collectors = [
+      new Collector(command.stdout, outputs.stdout, budget),
+      new Collector(command.stderr, outputs.stderr, budget),
+    ]
     const streamsEnded = Promise.all(collectors.map(({ ended }) => ended))
     if (stdin !== undefined && command.stdin !== undefined) {
       pumpStdin(stdin, command.stdin, command.exited).catch((error: unknown) => limit.fail(error))
     }
     let exit = await Promise.race([command.exited, limit.reached])
-    if (exit === undefined) exit = await endCommand(client, command)
+    if (exit === undefined) exit = await endCommand(client, command, limit.cause() === 'output')
     await untilRead(collectors, streamsEnded)
     closeStreams(command)
     await streamsEnded
-    const result = toResult(outputs, exit, limit.cause() === 'timeout')
+    const result = toResult(outputs, exit, limit.cause() === 'timeout', budget.isSpent ? 'outputBytes' : null)
     if (limit.cause() === 'stdin') throw stdinError(limit.failure(), result)
     return settle(result, limit.cause(), timeoutMs, signal)
   } finally {
@@ -147,6 +152,28 @@ function closeStreams({ stdin, stdout, stderr }: Started): void {
   stderr.destroy()
 }
 
+/** What a command may still print, over both streams. What is beyond it is read and dropped. */
+class OutputBudget {
+  isSpent = false
+  #leftBytes: number
+  readonly #onSpent: () => void
+
+  constructor(bytes: number, onSpent: () => void) {
+    this.#leftBytes = bytes
+    this.#onSpent = onSpent
+  }
+
+  take(chunk: Buffer): Buffer {
+    const taken = chunk.subarray(0, Math.min(chunk.length, this.#leftBytes))
+    this.#leftBytes -= taken.length
+    if (taken.length < chunk.length && !this.isSpent) {
+      this.isSpent = true
+      this.#onSpent()
+    }
+    return taken
+  }
+}
+
 /** Reads one stream to its end, as fast as its reader takes it. */
 class Collector {
   /** Resolves when the stream has ended or was destroyed, and its reader has taken all. */
@@ -154,11 +181,12 @@ class Collector {
   /** Whether the reader holds it back. */
   isHeldBack = false
 
-  constructor(stream: Socket, into: BoundedText) {
+  constructor(stream: Socket, into: BoundedText, budget: OutputBudget) {
     let last: Promise<void> | undefined
     this.ended = new Promise((resolve) => {
       stream.on('data', (chunk: Buffer) => {
-        const taken = into.write(chunk)
+        const allowed = budget.take(chunk)
+        const taken = allowed.length === 0 ? undefined : into.write(allowed)
         if (taken === undefined) return
         this.isHeldBack = true
         stream.pause()
@@ -188,9 +216,13 @@ async function untilRead(collectors: readonly Collector[], streamsEnded: Promise
 }
 
 /** Kills the command and what it started; undefined when the engine did not tell its end in time. */
-async function endCommand(client: EngineClient, command: Started): Promise<CommandExited | undefined> {
+async function endCommand(
+  client: EngineClient,
+  command: Started,
+  outputLimit = false,
+): Promise<CommandExited | undefined> {
   const kill = client.request(
-    { case: 'killCommand', value: { commandId: command.commandId, signal: constants.signals.SIGKILL } },
+    { case: 'killCommand', value: { commandId: command.commandId, signal: constants.signals.SIGKILL, outputLimit } },
     { expect: 'empty', accept: () => undefined },
   )
   // It may have ended by itself meanwhile: then only its exit event matters.
@@ -198,11 +230,13 @@ async function endCommand(client: EngineClient, command: Started): Promise<Comma
   return Promise.race([command.exited, delay(KILL_TIMEOUT_MS)])
 }
 
-type LimitCause = 'timeout' | 'abort' | 'stdin'
+type LimitCause = 'timeout' | 'abort' | 'stdin' | 'output'
 
 interface Limit {
   readonly reached: Promise<undefined>
   cause(): LimitCause | undefined
+  /** It printed more than the sandbox lets it. */
+  reachOutput(): void
   /** The source of the command's stdin failed. */
   fail(error: unknown): void
   failure(): unknown
@@ -213,6 +247,7 @@ function startLimit(timeoutMs: number | undefined, signal: AbortSignal | undefin
   let cause: LimitCause | undefined
   let failure: unknown
   let fail: (error: unknown) => void = () => undefined
+  let reachOutput: () => void = () => undefined
   let timer: NodeJS.Timeout | undefined
   let onAbort: (() => void) | undefined
   const reached = new Promise<undefined>((resolve) => {
@@ -220,6 +255,7 @@ function startLimit(timeoutMs: number | undefined, signal: AbortSignal | undefin
       cause ??= why
       resolve(undefined)
     }
+    reachOutput = () => reach('output')
     fail = (error) => {
       failure = error
       reach('stdin')
@@ -232,6 +268,7 @@ function startLimit(timeoutMs: number | undefined, signal: AbortSignal | undefin
   return {
     reached,
     cause: () => cause,
+    reachOutput: () => reachOutput(),
     fail: (error) => fail(error),
     failure: () => failure,
     stop: () => {

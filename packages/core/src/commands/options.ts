@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import type { CommandLimit } from '../limits/options.js'
 
 /** setTimeout's largest delay; longer ones would fire at once. */
 const MAX_TIMEOUT_MS = 2 ** 31 - 1
@@ -141,6 +142,8 @@ export interface CommandResult {
   readonly truncated: boolean
   readonly timedOut: boolean
   readonly rolledBack: boolean
+  /** The limit of the sandbox that it reached, and was ended for if it still ran; null as a rule. */
+  readonly limit: CommandLimit | null
 }
 
 /** A command as the engine lists it. */
@@ -156,6 +159,8 @@ export interface CommandInfo {
   readonly exitCode: number | null
   readonly signal: string | null
   readonly rolledBack: boolean
+  /** As of {@link CommandResult}. */
+  readonly limit: CommandLimit | null
   /** Whether it was started on a terminal, by `pty.create`. */
   readonly terminal: boolean
   /** Whom it runs as. */

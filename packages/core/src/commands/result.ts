@@ -1,4 +1,5 @@
 import { DeltaboxError } from '../errors/deltabox-error.js'
+import { toCommandLimit, type CommandLimit } from '../limits/options.js'
 import { signalName } from '../protocol/failure.js'
 import type { CommandExited } from '../protocol/gen/deltabox_pb.js'
 import type { BoundedText } from './bounded-text.js'
@@ -10,17 +11,24 @@ export interface CommandOutputs {
   readonly stderr: BoundedText
 }
 
-/** The result of an ended command; without `exit` its end was not seen. */
-export function toResult(outputs: CommandOutputs, exit: CommandExited | undefined, timedOut: boolean): CommandResult {
+/** The result of an ended command; without `exit` its end was not seen. `seen`: a limit that the caller saw it reach. */
+export function toResult(
+  outputs: CommandOutputs,
+  exit: CommandExited | undefined,
+  timedOut: boolean,
+  seen: CommandLimit | null = null,
+): CommandResult {
+  const limit = seen ?? toCommandLimit(exit?.limit ?? '')
   const signal = signalName(exit?.signal ?? 0)
   return {
     exitCode: exit === undefined || signal !== null || exit.exitCode < 0 ? null : exit.exitCode,
     signal,
     stdout: outputs.stdout.text,
     stderr: outputs.stderr.text,
-    truncated: outputs.stdout.truncated || outputs.stderr.truncated,
+    truncated: outputs.stdout.truncated || outputs.stderr.truncated || limit === 'outputBytes',
     timedOut,
     rolledBack: exit?.rolledBack ?? false,
+    limit,
   }
 }
 

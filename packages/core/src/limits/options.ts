@@ -6,6 +6,7 @@ export const limitsSchema = z.strictObject({
   cpus: z.number().positive().max(65_536).optional(),
   processes: z.int().min(1).max(4_194_304).optional(),
   openFiles: z.int().min(1).max(1_073_741_816).optional(),
+  outputBytes: z.int().min(1).max(Number.MAX_SAFE_INTEGER).optional(),
 })
 
 /**
@@ -24,4 +25,17 @@ export interface Limits {
   readonly processes?: number
   /** Open descriptors of each process; beyond it `open` answers EMFILE. */
   readonly openFiles?: number
+  /**
+   * What each command or terminal may print over its life, stdout and stderr together. The bytes up to it arrive; with
+   * the first one beyond it the command is ended by SIGKILL, and its result has `limit: "outputBytes"`.
+   */
+  readonly outputBytes?: number
+}
+
+/** A limit of the sandbox for which a command is ended. */
+export type CommandLimit = 'outputBytes'
+
+/** As the engine names it. */
+export function toCommandLimit(text: string): CommandLimit | null {
+  return text === 'outputBytes' ? text : null
 }

@@ -5,13 +5,20 @@ import type { Limits } from './options.js'
 type CheckedLimits = { readonly [Name in keyof Limits]?: Limits[Name] | undefined }
 
 /** 0 on the wire is no limit. */
-export function toWireLimits({ memoryBytes = 0, cpus = 0, processes = 0, openFiles = 0 }: CheckedLimits): {
+export function toWireLimits(limits: CheckedLimits): {
   memoryBytes: bigint
   cpus: number
   processes: bigint
   openFiles: bigint
+  outputBytes: bigint
 } {
-  return { memoryBytes: BigInt(memoryBytes), cpus, processes: BigInt(processes), openFiles: BigInt(openFiles) }
+  return {
+    memoryBytes: BigInt(limits.memoryBytes ?? 0),
+    cpus: limits.cpus ?? 0,
+    processes: BigInt(limits.processes ?? 0),
+    openFiles: BigInt(limits.openFiles ?? 0),
+    outputBytes: BigInt(limits.outputBytes ?? 0),
+  }
 }
 
 /** Only the limits that there are. */
@@ -22,5 +29,6 @@ export function fromWireLimits(wire: WireLimits | undefined): Limits {
     ...(wire.cpus === 0 ? {} : { cpus: wire.cpus }),
     ...(wire.processes === 0n ? {} : { processes: Number(wire.processes) }),
     ...(wire.openFiles === 0n ? {} : { openFiles: Number(wire.openFiles) }),
+    ...(wire.outputBytes === 0n ? {} : { outputBytes: Number(wire.outputBytes) }),
   }
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import type { CommandLimit } from '../limits/options.js'
 import { idempotencyKeySchema, userSchema } from '../commands/options.js'
 
 const noNul = (text: string) => !text.includes('\0')
@@ -73,4 +74,6 @@ export interface PtyResult {
   readonly exitCode: number | null
   /** For example "SIGHUP"; null when it exited. */
   readonly signal: string | null
+  /** The limit of the sandbox that it reached, and was ended for if it still ran; null as a rule. */
+  readonly limit: CommandLimit | null
 }

@@ -1,5 +1,6 @@
 import { DeltaboxError } from '../errors/deltabox-error.js'
 import { abortable } from '../errors/abort.js'
+import { toCommandLimit } from '../limits/options.js'
 import type { EngineClient } from '../protocol/engine-client.js'
 import { signalName } from '../protocol/failure.js'
 import type { CommandExited, CommandOutput } from '../protocol/gen/deltabox_pb.js'
@@ -82,7 +83,8 @@ export class PtyHandle {
     try {
       const exit = await abortable(this.#ended, options.signal, 'waiting for the command')
       const signal = signalName(exit.signal)
-      const result = { exitCode: signal !== null || exit.exitCode < 0 ? null : exit.exitCode, signal }
+      const exitCode = signal !== null || exit.exitCode < 0 ? null : exit.exitCode
+      const result = { exitCode, signal, limit: toCommandLimit(exit.limit) }
       if (!exit.rolledBack) return result
       throw new DeltaboxError('ROLLED_BACK', {
         message: 'a rollback to a checkpoint at which this command did not run ended it',

@@ -39,6 +39,7 @@ export const createFlags: readonly CreateFlag[] = [
   { name: '--cpus', argument: '<n>', description: 'limit of processor time, in processors' },
   { name: '--processes', argument: '<n>', description: 'limit of processes and threads' },
   { name: '--open-files', argument: '<n>', description: 'limit of descriptors of each process' },
+  { name: '--output-bytes', argument: '<n>', description: 'limit of what each command prints over its life' },
   {
     name: '--idle-timeout-ms',
     argument: '<ms>',
@@ -68,6 +69,7 @@ export interface CreateFlagValues {
   readonly cpus?: string
   readonly processes?: string
   readonly openFiles?: string
+  readonly outputBytes?: string
   readonly idleTimeoutMs?: string
   readonly orphanTimeoutMs?: string
   readonly keepLast?: string
@@ -133,12 +135,13 @@ function toNetwork({ network = 'none', allow = [] }: CreateFlagValues): NetworkO
   })
 }
 
-function toLimits({ memoryBytes, cpus, processes, openFiles }: CreateFlagValues): Limits {
+function toLimits(values: CreateFlagValues): Limits {
   return withoutUndefined({
-    memoryBytes: toNumber(memoryBytes),
-    cpus: toNumber(cpus),
-    processes: toNumber(processes),
-    openFiles: toNumber(openFiles),
+    memoryBytes: toNumber(values.memoryBytes),
+    cpus: toNumber(values.cpus),
+    processes: toNumber(values.processes),
+    openFiles: toNumber(values.openFiles),
+    outputBytes: toNumber(values.outputBytes),
   })
 }
 

@@ -55,7 +55,7 @@ export class Sandbox implements AsyncDisposable {
     this.#client = client
     this.id = info.id
     this.workspaceMount = info.workspaceMount
-    this.commands = new Commands(client, info.workspaceMount)
+    this.commands = new Commands(client, info.workspaceMount, info.limits.outputBytes)
     this.files = new Files(client, info.workspaceMount)
     this.pty = new Pty(client, info.workspaceMount)
     this.ports = new Ports(client)

@@ -60,6 +60,7 @@ const outputSchema = z.object({
   running: z.boolean(),
   exitCode: z.int().nullable().describe('Null while it runs and when a signal ended it.'),
   signal: z.string().nullable(),
+  limit: z.string().nullable().describe('The limit of the sandbox for which it was ended, for example outputBytes.'),
   stdout: z.string(),
   stderr: z.string(),
   truncated: z.boolean().describe('Whether output was left out.'),
@@ -170,17 +171,19 @@ async function describe(
 ): Promise<ToolOutcome<Output>> {
   const { commandId, pid } = handle
   const running = handle.isRunning
-  const end = running ? { exitCode: null, signal: null } : await handle.wait()
-  return toOutcome({ ...output, commandId, pid, running, exitCode: end.exitCode, signal: end.signal })
+  const { exitCode, signal, limit } = running ? { exitCode: null, signal: null, limit: null } : await handle.wait()
+  const truncated = output.truncated || limit === 'outputBytes'
+  return toOutcome({ ...output, truncated, commandId, pid, running, exitCode, signal, limit })
 }
 
 function toOutcome(full: Output): ToolOutcome<Output> {
   const stdout = shorten(full.stdout)
   const stderr = shorten(full.stderr)
   const truncated = full.truncated || stdout !== full.stdout || stderr !== full.stderr
-  const { commandId, pid, running, exitCode, signal } = full
-  const data = { commandId, pid, running, exitCode, signal, stdout, stderr, truncated }
-  const state = running ? 'running' : signal !== null ? `ended by ${signal}` : `exit code ${exitCode}`
+  const { commandId, pid, running, exitCode, signal, limit } = full
+  const data = { commandId, pid, running, exitCode, signal, limit, stdout, stderr, truncated }
+  const end = signal !== null ? `ended by ${signal}` : `exit code ${exitCode}`
+  const state = running ? 'running' : limit === null ? end : `${end}, beyond the sandbox's limit ${limit}`
   const head = commandId === null ? state : `command ${commandId} (pid ${pid}): ${state}`
   const note = truncated ? '\n(output was left out)' : ''
   return { text: head + note + renderStreams(data), data }

@@ -11,7 +11,7 @@ test('results are truthful: exit codes, signals, both streams, arguments, enviro
   const { commands } = sandbox
   expect(await commands.run('echo out; echo err >&2; exit 3')).toEqual({
     ...{ exitCode: 3, signal: null, stdout: 'out\n', stderr: 'err\n' },
-    ...{ truncated: false, timedOut: false, rolledBack: false },
+    ...{ truncated: false, timedOut: false, rolledBack: false, limit: null },
   })
   expect(await commands.run('kill -TERM $$')).toMatchObject({ exitCode: null, signal: 'SIGTERM' })
   expect((await commands.run(['printf', '%s|', 'a b', '$HOME', ''])).stdout).toBe('a b|$HOME||')

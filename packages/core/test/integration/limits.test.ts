@@ -157,9 +157,65 @@ print(time.process_time() < 1.6)
   await until('its control groups are gone', () => groupsOf(id).length === 0)
 })
 
+test('output: what a command prints beyond it is dropped, and the command is ended and says why', async () => {
+  await using sandbox = await create({ outputBytes: 100_000 })
+  expect((await sandbox.getInfo()).limits).toEqual({ outputBytes: 100_000 })
+  const ended = { exitCode: null, signal: 'SIGKILL', limit: 'outputBytes', truncated: true }
+  let seen = 0
+  const flood = await sandbox.commands.run('yes', { onStdoutBytes: ({ length }) => void (seen += length) })
+  expect(flood).toMatchObject({ ...ended, timedOut: false })
+  expect([flood.stdout, seen]).toEqual(['y\n'.repeat(50_000), 100_000])
+  // Both streams together, over the command's life; exactly so much is no harm.
+  const both = await sandbox.commands.run('while :; do printf %01000d 1; printf %01000d 2 >&2; done')
+  expect(both).toMatchObject(ended)
+  expect(both.stdout.length + both.stderr.length).toBe(100_000)
+  const exact = await sandbox.commands.run('head -c 60000 /dev/zero; head -c 40000 /dev/zero >&2')
+  expect(exact).toMatchObject({ exitCode: 0, limit: null, truncated: false })
+
+  const background = await sandbox.commands.run('yes', { background: true })
+  const result = await background.wait()
+  expect(result).toMatchObject(ended)
+  expect(result.stdout).toHaveLength(100_000)
+  let shown = 0
+  const terminal = await sandbox.pty.create({ command: ['yes'], onData: ({ length }) => void (shown += length) })
+  expect(await terminal.wait()).toEqual({ exitCode: null, signal: 'SIGKILL', limit: 'outputBytes' })
+  expect(shown).toBe(100_000)
+  expect((await sandbox.commands.list()).map(({ limit }) => limit)).toEqual([
+    ...['outputBytes', 'outputBytes', null, 'outputBytes', 'outputBytes'],
+  ])
+  // Whoever outlives the command, in a session of its own, does not go on printing.
+  const leaver = 'setsid sh -c "while echo x; do :; done; echo $? > /tmp/left" & sleep 0.1; exec yes'
+  expect(await (await sandbox.commands.run(leaver, { background: true })).wait()).toMatchObject(ended)
+  await until('nothing is left', async () => (await sandbox.getInfo()).tasks === 0)
+  expect((await sandbox.commands.run('echo on')).stdout).toBe('on\n')
+})
+
+test('output: a rollback does not give it back, and another client learns why a command ended', async () => {
+  await using sandbox = await create({ outputBytes: 1_000 })
+  const shell = await sandbox.commands.run('while read n; do head -c $n /dev/zero | tr "\\0" x; done', {
+    background: true,
+  })
+  await shell.sendStdin('600\n')
+  await until('it printed', () => shell.stdout.length === 600)
+  const checkpoint = await sandbox.checkpoint()
+  await sandbox.rollback(checkpoint)
+  await using other = await Sandbox.connect(sandbox.id)
+  const watching = await other.commands.connect(shell.commandId)
+  await shell.sendStdin('600\n')
+  const results = [await shell.wait(), await watching.wait()]
+  for (const { stdout, limit } of results) expect([stdout.length, limit]).toEqual([1_000, 'outputBytes'])
+})
+
 test('what no machine can keep is refused, and nothing is left behind', async () => {
   await expectUnsupported({ openFiles: 1_073_741_816 }, 'limits.openFiles is 1073741816')
-  for (const limits of [{ processes: 1 }, { openFiles: 3 }, { memoryBytes: 1 }, { cpus: 0.0001 }, { cpus: -1 }]) {
+  for (const limits of [
+    { processes: 1 },
+    { openFiles: 3 },
+    { memoryBytes: 1 },
+    { cpus: 0.0001 },
+    { cpus: -1 },
+    { outputBytes: 0 },
+  ]) {
     await expect(create(limits), JSON.stringify(limits)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
   }
   expect(await Sandbox.list()).toEqual([])

@@ -38,7 +38,7 @@ test('a shell on a terminal: its size, its signals, its input, its end', async (
   await ask('echoed twice\n', /echoed twice\r\nechoed twice\r\n/)
   await ask('\x03', /\^C[^]*# $/)
   await sandbox.pty.sendInput(shell.pid, 'exit 3\n')
-  expect(await shell.wait()).toEqual({ exitCode: 3, signal: null })
+  expect(await shell.wait()).toEqual({ exitCode: 3, signal: null, limit: null })
   await expect(shell.sendInput('x')).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
   await expect(sandbox.pty.sendInput(shell.pid, 'x')).rejects.toMatchObject({ code: 'COMMAND_NOT_FOUND' })
 })
@@ -50,7 +50,7 @@ test('other commands than bash, an end by signal, and the list', async () => {
     { pid: sleeper.pid, terminal: true, background: true, running: true, label: 'a sleeper' },
   ])
   await sandbox.pty.kill(sleeper.pid)
-  expect(await sleeper.wait()).toEqual({ exitCode: null, signal: 'SIGKILL' })
+  expect(await sleeper.wait()).toEqual({ exitCode: null, signal: 'SIGKILL', limit: null })
   const orphan = await sandbox.pty.create({ command: ['bash', '-c', 'sleep 65 & setsid sleep 66 & sleep 67'] })
   await orphan.kill()
   await until('nobody is left', async () => (await sandbox.getInfo()).tasks === 0)
@@ -67,7 +67,7 @@ test('the shell outlives its client, and another one sees what it printed', asyn
   const again = await sandbox.pty.connect(shell.pid, { onData: (data) => (seen += Buffer.from(data).toString()) })
   await until('the spool is replayed', () => /[\r\n]<printed>/.test(seen))
   await again.sendInput('echo "<still $KEPT>"; exit\n')
-  expect(await again.wait()).toEqual({ exitCode: 0, signal: null })
+  expect(await again.wait()).toEqual({ exitCode: 0, signal: null, limit: null })
   expect(seen).toMatch(/[\r\n]<still yes>/)
   await expect(sandbox.pty.connect(again.pid)).rejects.toMatchObject({ code: 'COMMAND_NOT_FOUND' })
 })
@@ -110,7 +110,7 @@ test('a command that does not read holds nobody up, and a flood of output neithe
   await until('much output', () => bytes > 5 << 20)
   expect((await sandbox.commands.run('echo reacts')).stdout).toBe('reacts\n')
   await flood.sendInput('\x03')
-  expect(await flood.wait()).toEqual({ exitCode: null, signal: 'SIGINT' })
+  expect(await flood.wait()).toEqual({ exitCode: null, signal: 'SIGINT', limit: null })
 })
 
 test('wrong calls are refused with their code', async () => {

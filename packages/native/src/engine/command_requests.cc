@@ -19,12 +19,12 @@ v1::EngineFrame empty_answer() {
 }  // namespace
 
 CommandRequests::CommandRequests(SandboxState& state, Clients& clients, const std::vector<std::string>& environment,
-                                 const std::string& cwd)
+                                 const std::string& cwd, std::uint64_t output_limit)
     : state_(state),
       clients_(clients),
       environment_(environment),
       cwd_(cwd),
-      table_(state.namespaces(), state.boundary_pipes(), state.terminals()) {}
+      table_(state.namespaces(), state.boundary_pipes(), state.terminals(), output_limit) {}
 
 std::optional<Result<v1::EngineFrame>> CommandRequests::handle(Client& client, const v1::ClientFrame& request,
                                                                std::vector<UniqueFd>& fds) {
@@ -46,8 +46,9 @@ std::optional<Result<v1::EngineFrame>> CommandRequests::handle(Client& client, c
     }
     case v1::ClientFrame::kKillCommand: {
       const v1::KillCommandRequest& kill = request.kill_command();
-      return on_command(kill.command_id(), kill.pid(),
-                        [&](Command& command) { return table_.kill(command, kill.signal()); });
+      return on_command(kill.command_id(), kill.pid(), [&](Command& command) {
+        return kill.output_limit() ? table_.end_for_limit(command, "outputBytes") : table_.kill(command, kill.signal());
+      });
     }
     case v1::ClientFrame::kStdin: {
       const v1::StdinRequest& input = request.stdin();

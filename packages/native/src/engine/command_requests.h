@@ -21,8 +21,9 @@ using Clients = std::map<ClientId, std::unique_ptr<Client>>;
 class CommandRequests {
  public:
   // environment: put before a command's own; cwd: where a command starts that names no directory.
+  // output_limit: as of CommandTable.
   CommandRequests(SandboxState& state, Clients& clients, const std::vector<std::string>& environment,
-                  const std::string& cwd);
+                  const std::string& cwd, std::uint64_t output_limit);
 
   // Nothing when the request is not about commands. Descriptors for the client go to `fds`.
   std::optional<Result<v1::EngineFrame>> handle(Client& client, const v1::ClientFrame& request,

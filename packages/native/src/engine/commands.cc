@@ -42,8 +42,9 @@ Error rolled_back_error(const Command& command) {
 
 }  // namespace
 
-CommandTable::CommandTable(SandboxNamespaces& namespaces, BoundaryPipes& boundary, TerminalTable& terminals)
-    : namespaces_(namespaces), boundary_(boundary), terminals_(terminals) {}
+CommandTable::CommandTable(SandboxNamespaces& namespaces, BoundaryPipes& boundary, TerminalTable& terminals,
+                           std::uint64_t output_limit)
+    : namespaces_(namespaces), boundary_(boundary), terminals_(terminals), output_limit_(output_limit) {}
 
 Command* CommandTable::find(CommandId id) {
   const auto found = commands_.find(id);
@@ -172,6 +173,11 @@ Result<void> CommandTable::kill(Command& command, int signal) {
   return {};
 }
 
+Result<void> CommandTable::end_for_limit(Command& command, const char* limit) {
+  if (command.limit.empty()) command.limit = limit;
+  return kill(command, SIGKILL);
+}
+
 Result<void> CommandTable::queue_input(Command& command, const std::string& data, bool close) {
   if (!command.background) {
     return make_error(Code::kInvalidArgument, "only background commands take input through the engine",
@@ -251,8 +257,16 @@ std::optional<SpoolChunk> CommandTable::read_output(Command& command, int stream
     output.reset();
     return std::nullopt;
   }
-  SpoolChunk chunk{static_cast<std::uint32_t>(stream_index + 1), std::string(buffer, static_cast<std::size_t>(count)),
-                   0, 0};
+  auto size = static_cast<std::size_t>(count);
+  const std::uint64_t printed = command.stream_bytes[0] + command.stream_bytes[1];
+  if (output_limit_ > 0 && size > output_limit_ - printed) {
+    size = output_limit_ - printed;
+    (void)end_for_limit(command, "outputBytes");
+    // What outlives the command and still prints gets SIGPIPE, or on a terminal SIGHUP.
+    for (UniqueFd& end : command.output) end.reset();
+    if (size == 0) return std::nullopt;
+  }
+  SpoolChunk chunk{static_cast<std::uint32_t>(stream_index + 1), std::string(buffer, size), 0, 0};
   command.stream_bytes[stream_index] += chunk.data.size();
   chunk.end_offset = command.stream_bytes[stream_index];
   command.spooled_bytes += chunk.data.size();

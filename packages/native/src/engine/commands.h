@@ -47,6 +47,7 @@ struct Command {
   std::set<ClientId> followers;
   std::optional<int> status;  // once ended
   bool rolled_back = false;
+  std::string limit;  // the limit of the sandbox that it reached and was ended for; empty: none
   // background only
   bool terminal = false;
   UniqueFd stdin_write;  // of a terminal: its master
@@ -68,7 +69,9 @@ struct StartedCommand {
 
 class CommandTable {
  public:
-  CommandTable(SandboxNamespaces& namespaces, BoundaryPipes& boundary, TerminalTable& terminals);
+  // output_limit: bytes that a command may print over its life; 0: no limit.
+  CommandTable(SandboxNamespaces& namespaces, BoundaryPipes& boundary, TerminalTable& terminals,
+               std::uint64_t output_limit);
 
   // `user`: none or uid 0 for root.
   Result<StartedCommand> start(const v1::RunRequest& request, ClientId client, std::optional<SpawnUser> user);
@@ -79,6 +82,8 @@ class CommandTable {
   const std::map<CommandId, std::unique_ptr<Command>>& all() const { return commands_; }
   // To the command's process group; SIGKILL also to every descendant and to all of its session.
   Result<void> kill(Command& command, int signal);
+  // Ends it because it reached a limit of the sandbox, which its end then names.
+  Result<void> end_for_limit(Command& command, const char* limit);
   // Takes all of the data or, with BUSY, none.
   Result<void> queue_input(Command& command, const std::string& data, bool close);
   // Writes what the command takes now.
@@ -87,7 +92,8 @@ class CommandTable {
   void mark_ended(Command& command, int status);
   // Ends the client's foreground commands and forgets it as a follower.
   void client_left(ClientId client);
-  // Reads what a background command wrote; nullopt when there is nothing. At the end the descriptor is closed.
+  // Reads what a background command wrote; nullopt when there is nothing. At the end the descriptor is closed. What is
+  // beyond the limit of output ends the command and is dropped.
   std::optional<SpoolChunk> read_output(Command& command, int stream_index);
   void forget_old();
 
@@ -103,6 +109,7 @@ class CommandTable {
   SandboxNamespaces& namespaces_;
   BoundaryPipes& boundary_;
   TerminalTable& terminals_;
+  std::uint64_t output_limit_;
   std::map<CommandId, std::unique_ptr<Command>> commands_;
   CommandId next_ = 1;
 };

@@ -95,6 +95,7 @@ void fill(v1::Command& message, const Command& command) {
   message.set_rolled_back(command.rolled_back);
   message.set_terminal(command.terminal);
   message.set_user(command.user);
+  message.set_limit(command.limit);
 }
 
 void fill(v1::CommandExited& message, const Command& command) {
@@ -102,6 +103,7 @@ void fill(v1::CommandExited& message, const Command& command) {
   message.set_exit_code(exit_code(command.status.value_or(0)));
   message.set_signal(exit_signal(command.status.value_or(0)));
   message.set_rolled_back(command.rolled_back);
+  message.set_limit(command.limit);
 }
 
 void fill(v1::CommandOutput& message, const Command& command, const SpoolChunk& chunk) {

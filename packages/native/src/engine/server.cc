@@ -51,7 +51,7 @@ Server::Server(std::unique_ptr<SandboxState> state, SandboxIdentity identity, Sa
       limits_(std::move(limits)),
       listener_(std::move(listener)),
       allowed_peer_uid_(allowed_peer_uid),
-      commands_(*state_, clients_, identity_.environment, identity_.workspace_mount),
+      commands_(*state_, clients_, identity_.environment, identity_.workspace_mount, limits_.output_bytes()),
       files_(state_->namespaces(), clients_),
       started_ms_(now_ms()),
       last_activity_ms_(started_ms_) {}

@@ -97,6 +97,7 @@ async function attach(
       },
     })
     if (flags.json === true) print(context, flags, result, '')
+    if (result.limit !== null) context.stderr(`warning: beyond the sandbox's limit ${result.limit}\n`)
     context.setExitCode(toExitCode(result))
   } finally {
     release()

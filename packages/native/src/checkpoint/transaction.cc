@@ -66,13 +66,13 @@ std::vector<bool> SandboxState::changed_volumes() const {
   return changed;
 }
 
-std::vector<VolumeView> SandboxState::volume_views(const std::vector<bool>& sealing) const {
+std::vector<VolumeView> SandboxState::volume_views(const std::vector<bool>& changed, bool sealing) const {
   std::vector<VolumeView> views;
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
     struct stat info {};
     ::fstat(volumes_[index].mount_fd(), &info);
     views.push_back({volumes_[index].mount_id(), info.st_dev, volumes_[index].serial(), volumes_[index].spec().path,
-                     sealing[index], volumes_[index].writable_layer()->dir.get()});
+                     changed[index], sealing && changed[index], volumes_[index].writable_layer()->dir.get()});
   }
   return views;
 }
@@ -127,7 +127,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   TreeCapture capture(namespaces_.host_proc.get(), freeze, registry_, store_, descriptors_, deleted_files_,
                       shared_memory_);
   const std::vector<bool> changed = changed_volumes();
-  const std::vector<VolumeView> views = volume_views(changed);
+  const std::vector<VolumeView> views = volume_views(changed, true);
   CaptureResult captured = TRY(capture.run(views, boundary_pipes_));
   if (options.strict && !captured.warnings.empty()) {
     return strict_error("the checkpoint would not capture everything", std::move(captured.warnings));
@@ -308,7 +308,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
                       shared_memory_);
   const std::vector<bool> changed = changed_volumes();
   // Nothing is refused here for the sake of the layers that are left: what a newborn process holds there goes with it.
-  const std::vector<VolumeView> views = volume_views(std::vector<bool>(volumes_.size(), false));
+  const std::vector<VolumeView> views = volume_views(changed, false);
   std::set<int> switched;
   std::vector<const StagedOverlay*> entered(volumes_.size(), nullptr);
   for (std::size_t index = 0; index < staged.size(); ++index) {

@@ -108,7 +108,7 @@ class SandboxState {
 
  private:
   explicit SandboxState(SandboxNamespaces namespaces);
-  std::vector<VolumeView> volume_views(const std::vector<bool>& sealing) const;
+  std::vector<VolumeView> volume_views(const std::vector<bool>& changed, bool sealing) const;
   std::vector<bool> changed_volumes() const;
   bool seal_is_staged(std::size_t volume) const;
   Result<void> stage_seal(std::size_t volume);

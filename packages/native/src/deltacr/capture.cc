@@ -135,6 +135,8 @@ Result<void> TreeCapture::find_volumes(HostTid pid, std::shared_ptr<const Mappin
       (*marked)[index] = std::move(mapping);
       continue;
     }
+    // Most files that programs map are those of /usr: without a change of the volume their names stay.
+    if (!mapping.shared && !on->changed && mapping.overlay == on->overlay) continue;
     if (!maps) maps = TRY(sys::open_at(proc_fd_, std::to_string(pid.value) + "/maps", O_RDONLY));
     mapping.name = TRY(current_name(maps.get(), mapping.range.start));
     mapping.overlay = on->overlay;

@@ -21,6 +21,7 @@ struct VolumeView {
   std::uint64_t device = 0;
   std::uint64_t overlay = 0;  // Volume::serial
   std::string path;
+  bool changed = false;     // written since it was switched last
   bool sealing = false;     // this capture's checkpoint seals it
   int writable_layer = -1;  // its directory in the store
 };

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <set>
 
+#include "sandbox/host_etc.h"
+#include "sandbox/system_plan.h"
 #include "sys/files.h"
 
 namespace deltabox {
@@ -96,6 +98,14 @@ class Planner {
     return {};
   }
 
+  void add_system(bool host_network, const std::string& hosts) {
+    SystemPlan plan = plan_system(host_network, hosts);
+    for (SystemView& view : plan.views) {
+      if (!taken_.contains(view.path)) layout_.views.push_back(std::move(view));
+    }
+    layout_.read_only = std::move(plan.read_only);
+  }
+
   // What a program may write lies on a volume, so that it is rolled back.
   void add_usual() {
     const auto add = [&](const char* path, mode_t mode, std::vector<std::string> dirs) {
@@ -170,11 +180,32 @@ Result<void> check_siblings(const std::vector<std::string>& paths) {
   return {};
 }
 
-Result<Layout> plan_layout(const v1::CreateRequest& request, bool host_network, const std::string& hosts) {
+std::vector<VolumeSpec> volumes_of(const Layout& layout, const std::vector<std::string>& views) {
+  std::vector<VolumeSpec> volumes = layout.volumes;
+  for (std::size_t index = 0; index < views.size(); ++index) {
+    const int base = static_cast<int>(layout.bases.size() + index);
+    const auto found = std::find_if(volumes.begin(), volumes.end(),
+                                    [&](const VolumeSpec& volume) { return volume.path == views[index]; });
+    if (found != volumes.end()) {
+      found->base = base;
+    } else {
+      // Their names don't depend on which others there are: an engine that brings the sandbox back finds them again.
+      volumes.push_back({views[index].substr(1), views[index], 0755, base, {}});
+    }
+  }
+  return volumes;
+}
+
+Result<Layout> plan_layout(const v1::CreateRequest& request, bool host_network, const std::string& hosts,
+                           bool writes_system) {
   Planner planner;
   TRY(planner.add_workspace(request));
   TRY(planner.add_requested(request));
-  if (!request.rootfs().empty()) TRY(planner.add_image(request.rootfs(), host_network, hosts));
+  if (!request.rootfs().empty()) {
+    TRY(planner.add_image(request.rootfs(), host_network, hosts));
+  } else if (writes_system) {
+    planner.add_system(host_network, hosts);
+  }
   planner.add_usual();
   Layout layout = TRY(planner.finish());
   for (int index = 0; index < request.certificate_files_size(); ++index) {

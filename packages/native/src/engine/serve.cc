@@ -82,14 +82,15 @@ Result<void> write_file(SandboxState& state, const MakeFile& file) {
 }
 
 Result<std::unique_ptr<SandboxState>> build(const v1::CreateRequest& request, const IdMap& id_map, NetworkMode network,
-                                            const SandboxLimits& limits) {
+                                            const SandboxLimits& limits, std::vector<std::string>& warnings) {
   const bool host_network = network == NetworkMode::kHost;
   const std::string hosts = TRY(hosts_lines(request));
-  const Layout layout = TRY(plan_layout(request, host_network, hosts));
+  const Layout layout = TRY(plan_layout(request, host_network, hosts, id_map.ranged));
   NamespaceConfig config;
   config.id_map = id_map;
   config.bases = layout.bases;
   config.binds = layout.binds;
+  config.views = layout.views;
   config.store = request.state_dir() + "/store";
   config.init_binary = TRY(init_binary_path());
   for (const VolumeSpec& volume : layout.volumes) config.volume_paths.push_back(volume.path);
@@ -104,7 +105,10 @@ Result<std::unique_ptr<SandboxState>> build(const v1::CreateRequest& request, co
   if (!recovering && ::chown(config.store.c_str(), id_map.outside_uid, id_map.outside_gid) != 0)
     return os_error("chown", config.store);
   SandboxNamespaces namespaces = TRY(build_namespaces(config));
-  std::unique_ptr<SandboxState> state = TRY(SandboxState::create(std::move(namespaces), layout.volumes, recovering));
+  const std::vector<VolumeSpec> volumes = volumes_of(layout, namespaces.views);
+  warnings.insert(warnings.end(), layout.read_only.begin(), layout.read_only.end());
+  warnings.insert(warnings.end(), namespaces.views_refused.begin(), namespaces.views_refused.end());
+  std::unique_ptr<SandboxState> state = TRY(SandboxState::create(std::move(namespaces), volumes, recovering));
   if (!recovering) {
     for (const MakeFile& file : layout.files) TRY(write_file(*state, file));
   }
@@ -161,9 +165,9 @@ Result<void> serve_creation(Creation creation, UniqueFd creator_socket) {
   SandboxLimits limits = TRY(SandboxLimits::create(creation.request.limits(), creation.request.id()));
   SandboxNetwork network(TRY(parse_network_mode(creation.request.network())));
   std::optional<ProxyLauncher> proxy = TRY(start_launcher(creation.request, network.mode()));
-  std::unique_ptr<SandboxState> state = TRY(build(creation.request, id_map, network.mode(), limits));
-  if (proxy) TRY(network.start_proxy(std::move(*proxy), state->namespaces().init_client, creation.request));
   std::vector<std::string> identity_warnings;
+  std::unique_ptr<SandboxState> state = TRY(build(creation.request, id_map, network.mode(), limits, identity_warnings));
+  if (proxy) TRY(network.start_proxy(std::move(*proxy), state->namespaces().init_client, creation.request));
   if (creation.request.recover()) {
     identity_warnings.push_back("the engine of this sandbox had ended; its files are back, its processes are gone");
     const std::vector<std::string>& lost = state->recovery_warnings();

@@ -57,46 +57,81 @@ Result<std::vector<UniqueFd>> clone_trees(const std::vector<BaseTree>& trees, in
   return mounts;
 }
 
-Result<std::vector<UniqueFd>> serve_once(const IdMap& map, const std::vector<BaseTree>& trees, pid_t engine_pid) {
+Answer answer_of(const Error& error) {
+  Answer answer;
+  answer.os_errno = error.os_errno != 0 ? error.os_errno : EIO;
+  error.operation.copy(answer.operation, sizeof answer.operation - 1);
+  error.subject.copy(answer.subject, sizeof answer.subject - 1);
+  return answer;
+}
+
+Error error_of(const Answer& answer) {
+  Error error = os_error_from(answer.os_errno, answer.operation, answer.subject);
+  if (error.operation == "mount_setattr") {
+    error.code = Code::kUnsupported;
+    error.message = "the file system of " + error.subject + " does not offer idmapped mounts";
+    error.next_step = "Keep it on ext4, XFS, btrfs or tmpfs, or run as the ordinary user who owns it.";
+  }
+  return error;
+}
+
+Result<UniqueFd> write_maps(const IdMap& map, pid_t engine_pid) {
   UniqueFd proc = TRY(sys::open_at(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY));
   TRY(write_id_maps(proc.get(), engine_pid, map));
-  UniqueFd user_namespace = TRY(sys::open_at(proc.get(), std::to_string(engine_pid) + "/ns/user", O_RDONLY));
+  return sys::open_at(proc.get(), std::to_string(engine_pid) + "/ns/user", O_RDONLY);
+}
+
+Result<std::vector<UniqueFd>> serve_trees(const std::vector<BaseTree>& trees, int user_namespace_fd) {
   // A private copy of the mount namespace, so that nothing done here can be seen by the host.
   if (::unshare(CLONE_NEWNS) != 0) return os_error("unshare", "CLONE_NEWNS");
   TRY(sys::make_all_private());
-  return clone_trees(trees, user_namespace.get());
+  return clone_trees(trees, user_namespace_fd);
 }
 
-Result<void> receive_mounts(int socket_fd, Answer& answer, std::vector<UniqueFd>& mounts) {
+Result<void> send_answer(int socket_fd, const Answer& answer, const std::vector<int>& fds = {}) {
+  return sys::send_with_fds(socket_fd, &answer, sizeof answer, fds);
+}
+
+Result<Answer> receive_answer(int socket_fd, std::vector<UniqueFd>& mounts) {
+  Answer answer;
   sys::Received received = TRY(sys::receive_with_fds(socket_fd, &answer, sizeof answer));
   if (received.size_bytes != sizeof answer) return make_error(Code::kInternal, "the host helper died");
-  if (answer.os_errno == 0 && received.fds.empty()) return make_error(Code::kInternal, "the host helper lost a mount");
   for (UniqueFd& mount : received.fds) mounts.push_back(std::move(mount));
-  return {};
+  return answer;
 }
 
-[[noreturn]] void run_helper(int socket_fd, const IdMap& map, const std::vector<BaseTree>& trees, pid_t engine_pid) {
-  char request = 0;
-  if (::read(socket_fd, &request, 1) != 1) ::_exit(1);
-  Result<std::vector<UniqueFd>> mounts = serve_once(map, trees, engine_pid);
-  Answer answer;
+Result<void> send_trees(int socket_fd, const std::vector<UniqueFd>& trees) {
   std::vector<int> fds;
-  if (mounts.ok()) {
-    for (const UniqueFd& mount : mounts.value()) fds.push_back(mount.get());
-  } else {
-    answer.os_errno = mounts.error().os_errno != 0 ? mounts.error().os_errno : EIO;
-    mounts.error().operation.copy(answer.operation, sizeof answer.operation - 1);
-    mounts.error().subject.copy(answer.subject, sizeof answer.subject - 1);
-  }
+  for (const UniqueFd& tree : trees) fds.push_back(tree.get());
   // One packet takes kMaxFdsPerMessage descriptors.
   std::size_t begin = 0;
   do {
     const std::size_t end = std::min(fds.size(), begin + sys::kMaxFdsPerMessage);
     const std::vector<int> batch(fds.begin() + static_cast<std::ptrdiff_t>(begin),
                                  fds.begin() + static_cast<std::ptrdiff_t>(end));
-    if (!sys::send_with_fds(socket_fd, &answer, sizeof answer, batch).ok()) ::_exit(1);
+    TRY(send_answer(socket_fd, {}, batch));
     begin = end;
   } while (begin < fds.size());
+  return {};
+}
+
+[[noreturn]] void run_helper(int socket_fd, const IdMap& map, const std::vector<BaseTree>& trees,
+                             const std::vector<SystemView>& views, pid_t engine_pid) {
+  char request = 0;
+  if (::read(socket_fd, &request, 1) != 1) ::_exit(1);
+  const Result<UniqueFd> user_namespace = write_maps(map, engine_pid);
+  const Answer mapped = user_namespace.ok() ? Answer{} : answer_of(user_namespace.error());
+  if (!send_answer(socket_fd, mapped).ok() || !user_namespace.ok()) ::_exit(1);
+  const Result<std::vector<UniqueFd>> served = serve_trees(trees, user_namespace.value().get());
+  if (!served.ok()) ::_exit(send_answer(socket_fd, answer_of(served.error())).ok() ? 0 : 1);
+  if (!send_trees(socket_fd, served.value()).ok()) ::_exit(1);
+  if (views.empty()) ::_exit(0);
+  ViewBuilder builder = ViewBuilder::prepare(views, map);
+  for (const Result<UniqueFd>& view : builder.mount(user_namespace.value().get())) {
+    const Result<void> sent =
+        view.ok() ? send_answer(socket_fd, {}, {view.value().get()}) : send_answer(socket_fd, answer_of(view.error()));
+    if (!sent.ok()) ::_exit(1);
+  }
   ::_exit(0);
 }
 
@@ -117,10 +152,11 @@ Result<std::vector<std::string>> mounts_below(const std::string& path) {
   return found;
 }
 
-Result<HostHelper> HostHelper::start(const IdMap& map, std::vector<BaseTree> trees) {
+Result<HostHelper> HostHelper::start(const IdMap& map, std::vector<BaseTree> trees, std::vector<SystemView> views) {
   HostHelper helper;
   helper.map_ = map;
   helper.trees_ = std::move(trees);
+  helper.views_ = std::move(views);
   if (!map.ranged) return helper;
   auto [ours, theirs] = TRY(sys::make_socket_pair(SOCK_SEQPACKET));
   const pid_t engine_pid = ::getpid();
@@ -128,42 +164,55 @@ Result<HostHelper> HostHelper::start(const IdMap& map, std::vector<BaseTree> tre
   if (pid < 0) return os_error("fork", "host helper");
   if (pid == 0) {
     ours.reset();
-    run_helper(theirs.get(), helper.map_, helper.trees_, engine_pid);
+    run_helper(theirs.get(), helper.map_, helper.trees_, helper.views_, engine_pid);
   }
   helper.socket_ = std::move(ours);
   helper.pid_ = pid;
   return helper;
 }
 
-Result<std::vector<UniqueFd>> HostHelper::map_and_clone(int proc_fd) {
+Result<void> HostHelper::map_ids(int proc_fd) {
   if (!map_.ranged) {
     TRY(write_id_maps(proc_fd, ::getpid(), map_));
-    if (::unshare(CLONE_NEWNS) != 0) return os_error("unshare", "CLONE_NEWNS");
-    TRY(sys::make_all_private());
-    return clone_trees(trees_, -1);
+  } else {
+    TRY(sys::send_with_fds(socket_.get(), "m", 1));
+    std::vector<UniqueFd> none;
+    const Answer answer = TRY(receive_answer(socket_.get(), none));
+    if (answer.os_errno != 0) return error_of(answer);
   }
   if (::unshare(CLONE_NEWNS) != 0) return os_error("unshare", "CLONE_NEWNS");
-  TRY(sys::make_all_private());
-  TRY(sys::send_with_fds(socket_.get(), "m", 1));
-  Answer answer;
-  std::vector<UniqueFd> mounts;
-  Result<void> received;
-  while (received.ok() && answer.os_errno == 0 && mounts.size() < trees_.size()) {
-    received = receive_mounts(socket_.get(), answer, mounts);
+  return sys::make_all_private();
+}
+
+Result<HostMounts> HostHelper::take_mounts() {
+  HostMounts mounts;
+  if (!map_.ranged) {
+    mounts.trees = TRY(clone_trees(trees_, -1));
+    return mounts;
   }
-  int status = 0;
-  ::waitpid(pid_, &status, 0);
-  TRY(received);
-  if (answer.os_errno != 0) {
-    Error error = os_error_from(answer.os_errno, answer.operation, answer.subject);
-    if (error.operation == "mount_setattr") {
-      error.code = Code::kUnsupported;
-      error.message = "the file system of " + error.subject + " does not offer idmapped mounts";
-      error.next_step = "Keep it on ext4, XFS, btrfs or tmpfs, or run as the ordinary user who owns it.";
+  while (mounts.trees.size() < trees_.size()) {
+    const std::size_t before = mounts.trees.size();
+    const Answer answer = TRY(receive_answer(socket_.get(), mounts.trees));
+    if (answer.os_errno != 0) return error_of(answer);
+    if (mounts.trees.size() == before) return make_error(Code::kInternal, "the host helper lost a mount");
+  }
+  while (mounts.views.size() < views_.size()) {
+    std::vector<UniqueFd> view;
+    const Answer answer = TRY(receive_answer(socket_.get(), view));
+    if (answer.os_errno == 0 && view.empty()) return make_error(Code::kInternal, "the host helper lost a view");
+    if (answer.os_errno != 0) {
+      mounts.views.emplace_back(error_of(answer));
+    } else {
+      mounts.views.emplace_back(std::move(view.front()));
     }
-    return error;
   }
   return mounts;
+}
+
+void HostHelper::reap() {
+  int status = 0;
+  if (pid_ > 0) ::waitpid(pid_, &status, 0);
+  pid_ = -1;
 }
 
 }  // namespace deltabox

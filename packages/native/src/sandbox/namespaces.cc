@@ -133,7 +133,8 @@ Result<UniqueFd> mount_proc_of(HostTid init, int proc_fd) {
 
 // Makes a tmpfs the root of this mount namespace and fills it. The tmpfs is stacked on "/", so that the host's tree
 // stays in reach by absolute paths until the pivot.
-Result<UniqueFd> build_root(const NamespaceConfig& config, const SkeletonSources& sources) {
+Result<UniqueFd> build_root(const NamespaceConfig& config, const std::vector<std::string>& views,
+                            const SkeletonSources& sources) {
   UniqueFd context = TRY(sys::fs_open("tmpfs"));
   TRY(sys::fs_config_string(context.get(), "mode", "0755"));
   TRY(sys::fs_config_string(context.get(), "size", "8m"));
@@ -142,7 +143,12 @@ Result<UniqueFd> build_root(const NamespaceConfig& config, const SkeletonSources
   TRY(sys::move_mount_to(root.get(), AT_FDCWD, "/"));
   SkeletonOptions options = config.skeleton;
   for (const HostBind& bind : config.binds) options.trees.push_back({bind.path, bind.is_dir});
-  TRY(apply_skeleton(root.get(), plan_skeleton(config.volume_paths, options), sources));
+  options.writable.insert(views.begin(), views.end());
+  std::vector<std::string> volume_paths = config.volume_paths;
+  for (const std::string& path : views) {
+    if (std::find(volume_paths.begin(), volume_paths.end(), path) == volume_paths.end()) volume_paths.push_back(path);
+  }
+  TRY(apply_skeleton(root.get(), plan_skeleton(volume_paths, options), sources));
   UniqueFd parking = TRY(sys::open_at(root.get(), kParkingPoint + 1, O_PATH | O_DIRECTORY));
   // What hides parked volume tops from tasks (deltafs/volume.h).
   UniqueFd cover_context = TRY(sys::fs_open("tmpfs"));
@@ -187,19 +193,44 @@ std::vector<BaseTree> host_trees(const NamespaceConfig& config) {
   return trees;
 }
 
+// A detached mount, and which directory of it is the base of a volume.
+struct BaseMount {
+  UniqueFd mount;
+  std::string dir = ".";
+};
+
 // The places for the bases are made on a tmpfs that only M0 has, so that M1 does not show how many there are.
-Result<std::vector<UniqueFd>> attach_bases(const std::vector<UniqueFd>& trees) {
+Result<std::vector<UniqueFd>> attach_bases(const std::vector<BaseMount>& mounts) {
   UniqueFd context = TRY(sys::fs_open("tmpfs"));
   TRY(sys::fs_config_string(context.get(), "mode", "0700"));
   TRY(sys::fs_config_create(context.get()));
   UniqueFd places = TRY(sys::fs_mount(context.get(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
   TRY(sys::move_mount_to(places.get(), AT_FDCWD, kBasePoint));
   std::vector<UniqueFd> bases;
-  for (std::size_t index = 1; index < trees.size(); ++index) {
-    const std::string place = std::string(kBasePoint) + "/" + std::to_string(index);
+  for (const BaseMount& base : mounts) {
+    const std::string place = std::string(kBasePoint) + "/" + std::to_string(bases.size() + 1);
     TRY(sys::make_dir_at(AT_FDCWD, place, 0700));
-    TRY(sys::move_mount_to(trees[index].get(), AT_FDCWD, place));
-    bases.push_back(TRY(sys::open_at(AT_FDCWD, place, O_RDONLY | O_DIRECTORY)));
+    TRY(sys::move_mount_to(base.mount.get(), AT_FDCWD, place));
+    bases.push_back(TRY(sys::open_at(AT_FDCWD, place + "/" + base.dir, O_RDONLY | O_DIRECTORY)));
+  }
+  return bases;
+}
+
+// In this order: the bases, the views that there are.
+std::vector<BaseMount> take_bases(const NamespaceConfig& config, const std::vector<SystemView>& views,
+                                  HostMounts& mounts, SandboxNamespaces& built) {
+  std::vector<BaseMount> bases;
+  for (std::size_t index = 0; index < config.bases.size(); ++index) {
+    bases.push_back({std::move(mounts.trees[1 + index]), "."});
+  }
+  for (std::size_t index = 0; index < views.size(); ++index) {
+    const std::string& path = views[index].path;
+    if (mounts.views[index].ok()) {
+      built.views.push_back(path);
+      bases.push_back({mounts.views[index].release_value(), root_of(views[index])});
+    } else {
+      built.views_refused.push_back(path + " can't be written inside: " + mounts.views[index].error().describe());
+    }
   }
   return bases;
 }
@@ -234,32 +265,36 @@ Result<SandboxNamespaces> build_namespaces(const NamespaceConfig& config) {
   UniqueFd binary = TRY(sys::open_at(AT_FDCWD, config.init_binary, O_PATH));
   // "/" is what clone3's child and pivot_root expect as working directory.
   if (::chdir("/") != 0) return os_error("chdir", "/");
-  HostHelper helper = TRY(HostHelper::start(config.id_map, host_trees(config)));
+  const std::vector<SystemView> views = config.id_map.ranged ? config.views : std::vector<SystemView>();
+  HostHelper helper = TRY(HostHelper::start(config.id_map, host_trees(config), views));
   if (::unshare(CLONE_NEWUSER) != 0) {
     Error error = os_error("unshare", "CLONE_NEWUSER");
     error.next_step = "This kernel or its policy refuses user namespaces; run `deltabox doctor`.";
     return error;
   }
-  std::vector<UniqueFd> trees = TRY(helper.map_and_clone(built.host_proc.get()));
+  TRY(helper.map_ids(built.host_proc.get()));
   TRY(become_namespace_root(config.id_map));
   auto [control, init_control] = TRY(sys::make_socket_pair(SOCK_SEQPACKET));
   built.init = TRY(start_init(std::move(init_control), binary.get(), built.host_proc.get(), config));
   built.init_client = InitClient(std::move(control));
   built.init_options = config.init_options;
   UniqueFd proc_mount = TRY(mount_proc_of(built.init, built.host_proc.get()));
+  HostMounts mounts = TRY(helper.take_mounts());
+  std::vector<BaseMount> bases = take_bases(config, views, mounts, built);
+  const std::vector<UniqueFd>& trees = mounts.trees;
   std::vector<int> bind_fds;
   for (std::size_t index = 1 + config.bases.size(); index < trees.size(); ++index) {
     bind_fds.push_back(trees[index].get());
   }
-  built.parking = TRY(build_root(config, {proc_mount.get(), bind_fds}));
+  built.parking = TRY(build_root(config, built.views, {proc_mount.get(), bind_fds}));
   built.m1 = TRY(sys::open_at(built.host_proc.get(), "self/ns/mnt", O_RDONLY));
   built.m1_root = TRY(sys::open_at(AT_FDCWD, "/", O_PATH | O_DIRECTORY));
   if (::unshare(CLONE_NEWNS) != 0) return os_error("unshare", "M0");
   built.m0 = TRY(sys::open_at(built.host_proc.get(), "self/ns/mnt", O_RDONLY));
   TRY(sys::move_mount_to(trees[0].get(), AT_FDCWD, kStorePoint));
-  trees.resize(1 + config.bases.size());
-  built.bases = TRY(attach_bases(trees));
+  built.bases = TRY(attach_bases(bases));
   built.store = TRY(sys::open_at(AT_FDCWD, kStorePoint, O_RDONLY | O_DIRECTORY));
+  helper.reap();
   return built;
 }
 

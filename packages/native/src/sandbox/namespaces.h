@@ -19,6 +19,7 @@
 #include "sandbox/id_map.h"
 #include "sandbox/init_client.h"
 #include "sandbox/skeleton.h"
+#include "sandbox/system_view.h"
 
 namespace deltabox {
 
@@ -34,6 +35,7 @@ struct NamespaceConfig {
   IdMap id_map;
   std::vector<std::string> bases;  // host directories that are the bases of volumes
   std::vector<HostBind> binds;     // what else of the host is shown, read-only
+  std::vector<SystemView> views;   // bases too; their directories become volumes, where they can be had
   std::string store;               // host directory, owned by the sandbox's ids
   std::string init_binary;         // host path
   std::vector<std::string> volume_paths;
@@ -47,10 +49,12 @@ struct SandboxNamespaces {
   UniqueFd self_fd_dir;  // /proc/self/fd of the host's /proc, for calls that take only paths
   UniqueFd m0;           // namespace descriptors
   UniqueFd m1;
-  UniqueFd m1_root;             // "/" as tasks see it
-  UniqueFd parking;             // the parking places below their cover, in M1
-  UniqueFd store;               // root of the store, in M0
-  std::vector<UniqueFd> bases;  // the host directories below volumes, in M0
+  UniqueFd m1_root;                        // "/" as tasks see it
+  UniqueFd parking;                        // the parking places below their cover, in M1
+  UniqueFd store;                          // root of the store, in M0
+  std::vector<UniqueFd> bases;             // the host directories below volumes, in M0; then those of `views`
+  std::vector<std::string> views;          // paths of the volumes over views
+  std::vector<std::string> views_refused;  // sentences: which there are not, and why
   HostTid init;
   InitClient init_client;
   InitOptions init_options;  // what init is asked for when mounts are ready

@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include <set>
-#include <sstream>
 
+#include "sandbox/host_etc.h"
 #include "sys/files.h"
 #include "sys/mounts.h"
 
@@ -14,74 +14,11 @@ namespace deltabox {
 
 namespace {
 
-// What programs need of /etc: name service, certificates, loader, shells, time, language runtimes. Nothing here is
-// private to the host; files with other modes than world-readable stay unreadable inside (base_trees.h says why).
-constexpr const char* kEtcAllowed[] = {
-    "alternatives",
-    "bash.bashrc",
-    "ca-certificates",
-    "ca-certificates.conf",
-    "debian_version",
-    "fonts",
-    "gai.conf",
-    "host.conf",
-    "inputrc",
-    "java-11-openjdk",
-    "java-17-openjdk",
-    "java-21-openjdk",
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "localtime",
-    "locale.alias",
-    "lsb-release",
-    "magic",
-    "magic.mime",
-    "mime.types",
-    "nsswitch.conf",
-    "os-release",
-    "perl",
-    "pki",
-    "profile",
-    "protocols",
-    "python3",
-    "python3.10",
-    "python3.11",
-    "python3.12",
-    "python3.13",
-    "services",
-    "shells",
-    "ssl",
-    "terminfo",
-    "timezone",
-    "vim",
-};
-
 constexpr const char* kTopLinks[] = {"bin", "sbin", "lib", "lib32", "lib64", "libx32"};
 constexpr const char* kDevices[] = {"null", "zero", "full", "random", "urandom", "tty"};
 
 bool stat_path(const std::string& path, struct stat& info, bool follow = true) {
   return ::fstatat(AT_FDCWD, path.c_str(), &info, follow ? 0 : AT_SYMLINK_NOFOLLOW) == 0;
-}
-
-// The system accounts of the host's passwd or group file (ids below 1000 and nobody): programs look their users up, and
-// the people of the host are nobody's business inside.
-std::string system_accounts(const std::string& file, std::size_t id_field) {
-  const Result<std::string> text = sys::read_file_at(AT_FDCWD, file, 1u << 20);
-  if (!text.ok()) return id_field == 2 ? "root:x:0:0:root:/root:/bin/bash\n" : "root:x:0:\n";
-  std::string kept;
-  std::istringstream lines(text.value());
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream fields(line);
-    std::string field;
-    for (std::size_t index = 0; index <= id_field; ++index) std::getline(fields, field, ':');
-    const long id = std::strtol(field.c_str(), nullptr, 10);
-    if (id >= 1000 && id != 65534) continue;
-    // A group's members are people too.
-    if (file == "/etc/group") line = line.substr(0, line.rfind(':') + 1);
-    kept += line + "\n";
-  }
-  return kept;
 }
 
 std::string parent_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
@@ -120,31 +57,27 @@ void plan_places(std::size_t volume_count, std::set<std::string>& made, std::vec
   }
 }
 
-void plan_host_directories(std::set<std::string>& made, std::vector<SkeletonOperation>& plan) {
+void plan_host_directories(const std::set<std::string>& writable, std::set<std::string>& made,
+                           std::vector<SkeletonOperation>& plan) {
   struct stat info {};
-  for (const char* path : {"/usr", "/mnt"}) add_dirs(path, made, plan);
-  plan.push_back(Bind{"/usr", "/usr", true});
+  // What dpkg finds to be there it leaves alone, and it could not make anything in the root.
+  for (const char* path : {"/boot", "/media", "/mnt", "/srv"}) add_dirs(path, made, plan);
+  for (const std::string& path : host_directories()) {
+    add_dirs(path, made, plan);
+    if (!writable.contains(path)) plan.push_back(Bind{path, path, true});
+  }
   for (const char* name : kTopLinks) {
     const std::string path = std::string("/") + name;
-    if (!stat_path(path, info, false)) continue;
-    if (S_ISLNK(info.st_mode)) {
-      const Result<std::string> target = sys::read_link_at(AT_FDCWD, path);
-      if (target.ok()) plan.push_back(MakeSymlink{path, target.value()});
-    } else if (S_ISDIR(info.st_mode)) {
-      add_dirs(path, made, plan);
-      plan.push_back(Bind{path, path, true});
-    }
-  }
-  if (stat_path("/opt", info) && S_ISDIR(info.st_mode)) {
-    add_dirs("/opt", made, plan);
-    plan.push_back(Bind{"/opt", "/opt", true});
+    if (!stat_path(path, info, false) || !S_ISLNK(info.st_mode)) continue;
+    const Result<std::string> target = sys::read_link_at(AT_FDCWD, path);
+    if (target.ok()) plan.push_back(MakeSymlink{path, target.value()});
   }
 }
 
 void plan_host_etc(const SkeletonOptions& options, std::set<std::string>& made, std::vector<SkeletonOperation>& plan) {
   struct stat info {};
   add_dirs("/etc", made, plan);
-  for (const char* name : kEtcAllowed) {
+  for (const char* name : allowed_etc()) {
     const std::string path = std::string("/etc/") + name;
     if (!stat_path(path, info)) continue;
     if (S_ISDIR(info.st_mode)) {
@@ -155,8 +88,7 @@ void plan_host_etc(const SkeletonOptions& options, std::set<std::string>& made, 
       plan.push_back(Bind{path, path, false});
     }
   }
-  plan.push_back(MakeFile{"/etc/passwd", system_accounts("/etc/passwd", 2)});
-  plan.push_back(MakeFile{"/etc/group", system_accounts("/etc/group", 2)});
+  for (const MakeFile& file : account_files()) plan.push_back(file);
   for (const MakeFile& file : name_service_files(options.host_network, options.hosts)) plan.push_back(file);
   // Bound, since the host rewrites it as networks change.
   if (options.host_network && stat_path("/etc/resolv.conf", info)) {
@@ -184,14 +116,16 @@ void plan_devices(std::set<std::string>& made, std::vector<SkeletonOperation>& p
 
 }  // namespace
 
-std::vector<MakeFile> name_service_files(bool host_network, const std::string& hosts) {
-  const auto host_file = [&](const char* path) {
-    const Result<std::string> text = sys::read_file_at(AT_FDCWD, path, 1u << 20);
-    return host_network && text.ok() ? text.value() : std::string();
-  };
-  return {{"/etc/hostname", "deltabox\n"},
-          {"/etc/hosts", "127.0.0.1 localhost deltabox\n::1 localhost\n" + hosts + host_file("/etc/hosts")},
-          {"/etc/resolv.conf", host_file("/etc/resolv.conf")}};
+std::vector<std::string> host_directories() {
+  std::vector<std::string> found{"/usr"};
+  struct stat info {};
+  // On a system whose /bin and the like are no links.
+  for (const char* name : kTopLinks) {
+    const std::string path = std::string("/") + name;
+    if (stat_path(path, info, false) && S_ISDIR(info.st_mode)) found.push_back(path);
+  }
+  if (stat_path("/opt", info) && S_ISDIR(info.st_mode)) found.push_back("/opt");
+  return found;
 }
 
 std::vector<SkeletonOperation> plan_skeleton(const std::vector<std::string>& volume_paths,
@@ -203,8 +137,8 @@ std::vector<SkeletonOperation> plan_skeleton(const std::vector<std::string>& vol
   if (options.from_image) {
     for (const MakeSymlink& link : options.image_links) plan.push_back(link);
   } else {
-    plan_host_directories(made, plan);
-    plan_host_etc(options, made, plan);
+    plan_host_directories(options.writable, made, plan);
+    if (!options.writable.contains("/etc")) plan_host_etc(options, made, plan);
   }
   plan_devices(made, plan);
   for (const char* path : {"/proc", "/sys"}) add_dirs(path, made, plan);

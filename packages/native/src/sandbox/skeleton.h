@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -69,6 +70,7 @@ struct TreePlace {
 struct SkeletonOptions {
   bool from_image = false;               // system directories are volumes; nothing of the host's is shown
   std::vector<MakeSymlink> image_links;  // of the image's top directory
+  std::set<std::string> writable;        // system directories that are volumes over the host's
   bool host_network = false;             // name service of the host, else of loopback alone
   std::string hosts;                     // further lines of /etc/hosts
   std::vector<TreePlace> trees;
@@ -78,8 +80,8 @@ struct SkeletonOptions {
 std::vector<SkeletonOperation> plan_skeleton(const std::vector<std::string>& volume_paths,
                                              const SkeletonOptions& options = {});
 
-// /etc/hostname, /etc/hosts and /etc/resolv.conf with the contents that fit the network.
-std::vector<MakeFile> name_service_files(bool host_network, const std::string& hosts);
+// The host's directories of programs: /usr, /opt and what of /bin, /lib and the like is no link.
+std::vector<std::string> host_directories();
 
 // Detached mounts that the plan's operations attach.
 struct SkeletonSources {

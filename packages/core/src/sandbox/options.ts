@@ -67,8 +67,9 @@ export interface CreateSandboxOptions {
   /** Where it appears inside. @default "/workspace" */
   readonly workspaceMount?: string
   /**
-   * "host": the host's programs, read-only, and an allow-list of its /etc. Otherwise the directory of an unpacked image:
-   * all of it is visible, writable and rolled back; the directory itself never changes. @default "host"
+   * "host": the host's programs and an allow-list of its /etc; where root starts the sandbox they are writable and rolled
+   * back (`apt-get install` works), otherwise read-only. Else the directory of an unpacked image: all of it is visible,
+   * writable and rolled back. Neither the host nor the image ever changes. @default "host"
    */
   readonly rootfs?: string
   /** Further directories inside, at most 16. @default [] */

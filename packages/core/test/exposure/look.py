@@ -41,7 +41,8 @@ def files_that_forbid_others():
     found = []
     count = 0
     for path in tree("/"):
-        if path.startswith(OWN_DIRS) or path.startswith("/dev/pts"):
+        # In /var the host's package database is shown where root started the sandbox.
+        if path.startswith(tuple(top for top in OWN_DIRS if top != "/var")) or path.startswith("/dev/pts"):
             continue
         count += 1
         mode = os.lstat(path).st_mode

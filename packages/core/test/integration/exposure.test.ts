@@ -11,6 +11,7 @@ import { until, useTestState } from '../support/state.js'
 const state = useTestState()
 const program = readFileSync(new URL('../exposure/look.py', import.meta.url), 'utf8')
 const marker = `only-the-host-${process.pid}`
+const closed = `/opt/deltabox-closed-${process.pid}`
 const SHM_KEY = 0x64620000 + (process.pid % 0xffff)
 
 let servers: Server[] = []
@@ -42,6 +43,11 @@ beforeEach(async () => {
   let output = ''
   neighbour.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString()))
   await until('the neighbour is up', () => output.includes('up'))
+  // Of a directory that is shown: only its mode protects it.
+  if (process.getuid?.() === 0) {
+    writeFileSync(closed, marker, { mode: 0o640 })
+    secrets.push(closed)
+  }
   // Readable by everybody, so that only its being out of sight protects it.
   for (const dir of [homedir(), '/tmp', '/var/tmp', join(state.workspace, '..')]) {
     const secret = join(dir, `${marker}-secret`)

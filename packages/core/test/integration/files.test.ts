@@ -138,7 +138,7 @@ test('paths that are none are refused with their code', async () => {
   await expect(files.write('src', 'x')).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
   await expect(files.write('/', 'x')).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
   await expect(files.write('x', 5 as unknown as string)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
-  await expect(files.write('/usr/x', 'x')).rejects.toMatchObject({ code: 'PERMISSION_DENIED' })
+  await expect(files.write('/x', 'x')).rejects.toMatchObject({ code: 'PERMISSION_DENIED' })
   await expect(files.list('README.md')).rejects.toMatchObject({ code: 'NOT_A_DIRECTORY' })
   await expect(files.list('missing')).rejects.toMatchObject({ code: 'NOT_FOUND' })
   await expect(files.getInfo('missing')).rejects.toMatchObject({ code: 'NOT_FOUND' })

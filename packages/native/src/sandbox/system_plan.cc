@@ -39,7 +39,7 @@ constexpr const char* kShownVar[] = {
 constexpr const char* kHiddenVar[] = {
     "cache/apt/archives/lock", "cache/apt/archives/partial", "lib/apt/lists/lock",    "lib/apt/lists/partial",
     "lib/dpkg/lock",           "lib/dpkg/lock-frontend",     "lib/dpkg/triggers/Lock"};
-constexpr const char* kOwnVar[] = {"backups", "cache/debconf", "local", "log/apt", "mail", "opt", "spool"};
+constexpr const char* kOwnVar[] = {"backups", "cache/debconf", "lib", "local", "log/apt", "mail", "opt", "spool"};
 
 ViewAttributes attributes_of(const struct stat& info) {
   return {info.st_mode & 07777u, info.st_uid, info.st_gid, info.st_mtim};

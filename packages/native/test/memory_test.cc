@@ -111,7 +111,7 @@ TEST_CASE("captured pages are what /proc/PID/mem says, capture after capture") {
   const std::uint64_t arena = tracked.guest.map(kArenaBytes, kReadWrite);
   for (int round = 0; round < 8; ++round) {
     Freeze frozen = tracked.freeze();
-    const MemoryCapture capture = tracked.capture();
+    const TrackedGuest::Captured capture = tracked.capture();
     CHECK(capture.stored_pages <= capture.dirty_pages);
     const Snapshot actual = read_snapshot(tracked, tracked.guest.pid());
     REQUIRE(count_differences(readable_part(stored_snapshot(tracked), tracked), actual) == 0);

@@ -19,6 +19,7 @@ constexpr std::uint64_t kFileOrShared = std::uint64_t{1} << 61;
 void TrackedGuest::track(HostTid pid, LiveProcess& process) {
   Freeze frozen = freeze();
   process.pid = pid;
+  process.files = ProcessFiles(guest.proc_fd(), pid);
   process.inside = InsidePid{pid.value};
   process.incarnation = static_cast<Incarnation>(pid.value);
   process.pidfd = must(sys::pidfd_open(pid));

@@ -41,10 +41,16 @@ class TrackedGuest {
   std::vector<ChangedRun> look(LiveProcess& process);
 
   // Brings live.pages up to date; the guest must be frozen.
-  MemoryCapture capture() {
+  struct Captured {
+    std::uint64_t dirty_pages = 0;
+    std::uint64_t stored_pages = 0;
+  };
+  Captured capture() {
     MemoryTimes times;
-    return must(capture_memory(guest.proc_fd(), live, must(list_mappings(guest.proc_fd(), live.pid, live.mappings)),
-                               store, times));
+    MemoryCapture memory =
+        must(capture_memory(guest.proc_fd(), live, must(list_mappings(live.files, live.mappings)), store, times));
+    const std::uint64_t dirty_pages = memory.dirty_pages;
+    return {dirty_pages, enter_pages(live, std::move(memory), store)};
   }
 
   Guest guest;

@@ -48,6 +48,12 @@ Error dead_error(const std::vector<Notice>& dead) {
   return error;
 }
 
+// Of a record whose image has its pages.
+void count_pages(Checkpoint& record, std::uint64_t stored_pages) {
+  record.stored_pages = stored_pages;
+  for (const ProcessImage& process : record.image->processes) record.total_pages += process.pages.size();
+}
+
 }  // namespace
 
 SandboxState::SandboxState(SandboxNamespaces namespaces)
@@ -100,13 +106,11 @@ Checkpoint SandboxState::make_record(CaptureResult captured) const {
   Checkpoint record;
   record.created_at_ms = unix_time_ms();
   record.dirty_pages = captured.dirty_pages;
-  record.stored_pages = captured.stored_pages;
   record.threads = captured.threads;
   record.warnings = std::move(captured.warnings);
   record.parts.describe_us = captured.times.describe_us;
   record.parts.scan_us = captured.times.scan_us;
   record.parts.copy_us = captured.times.copy_us;
-  for (const ProcessImage& process : captured.image->processes) record.total_pages += process.pages.size();
   record.image = std::move(captured.image);
   return record;
 }
@@ -180,6 +184,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   record.parts.thaw_us = watch.lap_us();
   record.pause_us = elapsed_us(pause_start_ns);
 
+  count_pages(record, capture.enter_pages());
   record.name = options.name;
   record.metadata = options.metadata;
   for (const Volume& volume : volumes_) {
@@ -318,6 +323,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   }
   CaptureResult captured = TRY(capture.run(views, boundary_pipes_));
   capture_terminals(terminals_, *captured.image);
+  const std::uint64_t stored_pages = capture.enter_pages();
   const std::shared_ptr<const TreeImage> live = captured.image;
   const TreePlan tree_plan = plan_tree(*live, *target.image);
   if (!tree_plan.dead.empty()) return dead_error(tree_plan.dead);
@@ -327,6 +333,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   }
   outcome.captured_pages = captured.dirty_pages;
   Checkpoint safety = make_record(std::move(captured));
+  count_pages(safety, stored_pages);
   safety.is_safety = true;
   std::vector<std::shared_ptr<const Layer>> sealed_by_safety;
   for (std::size_t index = 0; index < volumes_.size(); ++index) {

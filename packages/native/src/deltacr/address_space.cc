@@ -52,41 +52,74 @@ Result<std::string> current_name(int maps_fd, std::uint64_t address) {
   return query.vma_name_size > 0 ? std::string(name, query.vma_name_size - 1) : std::string();
 }
 
-Result<std::shared_ptr<const MappingList>> list_mappings(int proc_fd, HostTid pid,
+namespace {
+
+// Which volume a shared mapping lies on is found out for each list.
+Mapping without_volume(Mapping mapping) {
+  mapping.volume = -1;
+  mapping.in_writable_layer = false;
+  return mapping;
+}
+
+Result<std::shared_ptr<const MappingList>> read_mappings(int maps_fd,
                                                          const std::shared_ptr<const MappingList>& previous) {
-  UniqueFd maps = TRY(sys::open_at(proc_fd, std::to_string(pid.value) + "/maps", O_RDONLY));
-  auto mappings = std::make_shared<MappingList>();
-  if (previous) mappings->reserve(previous->size() + 8);
+  std::shared_ptr<MappingList> mappings;  // made with the first that is not as it was
+  const auto begin_new = [&](std::size_t same) {
+    mappings = std::make_shared<MappingList>();
+    if (!previous) return;
+    mappings->reserve(previous->size() + 8);
+    for (std::size_t index = 0; index < same; ++index) mappings->push_back(without_volume((*previous)[index]));
+  };
+  if (!previous) begin_new(0);
   std::size_t previous_index = 0;
-  bool changed = !previous;
+  std::size_t count = 0;
   std::uint64_t address = 0;
-  while (mappings->size() < kMaxMappings) {
+  for (; count < kMaxMappings; ++count) {
     abi::ProcmapQuery query{};
     query.size = sizeof query;
     query.query_flags = abi::kProcmapCoveringOrNext;
     query.query_addr = address;
-    if (::ioctl(maps.get(), abi::kProcmapQuery, &query) != 0) {
+    if (::ioctl(maps_fd, abi::kProcmapQuery, &query) != 0) {
       if (errno == ENOENT) break;
-      return os_error("PROCMAP_QUERY", "pid " + std::to_string(pid.value));
+      return os_error("PROCMAP_QUERY");
     }
     Mapping mapping = without_name(query);
+    address = mapping.range.end;
     while (previous && previous_index < previous->size() &&
            (*previous)[previous_index].range.end <= mapping.range.start) {
       ++previous_index;
     }
-    if (previous && previous_index < previous->size() && same_but_name((*previous)[previous_index], mapping)) {
-      mapping.name = (*previous)[previous_index].name;
-      mapping.overlay = (*previous)[previous_index].overlay;
-      mapping.shared_object = (*previous)[previous_index].shared_object;
+    const Mapping* const before =
+        previous && previous_index < previous->size() ? &(*previous)[previous_index] : nullptr;
+    const bool is_known = before != nullptr && same_but_name(*before, mapping);
+    if (is_known && !mappings && previous_index == count) continue;
+    if (!mappings) begin_new(count);
+    if (is_known) {
+      mappings->push_back(without_volume(*before));
     } else {
-      changed = true;
-      mapping.name = TRY(current_name(maps.get(), mapping.range.start));
+      mapping.name = TRY(current_name(maps_fd, mapping.range.start));
+      mappings->push_back(std::move(mapping));
     }
-    address = mapping.range.end;
-    mappings->push_back(std::move(mapping));
   }
-  if (!changed && mappings->size() == previous->size()) return previous;
+  if (!mappings && count == previous->size()) return previous;
+  if (!mappings) begin_new(count);
   return std::shared_ptr<const MappingList>(std::move(mappings));
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const MappingList>> list_mappings(int proc_fd, HostTid pid,
+                                                         const std::shared_ptr<const MappingList>& previous) {
+  ProcessFiles files(proc_fd, pid);
+  return list_mappings(files, previous);
+}
+
+Result<std::shared_ptr<const MappingList>> list_mappings(ProcessFiles& files,
+                                                         const std::shared_ptr<const MappingList>& previous) {
+  Result<std::shared_ptr<const MappingList>> listed = read_mappings(TRY(files.get(ProcFile::kMappings)), previous);
+  if (listed.ok() || listed.error().os_errno != ESRCH) return listed;
+  files.forget_memory();
+  return read_mappings(TRY(files.get(ProcFile::kMappings)), previous);
 }
 
 const Mapping* find_mapping(const MappingList& mappings, std::uint64_t address) {

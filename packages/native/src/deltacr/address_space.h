@@ -8,11 +8,15 @@
 
 #include "base/result.h"
 #include "deltacr/image.h"
+#include "tracee/process_files.h"
 
 namespace deltabox {
 
 // `previous` may be null. Returns `previous` itself when nothing changed.
 Result<std::shared_ptr<const MappingList>> list_mappings(int proc_fd, HostTid pid,
+                                                         const std::shared_ptr<const MappingList>& previous);
+// The same from /proc/PID/maps, open already; after an exec(2) it is opened anew.
+Result<std::shared_ptr<const MappingList>> list_mappings(ProcessFiles& files,
                                                          const std::shared_ptr<const MappingList>& previous);
 
 // The name that the mapping at an address has now: files are renamed and removed under their mappings.

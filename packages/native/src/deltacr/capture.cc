@@ -24,6 +24,8 @@ constexpr int kFiltersOfSandbox = 1;
 constexpr std::uint64_t kParasiteFirst = 0x3000'0000'0000;  // between where loaders put programs and libraries
 constexpr std::uint64_t kParasiteStep = 0x10'0000'0000;
 constexpr int kParasiteTries = 64;
+// So many are described side by side, and so many keep their files of /proc open between calls.
+constexpr std::size_t kProcessesAtOnce = 64;
 
 Error unsupported(const LiveProcess& live, const std::string& kind, const std::string& reason, std::string next_step) {
   const int pid = live.inside.value;
@@ -50,6 +52,8 @@ TreeCapture::TreeCapture(int proc_fd, Freeze& freeze, ProcessRegistry& registry,
       descriptors_(descriptors),
       deleted_files_(deleted_files),
       shared_memory_(shared_memory) {}
+
+TreeCapture::~TreeCapture() { enter_pages(); }
 
 HeldProcess* TreeCapture::find(Incarnation incarnation) {
   const auto found = std::find_if(held_.begin(), held_.end(),
@@ -81,16 +85,14 @@ Result<void> TreeCapture::release() {
 }
 
 Result<void> TreeCapture::hold(FrozenProcess& frozen) {
-  LiveProcess* live = TRY(registry_.find_or_add(frozen.pid));
-  held_.push_back(HeldProcess{&frozen, live, TRY(parasite::Session::begin(frozen.threads.front().tid))});
+  LiveProcess* live = TRY(registry_.find_or_add(proc_fd_, frozen.pid));
+  held_.push_back(HeldProcess{&frozen, live, TRY(parasite::Session::begin(frozen.threads.front().tid)), {}, {}});
   return {};
 }
 
-Result<void> TreeCapture::check_supported(const FrozenProcess& frozen, const LiveProcess& live,
-                                          const MappingList& mappings, ProcessImage& image,
-                                          std::vector<Notice>& warnings) {
-  const TaskStatus status = TRY(task_status(proc_fd_, frozen.pid));
-  image.umask = status.umask;
+Result<TaskStatus> TreeCapture::check_supported(LiveProcess& live, const MappingList& mappings,
+                                                std::vector<Notice>& warnings) const {
+  const TaskStatus status = TRY(read_task_status(TRY(live.files.get(ProcFile::kStatus))));
   if (status.seccomp_filters > kFiltersOfSandbox) {
     return unsupported(live, "seccomp", "it runs under a seccomp filter of its own",
                        "End the process, then try again.");
@@ -110,35 +112,34 @@ Result<void> TreeCapture::check_supported(const FrozenProcess& frozen, const Liv
                               ": its contents are not captured and stay as they are"});
     }
   }
-  const Result<std::string> timers =
-      sys::read_file_at(proc_fd_, std::to_string(frozen.pid.value) + "/timers", 1u << 20);
-  if (timers.ok() && !timers.value().empty()) {
+  // Not every kernel has this file.
+  const Result<int> timers = live.files.get(ProcFile::kTimers);
+  if (timers.ok() && !TRY(read_from_start(timers.value())).empty()) {
     warnings.push_back({live.inside.value, "posix-timer", "its POSIX timers are not captured and stay as they are"});
   }
-  return {};
+  return status;
 }
 
 // Which mappings are of files on the overlays in place, and what these files are called now; shared ones move with
 // their volume.
-Result<void> TreeCapture::find_volumes(HostTid pid, std::shared_ptr<const MappingList>& mappings) const {
+Result<void> TreeCapture::find_volumes(LiveProcess& live, std::shared_ptr<const MappingList>& mappings) const {
   std::shared_ptr<MappingList> marked;
-  UniqueFd maps;
   for (std::size_t index = 0; index < mappings->size(); ++index) {
-    Mapping mapping = (*mappings)[index];
-    if (!mapping.has_file()) continue;
+    const Mapping& found = (*mappings)[index];
+    if (!found.has_file()) continue;
     const auto on = std::find_if(volumes_.begin(), volumes_.end(),
-                                 [&](const VolumeView& volume) { return volume.device == mapping.device; });
+                                 [&](const VolumeView& volume) { return volume.device == found.device; });
     if (on == volumes_.end()) {
-      mapping.shared_object = shared_memory_.object_of(mapping);
-      if (mapping.shared_object == (*mappings)[index].shared_object) continue;
+      const SharedObjectId object = shared_memory_.object_of(found);
+      if (object == found.shared_object) continue;
       if (!marked) marked = std::make_shared<MappingList>(*mappings);
-      (*marked)[index] = std::move(mapping);
+      (*marked)[index].shared_object = object;
       continue;
     }
     // Most files that programs map are those of /usr: without a change of the volume their names stay.
-    if (!mapping.shared && !on->changed && mapping.overlay == on->overlay) continue;
-    if (!maps) maps = TRY(sys::open_at(proc_fd_, std::to_string(pid.value) + "/maps", O_RDONLY));
-    mapping.name = TRY(current_name(maps.get(), mapping.range.start));
+    if (!found.shared && !on->changed && found.overlay == on->overlay) continue;
+    Mapping mapping = found;
+    mapping.name = TRY(current_name(TRY(live.files.get(ProcFile::kMappings)), mapping.range.start));
     mapping.overlay = on->overlay;
     if (mapping.shared) {
       mapping.volume = static_cast<int>(on - volumes_.begin());
@@ -182,30 +183,34 @@ Result<void> TreeCapture::ensure_parasite(HeldProcess& held, std::shared_ptr<con
   }
   TRY(std::move(installed));
   live.tracker = TRY(MemoryTracker::create(held.session, live.site, live.pidfd.get()));
-  mappings = TRY(list_mappings(proc_fd_, live.pid, mappings));
+  mappings = TRY(list_mappings(live.files, mappings));
+  TRY(find_volumes(live, mappings));
   return {};
 }
 
-Result<void> TreeCapture::capture_process(HeldProcess& held, CaptureResult& result) {
-  Stopwatch watch;
+// What must be known before anything runs in it, and the start of its trip. The image has no descriptions and no memory
+// yet.
+Result<ProcessImage> TreeCapture::begin_process(HeldProcess& held, CaptureResult& result) {
   LiveProcess& live = *held.live;
   ProcessImage image;
-  std::shared_ptr<const MappingList> mappings = TRY(list_mappings(proc_fd_, live.pid, live.mappings));
-  TRY(find_volumes(live.pid, mappings));
+  held.mappings = TRY(list_mappings(live.files, live.mappings));
+  TRY(find_volumes(live, held.mappings));
   // Before anything runs in it: a run ends by SIGTRAP, which the kernel would reset where it is ignored.
-  TRY(check_supported(*held.frozen, live, *mappings, image, result.warnings));
-  TRY(ensure_parasite(held, mappings));
-  TRY(find_volumes(live.pid, mappings));
-  Error failure;
-  const std::vector<int> fds = descriptors_.open_fds(live.pid, &failure);
-  if (!failure.operation.empty()) return failure;
+  const TaskStatus status = TRY(check_supported(live, *held.mappings, result.warnings));
+  TRY(ensure_parasite(held, held.mappings));
+  const std::vector<int> fds = TRY(sys::list_numeric_dir(TRY(live.files.get(ProcFile::kDescriptors))));
+  image.umask = status.umask;
   image.incarnation = live.incarnation;
   image.address_space = live.address_space;
   image.host_pid = live.pid;
   image.pid = live.inside;
-  TRY(describe_process(held.session, live, freeze_.timed_calls(), *held.frozen, fds, image));
-  TRY(descriptors_.read_process(live.pid, live.pidfd.get(), image, result.warnings));
-  Result<std::string> link = sys::read_link_at(proc_fd_, std::to_string(live.pid.value) + "/cwd");
+  held.trip = TRY(start_describing(held.session, live, freeze_.timed_calls(), *held.frozen,
+                                   status.caught_signals | status.ignored_signals, fds, image));
+  return image;
+}
+
+Result<void> TreeCapture::read_working_dir(ProcessImage& image, CaptureResult& result) const {
+  Result<std::string> link = sys::read_link_at(proc_fd_, std::to_string(image.host_pid.value) + "/cwd");
   if (link.ok()) {
     image.working_dir = strip_deleted(link.value(), image.working_dir_deleted);
   } else if (link.error().os_errno == ENAMETOOLONG) {
@@ -221,23 +226,54 @@ Result<void> TreeCapture::capture_process(HeldProcess& held, CaptureResult& resu
       image.working_dir_volume = static_cast<int>(index);
     }
   }
-  result.times.describe_us += watch.lap_us();
-  MemoryTimes memory_times;
-  const MemoryCapture memory = TRY(capture_memory(proc_fd_, live, std::move(mappings), store_, memory_times));
-  result.times.scan_us += memory_times.scan_us;
-  result.times.copy_us += memory_times.copy_us;
-  image.mappings = live.mappings;
-  image.pages = live.pages;
+  return {};
+}
+
+Result<void> TreeCapture::read_memory(HeldProcess& held, std::size_t index, CaptureResult& result) {
+  MemoryTimes times;
+  MemoryCapture memory = TRY(capture_memory(proc_fd_, *held.live, std::move(held.mappings), store_, times));
+  result.times.scan_us += times.scan_us;
+  result.times.copy_us += times.copy_us;
   result.dirty_pages += memory.dirty_pages;
-  result.stored_pages += memory.stored_pages;
-  result.threads += image.threads.size();
-  result.image->processes.push_back(std::move(image));
+  result.threads += image_->processes[index].threads.size();
+  image_->processes[index].mappings = held.live->mappings;
+  unentered_.push_back({held.live, index, std::move(memory)});
+  return {};
+}
+
+std::uint64_t TreeCapture::enter_pages() {
+  std::uint64_t stored = 0;
+  for (Unentered& entry : unentered_) {
+    stored += deltabox::enter_pages(*entry.live, std::move(entry.memory), store_);
+    image_->processes[entry.index].pages = entry.live->pages;
+  }
+  unentered_.clear();
+  return stored;
+}
+
+// Those of held_[first, last). The trips inside go on while the engine reads what needs none.
+Result<void> TreeCapture::capture_processes(std::size_t first, std::size_t last, CaptureResult& result) {
+  Stopwatch watch;
+  std::vector<ProcessImage>& images = image_->processes;
+  for (std::size_t index = first; index < last; ++index) images.push_back(TRY(begin_process(held_[index], result)));
+  for (std::size_t index = first; index < last; ++index) {
+    const LiveProcess& live = *held_[index].live;
+    TRY(descriptors_.read_process(live.pid, live.pidfd.get(), images[index], result.warnings));
+    TRY(read_working_dir(images[index], result));
+  }
+  for (std::size_t index = first; index < last; ++index) {
+    HeldProcess& held = held_[index];
+    TRY(finish_describing(held.session, *held.live, freeze_.timed_calls(), *held.frozen, held.trip, images[index]));
+  }
+  result.times.describe_us += watch.lap_us();
+  for (std::size_t index = first; index < last; ++index) TRY(read_memory(held_[index], index, result));
   return {};
 }
 
 Result<CaptureResult> TreeCapture::run(std::vector<VolumeView> volumes, const BoundaryPipes& boundary) {
+  Stopwatch watch;
   CaptureResult result;
-  result.image = std::make_shared<TreeImage>();
+  image_ = result.image = std::make_shared<TreeImage>();
   volumes_ = volumes;
   std::vector<HostTid> present;
   for (const FrozenProcess& frozen : freeze_.processes()) present.push_back(frozen.pid);
@@ -246,17 +282,25 @@ Result<CaptureResult> TreeCapture::run(std::vector<VolumeView> volumes, const Bo
   for (FrozenProcess& frozen : freeze_.processes()) {
     TRY(hold(frozen));
     LiveProcess& live = *held_.back().live;
-    if (live.inside.value == 0) live.inside = TRY(task_status(proc_fd_, frozen.pid)).inside;
+    if (live.inside.value == 0) live.inside = TRY(read_task_status(TRY(live.files.get(ProcFile::kStatus)))).inside;
   }
   deleted_files_.begin(volumes);
   shared_memory_.begin();
   descriptors_.begin(std::move(volumes), &boundary, result.image.get());
-  for (HeldProcess& held : held_) TRY(capture_process(held, result));
+  result.times.describe_us += watch.lap_us();
+  for (std::size_t first = 0; first < held_.size(); first += kProcessesAtOnce) {
+    const std::size_t last = std::min(held_.size(), first + kProcessesAtOnce);
+    TRY(capture_processes(first, last, result));
+    if (first == 0) continue;
+    for (std::size_t index = first; index < last; ++index) held_[index].live->files.forget();
+  }
+  watch.lap_us();
   TRY(descriptors_.find_watched());
   TRY(descriptors_.read_pipe_contents());
   TRY(deleted_files_.read(*result.image));
   TRY(shared_memory_.read(*result.image, *this, store_));
   for (const ZombieProcess& zombie : freeze_.zombies()) result.image->zombies.push_back(zombie.inside.value);
+  result.times.describe_us += watch.lap_us();
   return result;
 }
 

@@ -12,13 +12,16 @@
 
 #include "base/result.h"
 #include "deltacr/deleted_files.h"
+#include "deltacr/describe.h"
 #include "deltacr/descriptors.h"
 #include "deltacr/image.h"
 #include "deltacr/live_process.h"
+#include "deltacr/memory.h"
 #include "deltacr/shared_memory.h"
 #include "pagestore/page_store.h"
 #include "parasite/session.h"
 #include "tracee/freezer.h"
+#include "tracee/proc_files.h"
 
 namespace deltabox {
 
@@ -32,7 +35,6 @@ struct CaptureResult {
   std::shared_ptr<TreeImage> image;
   std::vector<Notice> warnings;
   std::uint64_t dirty_pages = 0;
-  std::uint64_t stored_pages = 0;
   std::uint64_t threads = 0;
   CaptureTimes times;
 };
@@ -42,6 +44,9 @@ struct HeldProcess {
   FrozenProcess* frozen = nullptr;
   LiveProcess* live = nullptr;
   parasite::Session session;
+  // While it is being captured.
+  std::shared_ptr<const MappingList> mappings;
+  DescribingTrip trip;
 };
 
 class TreeCapture {
@@ -49,7 +54,15 @@ class TreeCapture {
   TreeCapture(int proc_fd, Freeze& freeze, ProcessRegistry& registry, PageStore& store, DescriptorReader& descriptors,
               DeletedFileReader& deleted_files, SharedMemoryReader& shared_memory);
 
+  ~TreeCapture();
+  TreeCapture(const TreeCapture&) = delete;
+  TreeCapture& operator=(const TreeCapture&) = delete;
+
+  // The image has no pages until enter_pages() is called.
   Result<CaptureResult> run(std::vector<VolumeView> volumes, const BoundaryPipes& boundary);
+  // Enters the pages that were read into the page maps of processes and image: work that a pause need not wait for.
+  // Returns how many are stored. Without a call the destructor does it: what was read is not reported again.
+  std::uint64_t enter_pages();
   std::vector<HeldProcess>& held() { return held_; }
   HeldProcess* find(Incarnation incarnation);
   // A process that the engine ended while it was held.
@@ -61,10 +74,13 @@ class TreeCapture {
 
  private:
   Result<void> hold(FrozenProcess& frozen);
-  Result<void> check_supported(const FrozenProcess& frozen, const LiveProcess& live, const MappingList& mappings,
-                               ProcessImage& image, std::vector<Notice>& warnings);
-  Result<void> find_volumes(HostTid pid, std::shared_ptr<const MappingList>& mappings) const;
-  Result<void> capture_process(HeldProcess& held, CaptureResult& result);
+  Result<TaskStatus> check_supported(LiveProcess& live, const MappingList& mappings,
+                                     std::vector<Notice>& warnings) const;
+  Result<void> find_volumes(LiveProcess& live, std::shared_ptr<const MappingList>& mappings) const;
+  Result<void> capture_processes(std::size_t first, std::size_t last, CaptureResult& result);
+  Result<ProcessImage> begin_process(HeldProcess& held, CaptureResult& result);
+  Result<void> read_working_dir(ProcessImage& image, CaptureResult& result) const;
+  Result<void> read_memory(HeldProcess& held, std::size_t index, CaptureResult& result);
   Result<void> ensure_parasite(HeldProcess& held, std::shared_ptr<const MappingList>& mappings);
 
   int proc_fd_;
@@ -76,6 +92,13 @@ class TreeCapture {
   SharedMemoryReader& shared_memory_;
   std::vector<VolumeView> volumes_;
   std::vector<HeldProcess> held_;
+  struct Unentered {
+    LiveProcess* live;
+    std::size_t index;  // in the image
+    MemoryCapture memory;
+  };
+  std::vector<Unentered> unentered_;
+  std::shared_ptr<TreeImage> image_;
 };
 
 }  // namespace deltabox

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <span>
 #include <string>
 
 #include "tracee/interrupted_calls.h"
@@ -20,6 +21,8 @@ using parasite::make_call;
 
 constexpr std::uint64_t kKernelSigsetBytes = 8;
 constexpr std::size_t kMaxTripFds = 100;  // the rest in further trips; the calls before take about half of a batch
+constexpr std::size_t kThreadCalls = 4;
+constexpr std::size_t kThreadsAtOnce = parasite::kMaxCalls / kThreadCalls;
 
 // Where each result lies in the parasite's buffer.
 struct ThreadPart {
@@ -37,19 +40,25 @@ struct Buffer {
   ThreadPart thread;
 };
 static_assert(sizeof(Buffer) <= parasite::kBufferBytes);
+// Further threads, whose calls come after the leader's have been read.
+static_assert(sizeof(ThreadPart) * kThreadsAtOnce <= parasite::kBufferBytes);
 
 std::uint64_t buffer_address(const parasite::Site& site, std::size_t offset) {
   return site.mapping.value + parasite::kBufferOffset + offset;
 }
 
-bool can_have_handler(int signal) { return signal != SIGKILL && signal != SIGSTOP; }
+// What rt_sigaction(2) has to be asked: all others have the default action, by /proc/PID/status. The flags of a default
+// action mean something with SIGCHLD alone (SA_NOCLDWAIT, SA_NOCLDSTOP).
+bool may_differ_from_default(int signal, std::uint64_t handled) {
+  return signal == SIGCHLD || (handled >> (signal - 1) & 1) != 0;
+}
 
 Error refused_call(const char* call, const Call& result, InsidePid pid) {
   return os_error_from(static_cast<int>(-result.result), call, "pid " + std::to_string(pid.value));
 }
 
 // The calls of the group's trip, in the order in which read_group_results expects them.
-std::vector<Call> group_calls(const parasite::Site& site) {
+std::vector<Call> group_calls(const parasite::Site& site, std::uint64_t handled_signals) {
   const auto at = [&](std::size_t offset) { return buffer_address(site, offset); };
   std::vector<Call> calls;
   calls.push_back(make_call(SYS_brk, 0));
@@ -60,7 +69,7 @@ std::vector<Call> group_calls(const parasite::Site& site) {
   calls.push_back(make_call(SYS_getresuid, at(credentials), at(credentials + 4), at(credentials + 8)));
   calls.push_back(make_call(SYS_getresgid, at(credentials + 12), at(credentials + 16), at(credentials + 20)));
   for (int signal = 1; signal <= kSignals; ++signal) {
-    if (!can_have_handler(signal)) continue;
+    if (!may_differ_from_default(signal, handled_signals)) continue;
     const std::size_t offset =
         offsetof(Buffer, actions) + sizeof(KernelSigaction) * static_cast<std::size_t>(signal - 1);
     calls.push_back(make_call(SYS_rt_sigaction, static_cast<std::uint64_t>(signal), 0, at(offset), kKernelSigsetBytes));
@@ -74,8 +83,8 @@ std::vector<Call> group_calls(const parasite::Site& site) {
   return calls;
 }
 
-void add_thread_calls(const parasite::Site& site, std::vector<Call>& calls) {
-  const auto at = [&](std::size_t offset) { return buffer_address(site, offsetof(Buffer, thread) + offset); };
+void add_thread_calls(const parasite::Site& site, std::size_t part_offset, std::vector<Call>& calls) {
+  const auto at = [&](std::size_t offset) { return buffer_address(site, part_offset + offset); };
   calls.push_back(make_call(SYS_sigaltstack, 0, at(offsetof(ThreadPart, alternate_stack))));
   calls.push_back(make_call(SYS_prctl, PR_GET_NAME, at(offsetof(ThreadPart, name))));
   calls.push_back(make_call(SYS_get_robust_list, 0, at(offsetof(ThreadPart, robust_list)),
@@ -90,13 +99,10 @@ Result<void> check_all(const std::vector<Call>& calls, InsidePid pid) {
   return {};
 }
 
-Result<void> read_thread(parasite::Session& session, const parasite::Site& site, ThreadImage& thread) {
-  ThreadPart part;
-  TRY(session.read_buffer(site, offsetof(Buffer, thread), &part, sizeof part));
+void fill_thread(const parasite::Session& session, const ThreadPart& part, ThreadImage& thread) {
   thread.alternate_stack = part.alternate_stack;
   std::copy(std::begin(part.name), std::end(part.name), thread.name.begin());
   thread.kernel_pointers = {session.rseq(), part.robust_list, part.robust_list_bytes, part.clear_child_tid};
-  return {};
 }
 
 Result<ThreadImage> describe_registers(parasite::Session& session, TimedCalls& timed_calls, FrozenThread& frozen) {
@@ -115,21 +121,63 @@ Result<ThreadImage> describe_registers(parasite::Session& session, TimedCalls& t
   return thread;
 }
 
+// Up to kThreadsAtOnce threads side by side, each with calls and results of its own.
+Result<void> describe_threads(const LiveProcess& live, TimedCalls& timed_calls, std::span<FrozenThread> frozen,
+                              ProcessImage& image) {
+  std::vector<parasite::Session> sessions;
+  std::vector<Call> calls;
+  sessions.reserve(frozen.size());
+  calls.reserve(frozen.size() * kThreadCalls);
+  const std::size_t first_image = image.threads.size();
+  for (std::size_t index = 0; index < frozen.size(); ++index) {
+    sessions.push_back(TRY(parasite::Session::begin(frozen[index].tid)));
+    image.threads.push_back(TRY(describe_registers(sessions.back(), timed_calls, frozen[index])));
+    add_thread_calls(live.site, index * sizeof(ThreadPart), calls);
+    const std::size_t slot = index * kThreadCalls;
+    TRY(sessions.back().start(live.site, std::span(calls).subspan(slot, kThreadCalls), slot));
+  }
+  for (std::size_t index = 0; index < frozen.size(); ++index) {
+    const std::size_t slot = index * kThreadCalls;
+    TRY(sessions[index].collect(live.site, std::span(calls).subspan(slot, kThreadCalls), slot));
+  }
+  TRY(check_all(calls, live.inside));
+  std::vector<ThreadPart> parts(frozen.size());
+  TRY(sessions.front().read_buffer(live.site, 0, parts.data(), parts.size() * sizeof(ThreadPart)));
+  for (std::size_t index = 0; index < frozen.size(); ++index) {
+    fill_thread(sessions[index], parts[index], image.threads[first_image + index]);
+    TRY(sessions[index].finish());
+  }
+  return {};
+}
+
 }  // namespace
 
-Result<void> describe_process(parasite::Session& leader, const LiveProcess& live, TimedCalls& timed_calls,
-                              FrozenProcess& frozen, const std::vector<int>& fds, ProcessImage& image) {
+Result<DescribingTrip> start_describing(parasite::Session& leader, const LiveProcess& live, TimedCalls& timed_calls,
+                                        FrozenProcess& frozen, std::uint64_t handled_signals,
+                                        const std::vector<int>& fds, ProcessImage& image) {
   const parasite::Site& site = live.site;
   // Registers and the signal queue before any run: a run replaces the stop in which they were found.
   image.threads.push_back(TRY(describe_registers(leader, timed_calls, frozen.threads.front())));
   image.pending = TRY(ptrace::pending_signals(frozen.pid, true));
-  std::vector<Call> calls = group_calls(site);
-  add_thread_calls(site, calls);
-  const std::size_t first_fd_call = calls.size();
-  for (std::size_t index = 0; index < fds.size() && index < kMaxTripFds; ++index) {
-    calls.push_back(make_call(SYS_fcntl, static_cast<std::uint64_t>(fds[index]), F_GETFD));
+  image.group_stopped = frozen.threads.front().group_stopped;
+  DescribingTrip trip;
+  trip.calls = group_calls(site, handled_signals);
+  add_thread_calls(site, offsetof(Buffer, thread), trip.calls);
+  trip.first_fd_call = trip.calls.size();
+  for (std::size_t index = 0; index < fds.size(); ++index) {
+    image.descriptors.push_back({fds[index], false, 0});
+    if (index >= kMaxTripFds) continue;
+    trip.calls.push_back(make_call(SYS_fcntl, static_cast<std::uint64_t>(fds[index]), F_GETFD));
   }
-  TRY(leader.run(site, calls));
+  TRY(leader.start(site, trip.calls));
+  return trip;
+}
+
+Result<void> finish_describing(parasite::Session& leader, const LiveProcess& live, TimedCalls& timed_calls,
+                               FrozenProcess& frozen, DescribingTrip& trip, ProcessImage& image) {
+  const parasite::Site& site = live.site;
+  std::vector<Call>& calls = trip.calls;
+  TRY(leader.collect(site, calls));
   TRY(check_all(calls, live.inside));
   Buffer buffer;
   TRY(leader.read_buffer(site, 0, &buffer, sizeof buffer));
@@ -138,36 +186,33 @@ Result<void> describe_process(parasite::Session& leader, const LiveProcess& live
   image.session = static_cast<std::int32_t>(calls[2].result);
   image.parent = InsidePid{static_cast<pid_t>(calls[3].result)};
   image.credentials = buffer.credentials;
-  std::copy(std::begin(buffer.actions), std::end(buffer.actions), image.actions.begin());
-  image.actions[SIGKILL - 1] = image.actions[SIGSTOP - 1] = {};
+  for (const Call& call : calls) {
+    if (call.number != SYS_rt_sigaction) continue;
+    const std::size_t index = static_cast<std::size_t>(call.arguments[0]) - 1;
+    image.actions[index] = buffer.actions[index];
+  }
   std::copy(std::begin(buffer.timers), std::end(buffer.timers), image.timers.begin());
   std::copy(std::begin(buffer.limits), std::end(buffer.limits), image.limits.begin());
-  TRY(read_thread(leader, site, image.threads.front()));
-  std::vector<std::int64_t> flags;
-  for (std::size_t index = first_fd_call; index < calls.size(); ++index) flags.push_back(calls[index].result);
-  while (flags.size() < fds.size()) {
+  fill_thread(leader, buffer.thread, image.threads.front());
+  const std::size_t asked = calls.size() - trip.first_fd_call;
+  for (std::size_t index = 0; index < asked; ++index) {
+    image.descriptors[index].close_on_exec = (calls[trip.first_fd_call + index].result & FD_CLOEXEC) != 0;
+  }
+  for (std::size_t first = asked; first < image.descriptors.size(); first += parasite::kMaxCalls) {
     std::vector<Call> more;
-    for (std::size_t index = flags.size(); index < fds.size() && more.size() < parasite::kMaxCalls; ++index) {
-      more.push_back(make_call(SYS_fcntl, static_cast<std::uint64_t>(fds[index]), F_GETFD));
+    for (std::size_t index = first; index < image.descriptors.size() && more.size() < parasite::kMaxCalls; ++index) {
+      more.push_back(make_call(SYS_fcntl, static_cast<std::uint64_t>(image.descriptors[index].fd), F_GETFD));
     }
     TRY(leader.run(site, more));
     TRY(check_all(more, live.inside));
-    for (const Call& call : more) flags.push_back(call.result);
+    for (std::size_t index = 0; index < more.size(); ++index) {
+      image.descriptors[first + index].close_on_exec = (more[index].result & FD_CLOEXEC) != 0;
+    }
   }
-  for (std::size_t index = 0; index < fds.size(); ++index) {
-    image.descriptors.push_back({fds[index], (flags[index] & FD_CLOEXEC) != 0, 0});
-  }
-  image.group_stopped = frozen.threads.front().group_stopped;
-  for (std::size_t index = 1; index < frozen.threads.size(); ++index) {
-    parasite::Session session = TRY(parasite::Session::begin(frozen.threads[index].tid));
-    ThreadImage thread = TRY(describe_registers(session, timed_calls, frozen.threads[index]));
-    std::vector<Call> thread_trip;
-    add_thread_calls(site, thread_trip);
-    TRY(session.run(site, thread_trip));
-    TRY(check_all(thread_trip, live.inside));
-    TRY(read_thread(session, site, thread));
-    image.threads.push_back(std::move(thread));
-    TRY(session.finish());
+  const std::span<FrozenThread> threads(frozen.threads);
+  for (std::size_t first = 1; first < threads.size(); first += kThreadsAtOnce) {
+    const std::size_t count = std::min(kThreadsAtOnce, threads.size() - first);
+    TRY(describe_threads(live, timed_calls, threads.subspan(first, count), image));
   }
   return {};
 }

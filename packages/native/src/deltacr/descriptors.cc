@@ -64,20 +64,6 @@ void DescriptorReader::begin(std::vector<VolumeView> volumes, const BoundaryPipe
   std::erase_if(handles_, [](const auto& entry) { return entry.second.expired(); });
 }
 
-std::vector<int> DescriptorReader::open_fds(HostTid pid, Error* failure) const {
-  Result<UniqueFd> dir = sys::open_at(proc_fd_, std::to_string(pid.value) + "/fd", O_RDONLY | O_DIRECTORY);
-  if (!dir.ok()) {
-    *failure = dir.release_error();
-    return {};
-  }
-  Result<std::vector<int>> fds = sys::list_numeric_dir(dir.value().get());
-  if (!fds.ok()) {
-    *failure = fds.release_error();
-    return {};
-  }
-  return fds.release_value();
-}
-
 Result<std::shared_ptr<const PipeHandle>> DescriptorReader::handle_of(const UniqueFd& duplicate, std::uint64_t inode) {
   std::weak_ptr<const PipeHandle>& known = handles_[inode];
   if (std::shared_ptr<const PipeHandle> handle = known.lock()) return handle;

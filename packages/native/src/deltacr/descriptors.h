@@ -49,8 +49,6 @@ class DescriptorReader {
   // The contents of all pipes met; leaves them as they are.
   Result<void> read_pipe_contents();
 
-  std::vector<int> open_fds(HostTid pid, Error* failure) const;
-
  private:
   struct Met {
     HostTid pid;

@@ -18,13 +18,14 @@ bool still_alive(const LiveProcess& process) {
 
 }  // namespace
 
-Result<LiveProcess*> ProcessRegistry::find_or_add(HostTid pid) {
+Result<LiveProcess*> ProcessRegistry::find_or_add(int proc_fd, HostTid pid) {
   std::unique_ptr<LiveProcess>& entry = processes_[pid];
   if (entry && still_alive(*entry)) return entry.get();
   auto fresh = std::make_unique<LiveProcess>();
   fresh->pidfd = TRY(sys::pidfd_open(pid));
   fresh->incarnation = next_++;
   fresh->pid = pid;
+  fresh->files = ProcessFiles(proc_fd, pid);
   entry = std::move(fresh);
   return entry.get();
 }

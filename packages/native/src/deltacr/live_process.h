@@ -1,5 +1,5 @@
-// What the engine keeps of a living process between calls: no open file description of its, only a pidfd, the
-// userfaultfd that belongs to its address space, and what was last known of its memory.
+// What the engine keeps of a living process between calls: no open file description of its, only a pidfd, files of
+// /proc, the userfaultfd that belongs to its address space, and what was last known of its memory.
 #pragma once
 
 #include <map>
@@ -11,6 +11,7 @@
 #include "deltacr/image.h"
 #include "deltacr/memory_tracker.h"
 #include "parasite/session.h"
+#include "tracee/process_files.h"
 
 namespace deltabox {
 
@@ -19,6 +20,7 @@ struct LiveProcess {
   HostTid pid;
   InsidePid inside;
   UniqueFd pidfd;
+  ProcessFiles files;
   parasite::Site site;
   std::optional<MemoryTracker> tracker;
   std::uint64_t address_space = 0;  // grows when the address space is found to be another one (exec)
@@ -30,7 +32,7 @@ struct LiveProcess {
 class ProcessRegistry {
  public:
   // The record of a frozen process; a new incarnation when the pid was reused.
-  Result<LiveProcess*> find_or_add(HostTid pid);
+  Result<LiveProcess*> find_or_add(int proc_fd, HostTid pid);
   LiveProcess* find(Incarnation incarnation);
   // Forgets all that are not in `present`.
   void keep_only(const std::vector<HostTid>& present);

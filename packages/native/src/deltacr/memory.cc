@@ -118,18 +118,17 @@ AddressRange parasite_range(const LiveProcess& live) {
 Result<MemoryCapture> capture_memory(int proc_fd, LiveProcess& live, std::shared_ptr<const MappingList> mappings,
                                      PageStore& store, MemoryTimes& times) {
   Stopwatch watch;
-  UniqueFd pagemap = TRY(sys::open_at(proc_fd, std::to_string(live.pid.value) + "/pagemap", O_RDONLY));
+  const int pagemap = TRY(live.files.get(ProcFile::kPageMap));
   const AddressRange excluded = parasite_range(live);
-  const std::vector<ChangedRun> runs = TRY(live.tracker->changes(pagemap.get(), *mappings, excluded, live.pages));
+  const std::vector<ChangedRun> runs = TRY(live.tracker->changes(pagemap, *mappings, excluded, live.pages));
   times.scan_us += watch.lap_us();
   MemoryCapture capture;
-  std::vector<PageUpdate> updates;
-  if (mappings != live.mappings) erase_unmapped(live, *mappings, updates);
+  if (mappings != live.mappings) erase_unmapped(live, *mappings, capture.updates);
   std::vector<std::uint64_t> addresses;
   for (const ChangedRun& run : runs) {
     if (run.dropped) {
       live.pages.for_each(run.range.start >> kPageShift, run.range.end >> kPageShift, [&](PageNumber page, PageId) {
-        updates.push_back({page, std::nullopt});
+        capture.updates.push_back({page, std::nullopt});
       });
       continue;
     }
@@ -145,23 +144,36 @@ Result<MemoryCapture> capture_memory(int proc_fd, LiveProcess& live, std::shared
     return copied.release_error();
   }
   for (std::size_t index = 0; index < addresses.size(); ++index) {
-    PageId page = pages[index];
-    if (is_zero(store.bytes(page))) {
-      store.drop_reference(page);
-      page = kZeroPage;
-    } else {
-      ++capture.stored_pages;
-    }
-    updates.push_back({addresses[index] >> kPageShift, page});
+    capture.updates.push_back({addresses[index] >> kPageShift, pages[index]});
   }
-  // Erased ranges and written pages are disjoint: what is written now lies in a mapping of now.
-  std::sort(updates.begin(), updates.end(), [](const PageUpdate& a, const PageUpdate& b) { return a.page < b.page; });
-  live.pages = PageMap::updated(live.pages, updates, store);
   live.mappings = std::move(mappings);
   times.copy_us += watch.lap_us();
-  TRY(live.tracker->protect(pagemap.get(), *live.mappings, excluded, runs));
+  Result<void> armed = live.tracker->protect(pagemap, *live.mappings, excluded, runs);
   times.scan_us += watch.lap_us();
+  if (!armed.ok()) {
+    // Some pages may be protected by now: what was read of them must not be lost.
+    enter_pages(live, std::move(capture), store);
+    return armed.release_error();
+  }
   return capture;
+}
+
+std::uint64_t enter_pages(LiveProcess& live, MemoryCapture capture, PageStore& store) {
+  std::uint64_t stored = 0;
+  for (PageUpdate& update : capture.updates) {
+    if (!update.contents) continue;
+    if (is_zero(store.bytes(*update.contents))) {
+      store.drop_reference(*update.contents);
+      update.contents = kZeroPage;
+    } else {
+      ++stored;
+    }
+  }
+  // Erased ranges and written pages are disjoint: what is written now lies in a mapping of now.
+  std::sort(capture.updates.begin(), capture.updates.end(),
+            [](const PageUpdate& a, const PageUpdate& b) { return a.page < b.page; });
+  live.pages = PageMap::updated(live.pages, capture.updates, store);
+  return stored;
 }
 
 Result<void> write_pages(int proc_fd, HostTid pid, const MappingList& mappings, const std::vector<PageWrite>& writes,

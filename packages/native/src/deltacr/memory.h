@@ -10,19 +10,24 @@
 
 namespace deltabox {
 
+// What a frozen process wrote since the last look, copied into the page store and not yet entered into its page map.
 struct MemoryCapture {
-  std::uint64_t dirty_pages = 0;   // changed, with contents
-  std::uint64_t stored_pages = 0;  // of those, not zero
+  std::uint64_t dirty_pages = 0;    // changed, with contents
+  std::vector<PageUpdate> updates;  // what is to be entered, in no order
 };
 
-// Brings live.pages up to date with what the frozen process holds, reading only what changed. `mappings` is the list as
-// of now; live.mappings still is the one of the last look, and becomes the new one.
+// Reads only what changed. `mappings` is the list as of now; live.mappings still is the one of the last look, and
+// becomes the new one. What it returns must be entered before the next look.
 struct MemoryTimes {
   double scan_us = 0;
   double copy_us = 0;
 };
 Result<MemoryCapture> capture_memory(int proc_fd, LiveProcess& live, std::shared_ptr<const MappingList> mappings,
                                      PageStore& store, MemoryTimes& times);
+
+// Brings live.pages up to date with a capture; nothing of it needs the process, which may run meanwhile. Returns how
+// many of its pages are stored (not zero).
+std::uint64_t enter_pages(LiveProcess& live, MemoryCapture capture, PageStore& store);
 
 // The address range of the parasite, which is no part of an image.
 AddressRange parasite_range(const LiveProcess& live);

@@ -28,6 +28,10 @@ constexpr int kMaxStops = 64;               // interrupts and seccomp stops that
 
 std::string name_of(HostTid tid) { return "tid " + std::to_string(tid.value); }
 
+RemoteAddress call_place(const Site& site, std::size_t slot) {
+  return site.mapping + (kCallsOffset + slot * sizeof(Call));
+}
+
 }  // namespace
 
 Result<std::uint64_t> vdso_syscall_offset() {
@@ -64,6 +68,7 @@ Result<Session> Session::begin(HostTid tid) {
 Session::Session(Session&& other) noexcept
     : tid_(other.tid_),
       active_(std::exchange(other.active_, false)),
+      running_(std::exchange(other.running_, false)),
       ran_(other.ran_),
       stop_held_(other.stop_held_),
       registers_(other.registers_),
@@ -77,6 +82,7 @@ Session& Session::operator=(Session&& other) noexcept {
     (void)finish();
     tid_ = other.tid_;
     active_ = std::exchange(other.active_, false);
+    running_ = std::exchange(other.running_, false);
     ran_ = other.ran_;
     stop_held_ = other.stop_held_;
     registers_ = other.registers_;
@@ -93,6 +99,8 @@ Session::~Session() { (void)finish(); }
 Result<void> Session::finish() {
   if (!active_) return {};
   active_ = false;
+  // A run that nobody collected, for another's sake: it has to end before anything can be put back.
+  if (std::exchange(running_, false)) TRY(run_until_trap());
   if (ran_ && rseq_cs_known_ && rseq_cs_ != 0) {
     TRY(sys::write_remote(tid_, RemoteAddress{rseq_.rseq_abi_pointer + kRseqCsOffset}, &rseq_cs_, sizeof rseq_cs_));
   }
@@ -128,7 +136,6 @@ Error Session::unexpected_signal(int signal) {
 }
 
 Result<void> Session::run_until_trap() {
-  ran_ = true;
   for (int stops = 0; stops < kMaxStops; ++stops) {
     const ptrace::Stop stop = TRY(ptrace::wait_for_stop(tid_));
     if (stop.kind == ptrace::Stop::Kind::kGone) return os_error_from(ESRCH, "parasite run", name_of(tid_));
@@ -190,24 +197,42 @@ Result<void> Session::install(Site& site, RemoteAddress address) {
 
 Result<void> Session::run(const Site& site, std::span<Call> calls) {
   if (calls.empty()) return {};
-  if (calls.size() > kMaxCalls) return make_error(Code::kInternal, "too many calls in one run");
+  TRY(start(site, calls));
+  return collect(site, calls);
+}
+
+Result<void> Session::start(const Site& site, std::span<const Call> calls, std::size_t slot) {
+  if (running_) return make_error(Code::kInternal, "a run of " + name_of(tid_) + " has not been collected");
+  if (calls.empty() || slot + calls.size() > kMaxCalls) {
+    return make_error(Code::kInternal, "no or too many calls in one run");
+  }
   const std::size_t code_bytes = static_cast<std::size_t>(deltabox_blob_end - deltabox_blob_start);
-  const iovec local[2] = {{const_cast<char*>(deltabox_blob_start), code_bytes}, {calls.data(), calls.size_bytes()}};
+  const RemoteAddress place = call_place(site, slot);
+  const iovec local[2] = {{const_cast<char*>(deltabox_blob_start), code_bytes},
+                          {const_cast<Call*>(calls.data()), calls.size_bytes()}};
   const iovec remote[2] = {{reinterpret_cast<void*>(site.mapping.value), code_bytes},
-                           {reinterpret_cast<void*>(site.mapping.value + kCallsOffset), calls.size_bytes()}};
+                           {reinterpret_cast<void*>(place.value), calls.size_bytes()}};
   TRY(sys::write_remote_ranges(tid_, local, remote));
   ptrace::Registers registers = fresh_registers(registers_);
   registers.rip = site.mapping.value;
-  registers.rdi = site.mapping.value + kCallsOffset;
+  registers.rdi = place.value;
   registers.rsi = calls.size();
   TRY(ptrace::set_registers(tid_, registers));
   TRY(ptrace::resume(tid_));
+  ran_ = true;
+  running_ = true;
+  return {};
+}
+
+Result<void> Session::collect(const Site& site, std::span<Call> calls, std::size_t slot) {
+  running_ = false;
   TRY(run_until_trap());
-  registers = TRY(ptrace::registers(tid_));
+  const std::size_t code_bytes = static_cast<std::size_t>(deltabox_blob_end - deltabox_blob_start);
+  const ptrace::Registers registers = TRY(ptrace::registers(tid_));
   if (registers.rip != site.mapping.value + code_bytes || registers.r13 != 0) {
     return make_error(Code::kInternal, "a run of " + name_of(tid_) + " ended elsewhere");
   }
-  return sys::read_remote(tid_, site.mapping + kCallsOffset, calls.data(), calls.size_bytes());
+  return sys::read_remote(tid_, call_place(site, slot), calls.data(), calls.size_bytes());
 }
 
 Result<void> Session::read_buffer(const Site& site, std::uint64_t offset, void* data, std::size_t size_bytes) {

@@ -57,6 +57,10 @@ class Session {
   Result<void> install(Site& site, RemoteAddress address);
   // Runs the calls and fills in their results. Fails only when the run itself failed.
   Result<void> run(const Site& site, std::span<Call> calls);
+  // The same in two halves, so that several threads run side by side. Threads of one process take slots of the call
+  // area that do not overlap. Between the halves nothing else may be asked of this session.
+  Result<void> start(const Site& site, std::span<const Call> calls, std::size_t slot = 0);
+  Result<void> collect(const Site& site, std::span<Call> calls, std::size_t slot = 0);
   // Reads and writes the buffer behind the calls.
   Result<void> read_buffer(const Site& site, std::uint64_t offset, void* data, std::size_t size_bytes);
   Result<void> write_buffer(const Site& site, std::uint64_t offset, const void* data, std::size_t size_bytes);
@@ -67,7 +71,7 @@ class Session {
 
   Result<void> finish();
   // The thread is gone; there is nothing to put back.
-  void abandon() { active_ = false; }
+  void abandon() { active_ = running_ = false; }
 
  private:
   // True when the stop is none of the run's business and the thread may go on.
@@ -78,6 +82,7 @@ class Session {
 
   HostTid tid_;
   bool active_ = false;
+  bool running_ = false;  // started and not collected
   bool ran_ = false;
   bool stop_held_ = false;  // a SIGSTOP came during a run
   ptrace::Registers registers_{};

@@ -357,8 +357,8 @@ Result<void> apply_process_memory(ApplyContext& context, HeldProcess& held, cons
       runs.push_back({{write.address, write.address + kPageSize}, false});
     }
   }
-  UniqueFd pagemap = TRY(sys::open_at(context.proc_fd, std::to_string(live.pid.value) + "/pagemap", O_RDONLY));
-  Result<void> armed = live.tracker->protect(pagemap.get(), *live.mappings, parasite_range(live), runs);
+  const int pagemap = TRY(live.files.get(ProcFile::kPageMap));
+  Result<void> armed = live.tracker->protect(pagemap, *live.mappings, parasite_range(live), runs);
   // A range mapped anew is not registered yet; the next look finds that out by the same refusal and registers it.
   if (!armed.ok() && armed.error().os_errno != EPERM) return armed;
   return {};
@@ -453,12 +453,18 @@ Result<void> apply_process_locks(ApplyContext& context, const TreeImage& live, c
   return {};
 }
 
-Result<void> apply_working_dir(ApplyContext& context, HeldProcess& held, const ProcessImage& live,
-                               const ProcessImage& target, const std::set<int>& switched) {
-  if (target.working_dir_deleted) return {};
-  const bool moved = live.working_dir != target.working_dir || live.working_dir_deleted ||
-                     switched.contains(target.working_dir_volume);
-  return moved ? change_working_dir(held, target.working_dir, context.m1_root) : Result<void>();
+Result<void> apply_working_dirs(ApplyContext& context, const TreeImage& live, const TreeImage& target,
+                                const std::set<int>& switched) {
+  std::vector<WorkingDirChange> changes;
+  for (const ProcessImage& wanted : target.processes) {
+    if (wanted.working_dir_deleted) continue;
+    const ProcessImage& present = *live.find(wanted.incarnation);
+    if (present.working_dir != wanted.working_dir || present.working_dir_deleted ||
+        switched.contains(wanted.working_dir_volume)) {
+      changes.push_back({context.capture->find(wanted.incarnation), wanted.working_dir});
+    }
+  }
+  return change_working_dirs(changes, context.m1_root);
 }
 
 }  // namespace
@@ -466,16 +472,18 @@ Result<void> apply_working_dir(ApplyContext& context, HeldProcess& held, const P
 Result<void> apply_target(ApplyContext& context, const TreeImage& live, const TreeImage& target,
                           const std::set<int>& switched, ApplyOutcome& outcome) {
   RevivedFiles revived(target, context.m1_root);
+  for (const ProcessImage& wanted : target.processes) {
+    if (context.capture->find(wanted.incarnation) == nullptr || live.find(wanted.incarnation) == nullptr)
+      return make_error(Code::kInternal, "a process of the target is not held");
+  }
   const SharedMemoryPlan memory = plan_shared_memory(live, target, switched);
   TRY(prepare_shared_memory(context, memory, live, target, revived, outcome));
   TRY(apply_descriptors(context, live, target, switched, memory.renew, revived, outcome));
+  TRY(apply_working_dirs(context, live, target, switched));
   std::map<Incarnation, std::vector<MapRange>> remapped;
   for (const ProcessImage& wanted : target.processes) {
     HeldProcess* held = context.capture->find(wanted.incarnation);
     const ProcessImage* present = live.find(wanted.incarnation);
-    if (held == nullptr || present == nullptr)
-      return make_error(Code::kInternal, "a process of the target is not held");
-    TRY(apply_working_dir(context, *held, *present, wanted, switched));
     TRY(forget_rseq(*held, *present, wanted));
     remapped[wanted.incarnation] =
         TRY(apply_mappings(context, *held, *present, wanted, switched, memory.renew, revived, outcome));

@@ -201,14 +201,19 @@ Result<void> set_descriptor_flag(HeldProcess& held, int slot, bool close_on_exec
   return run_all(held, calls, "F_SETFD");
 }
 
-Result<void> change_working_dir(HeldProcess& held, const std::string& path, int m1_root) {
-  if (path.size() < parasite::kBufferBytes) {
-    TRY(held.session.write_buffer(held.live->site, 0, path.c_str(), path.size() + 1));
-    Call change = make_call(SYS_chdir, buffer_at(held, 0));
-    TRY(held.session.run(held.live->site, {&change, 1}));
-    if (change.result == 0) return {};
-  }
-  // The process may lack search permission that it had when it came here; the engine has it.
+namespace {
+
+// False: its path is too long for this way.
+Result<bool> start_chdir(HeldProcess& held, const std::string& path, Call& change) {
+  if (path.size() >= parasite::kBufferBytes) return false;
+  TRY(held.session.write_buffer(held.live->site, 0, path.c_str(), path.size() + 1));
+  change = make_call(SYS_chdir, buffer_at(held, 0));
+  TRY(held.session.start(held.live->site, {&change, 1}));
+  return true;
+}
+
+// The process may lack search permission that it had when it came here; the engine has it.
+Result<void> pass_working_dir(HeldProcess& held, const std::string& path, int m1_root) {
   UniqueFd dir = TRY(sys::open_in_root(m1_root, path, O_PATH | O_DIRECTORY));
   TransferSockets sockets = TRY(make_transfer_sockets(held));
   const std::vector<int> received = TRY(transfer(held, sockets, {dir.get()}));
@@ -217,6 +222,22 @@ Result<void> change_working_dir(HeldProcess& held, const std::string& path, int 
                           make_call(SYS_close, static_cast<std::uint64_t>(sockets.remote_receive)),
                           make_call(SYS_close, static_cast<std::uint64_t>(sockets.remote_send))};
   return run_all(held, calls, "fchdir");
+}
+
+}  // namespace
+
+Result<void> change_working_dirs(const std::vector<WorkingDirChange>& changes, int m1_root) {
+  std::vector<Call> calls(changes.size());
+  std::vector<bool> started;
+  for (std::size_t index = 0; index < changes.size(); ++index) {
+    started.push_back(TRY(start_chdir(*changes[index].held, changes[index].path, calls[index])));
+  }
+  for (std::size_t index = 0; index < changes.size(); ++index) {
+    HeldProcess& held = *changes[index].held;
+    if (started[index]) TRY(held.session.collect(held.live->site, {&calls[index], 1}));
+    if (!started[index] || calls[index].result != 0) TRY(pass_working_dir(held, changes[index].path, m1_root));
+  }
+  return {};
 }
 
 Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image, const std::set<int>& switched,
@@ -235,12 +256,16 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
       continue;
     opened[index] = TRY(open_description(description, m1_root, self_fd_dir, revived));
   }
+  std::vector<WorkingDirChange> dirs;
+  for (const ProcessImage& process : image.processes) {
+    HeldProcess* held = capture.find(process.incarnation);
+    if (held == nullptr || !is_switched(process.working_dir_volume) || process.working_dir_deleted) continue;
+    dirs.push_back({held, process.working_dir});
+  }
+  TRY(change_working_dirs(dirs, m1_root));
   for (const ProcessImage& process : image.processes) {
     HeldProcess* held = capture.find(process.incarnation);
     if (held == nullptr) continue;
-    if (is_switched(process.working_dir_volume) && !process.working_dir_deleted) {
-      TRY(change_working_dir(*held, process.working_dir, m1_root));
-    }
     std::vector<Install> installs;
     for (const DescriptorSlot& slot : process.descriptors) {
       const Description& description = image.descriptions[slot.description];

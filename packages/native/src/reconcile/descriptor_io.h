@@ -31,8 +31,12 @@ Result<void> install_descriptors(HeldProcess& held, const std::vector<Install>& 
 Result<void> close_descriptors(HeldProcess& held, const std::vector<int>& slots);
 Result<void> set_descriptor_flag(HeldProcess& held, int slot, bool close_on_exec);
 
-// Moves the process's working directory to `path`; the engine opens it when the process itself may not.
-Result<void> change_working_dir(HeldProcess& held, const std::string& path, int m1_root);
+struct WorkingDirChange {
+  HeldProcess* held;
+  std::string path;
+};
+// Moves working directories, those of all processes side by side; the engine opens what a process itself may not.
+Result<void> change_working_dirs(const std::vector<WorkingDirChange>& changes, int m1_root);
 
 // After a switch under unchanged processes: re-opens what lies on the switched volumes, moves working directories and
 // shared mappings.

@@ -131,6 +131,30 @@ TEST_CASE("a freeze reaches tasks that are being born, again and again") {
   CHECK(guest.answers());
 }
 
+TEST_CASE("a later freeze holds what was born since, and nothing that ended, parents first") {
+  Guest guest;
+  const HostTid ended = guest.start_child(Kind::kSpin, 0, 1);
+  Freezer freezer(guest.proc_fd(), guest.root());
+  { Freeze freeze = freeze_patiently(freezer); }
+  ::kill(ended.value, SIGKILL);
+  REQUIRE(guest.reaps(ended));
+  const HostTid thread = guest.start_thread(Kind::kSpin, 2);
+  const HostTid born = guest.start_child(Kind::kSleep, 3, 2);
+  for (int round = 0; round < 2; ++round) {
+    Freeze freeze = freeze_patiently(freezer);
+    REQUIRE(freeze.processes().size() == 2);
+    CHECK(freeze.processes().front().pid == guest.pid());
+    CHECK(freeze.processes().back().pid == born);
+    REQUIRE(freeze.processes().front().threads.size() == 2);
+    CHECK(freeze.processes().front().threads[1].tid == thread);
+    CHECK(freeze.processes().back().threads.size() == 3);
+    const auto before = counts(guest);
+    ::usleep(kMoment);
+    CHECK(counts(guest) == before);
+  }
+  CHECK(guest.answers());
+}
+
 TEST_CASE("a stopped process is frozen as stopped and stays stopped") {
   Guest guest;
   const HostTid child = guest.start_child(Kind::kSpin, 0, 1);

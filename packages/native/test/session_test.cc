@@ -114,6 +114,48 @@ TEST_CASE("the largest batch runs and a larger one is refused") {
   CHECK_FALSE(session.run(frozen.site, calls).ok());
 }
 
+TEST_CASE("runs of several threads go on side by side, each with slots of its own") {
+  Guest guest;
+  const HostTid other = guest.start_thread(Kind::kSpin, 0);
+  Freezer freezer(guest.proc_fd(), guest.root());
+  Freeze freeze = freeze_patiently(freezer);
+  Site site = site_of(guest);
+  Session first = must(Session::begin(guest.pid()));
+  must(first.install(site, kAddress));
+  Session second = must(Session::begin(other));
+  Call of_first[] = {make_call(SYS_gettid), make_call(SYS_close, 1000)};
+  Call of_second[] = {make_call(SYS_close, 1001), make_call(SYS_gettid)};
+  for (int round = 0; round < 20; ++round) {
+    must(first.start(site, of_first));
+    must(second.start(site, of_second, 2));
+    CHECK_FALSE(first.run(site, of_first).ok());  // one at a time
+    must(second.collect(site, of_second, 2));
+    must(first.collect(site, of_first));
+    REQUIRE(of_first[0].result == guest.pid().value);
+    REQUIRE(of_second[1].result == other.value);
+    REQUIRE(of_second[0].result == -EBADF);
+  }
+  Call too_far = make_call(SYS_gettid);
+  CHECK_FALSE(first.start(site, {&too_far, 1}, parasite::kMaxCalls).ok());
+  must(second.finish());
+  must(first.finish());
+}
+
+TEST_CASE("a run that nobody collects ends with its session") {
+  Frozen frozen;
+  const ptrace::Registers before = must(ptrace::registers(frozen.guest.pid()));
+  {
+    Session session = must(Session::begin(frozen.guest.pid()));
+    const Call call = make_call(SYS_getpid);
+    must(session.start(frozen.site, {&call, 1}));
+  }
+  const ptrace::Registers after = must(ptrace::registers(frozen.guest.pid()));
+  CHECK(after.rip == before.rip);
+  CHECK(after.rax == before.rax);
+  frozen.freeze.thaw();
+  CHECK(frozen.guest.answers());
+}
+
 TEST_CASE("the buffer is bounded") {
   Frozen frozen;
   Session session = must(Session::begin(frozen.guest.pid()));

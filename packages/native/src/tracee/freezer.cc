@@ -32,6 +32,9 @@ void settle(HostTid tid, TimedCalls& timed_calls) {
   if (settled.rax != registers.value().rax) (void)ptrace::set_registers(tid, settled);
 }
 
+// Any other failure (for want of descriptors, say) must not pass for the end of a task that runs.
+bool has_ended(const Error& error) { return error.os_errno == ENOENT || error.os_errno == ESRCH; }
+
 }  // namespace
 
 Freeze::Freeze(Freeze&& other) noexcept
@@ -126,6 +129,8 @@ Result<Freeze> Freezer::freeze_all() {
       return freeze;
     }
     freeze.thaw();
+    known_.clear();
+    tasks_.keep_only({init_});
     if (attempted.error().code != Code::kBusy) return attempted.release_error();
     last = attempted.release_error();
     ::usleep(kBackoffUs);
@@ -314,7 +319,8 @@ Result<bool> Freeze::freeze_newborn() {
         for (const FrozenThread& thread : process->threads) threads.push_back(thread.tid);
       } else {
         Result<std::vector<HostTid>> listed = freezer_->tasks_.threads_of(pid);
-        if (!listed.ok()) continue;  // it ended between two looks
+        if (!listed.ok() && has_ended(listed.error())) continue;  // between two looks
+        if (!listed.ok()) return listed.release_error();
         threads = listed.release_value();
       }
       if (process == processes_.end()) {
@@ -340,8 +346,9 @@ Result<bool> Freeze::freeze_newborn() {
       }
     }
     for (const HostTid tid : threads) {
-      const Result<std::vector<HostTid>> children = freezer_->tasks_.children_of(pid, tid);
-      if (!children.ok()) continue;
+      Result<std::vector<HostTid>> children = freezer_->tasks_.children_of(pid, tid);
+      if (!children.ok() && has_ended(children.error())) continue;
+      if (!children.ok()) return children.release_error();
       for (const HostTid child : children.value()) queue.push_back({child, pid});
     }
   }

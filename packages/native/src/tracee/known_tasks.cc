@@ -18,7 +18,7 @@ namespace deltabox {
 
 namespace {
 
-constexpr std::size_t kMostThreads = 512;       // two descriptors each
+constexpr std::size_t kMostThreads = 512;       // two descriptors each; and as many processes, with one each
 constexpr std::size_t kShareOfDescriptors = 8;  // and at most a quarter of those that the engine may open
 constexpr int kPidfdThread = O_EXCL;            // PIDFD_THREAD, 6.9
 // Links of the directory /proc/PID/task when it shows no thread.
@@ -51,8 +51,9 @@ void KnownTasks::forget_ended() {
 }
 
 void KnownTasks::keep_only(const std::vector<HostTid>& present) {
+  const auto last = present.begin() + static_cast<std::ptrdiff_t>(std::min(present.size(), most_threads_));
   for (auto entry = processes_.begin(); entry != processes_.end();) {
-    if (std::find(present.begin(), present.end(), entry->first) != present.end()) {
+    if (std::find(present.begin(), last, entry->first) != last) {
       ++entry;
       continue;
     }

@@ -31,7 +31,7 @@ class KnownTasks {
   bool has_threads(HostTid pid, std::size_t count);
   // Children of one thread; a task's children hang below the thread that made them.
   Result<std::vector<HostTid>> children_of(HostTid pid, HostTid tid);
-  // Forgets the files of all processes that are not in `present`.
+  // Forgets the files of all processes that are not in `present`, and of those beyond a bound.
   void keep_only(const std::vector<HostTid>& present);
 
  private:

@@ -66,12 +66,12 @@ TEST_CASE("a freeze holds every thread of every process, parents first and leade
   {
     Freeze freeze = freeze_patiently(freezer);
     REQUIRE(freeze.processes().size() == 2);
-    CHECK(freeze.processes()[0].pid == guest.pid());
-    CHECK(freeze.processes()[0].parent == guest.root());
-    CHECK(freeze.processes()[1].pid == child);
-    CHECK(freeze.processes()[1].parent == guest.pid());
-    CHECK(freeze.processes()[1].threads.size() == 4);
-    const std::vector<FrozenThread>& threads = freeze.processes()[0].threads;
+    CHECK(freeze.processes().front().pid == guest.pid());
+    CHECK(freeze.processes().front().parent == guest.root());
+    CHECK(freeze.processes().back().pid == child);
+    CHECK(freeze.processes().back().parent == guest.pid());
+    CHECK(freeze.processes().back().threads.size() == 4);
+    const std::vector<FrozenThread>& threads = freeze.processes().front().threads;
     REQUIRE(threads.size() == 3);
     CHECK(threads[0].tid == guest.pid());
     for (const HostTid tid : {spinning, sleeping}) {

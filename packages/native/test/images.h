@@ -47,6 +47,7 @@ inline ProcessImage process(Incarnation incarnation, std::initializer_list<int> 
   for (const int tid : threads) {
     ThreadImage thread;
     thread.tid = HostTid{tid};
+    thread.inside = image.threads.empty() ? image.pid : InsidePid{tid};
     image.threads.push_back(std::move(thread));
   }
   return image;

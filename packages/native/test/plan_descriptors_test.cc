@@ -26,8 +26,8 @@ DescriptorSlot slot(int fd, std::uint32_t description, bool close_on_exec = fals
 }
 
 bool is_empty(const DescriptorPlan& plan) {
-  return plan.make.empty() && plan.install.empty() && plan.close.empty() && plan.flags.empty() && plan.adjust.empty() &&
-         plan.unrestorable.empty();
+  return plan.make.empty() && plan.install.empty() && plan.share.empty() && plan.close.empty() && plan.flags.empty() &&
+         plan.adjust.empty() && plan.unrestorable.empty();
 }
 
 }  // namespace
@@ -83,8 +83,10 @@ TEST_CASE("slots that shared a description share one again, and slots that did n
     const TreeImage target = tree({a}, {slot(3, 0), slot(4, 0)});
     const TreeImage live = tree({a, a}, {slot(3, 0), slot(4, 1)});
     const DescriptorPlan plan = plan_descriptors(live, target, {});
-    CHECK(plan.make.size() == 1);
-    CHECK(plan.install.size() == 2);
+    CHECK(plan.make.empty());
+    REQUIRE(plan.share.size() == 1);  // the second gets what the first has
+    CHECK(plan.share[0].from_fd == 3);
+    CHECK(plan.share[0].fd == 4);
   }
   SUBCASE("joined since") {
     const TreeImage target = tree({a, a}, {slot(3, 0), slot(4, 1)});
@@ -176,8 +178,10 @@ TEST_CASE("a description shared by two processes is one") {
   };
   CHECK(is_empty(plan_descriptors(two(0), two(0), {})));
   const DescriptorPlan plan = plan_descriptors(two(1), two(0), {});
-  CHECK(plan.make.size() == 1);
-  CHECK(plan.install.size() == 2);
+  CHECK(plan.make.empty());
+  REQUIRE(plan.share.size() == 1);
+  CHECK(plan.share[0].from_process == 1);
+  CHECK(plan.share[0].process == 2);
 }
 
 TEST_CASE("for random tables every slot of the target ends up with its own description and no other slot stays") {
@@ -206,6 +210,11 @@ TEST_CASE("for random tables every slot of the target ends up with its own descr
       for (const DescriptorSlot& entry : one.descriptors) table[{one.incarnation, entry.fd}] = entry.description;
     }
     for (const SlotClose& step : plan.close) REQUIRE(table.erase({step.process, step.fd}) == 1);
+    std::vector<std::uint32_t> duplicates;
+    for (const SlotShare& step : plan.share) duplicates.push_back(table.at({step.from_process, step.from_fd}));
+    for (std::size_t index = 0; index < plan.share.size(); ++index) {
+      table[{plan.share[index].process, plan.share[index].fd}] = duplicates[index];
+    }
     for (const SlotInstall& step : plan.install) table[{step.process, step.fd}] = 100 + step.description;
     std::map<std::uint32_t, std::uint32_t> identity_of;  // target description → identity in the table
     std::map<std::uint32_t, std::uint32_t> description_of;

@@ -71,10 +71,14 @@ export interface RollbackResult {
   readonly switchedVolumes: number
   /** Bytes copied in the pause, of files that tasks hold open for writing or have mapped shared, then or now. */
   readonly copiedOpenFileBytes: number
-  /** Processes restored in place. */
+  /** Processes of the checkpoint. */
   readonly processes: number
   readonly endedProcesses: number
   readonly endedThreads: number
+  /** Processes that had ended, or changed beyond recall, and were made anew with their pids. */
+  readonly restoredProcesses: number
+  /** Threads that had ended, of processes that lived on. */
+  readonly restoredThreads: number
   /** What is not as it was. */
   readonly notRestored: readonly Notice[]
   /** The whole call inside the engine. */

@@ -62,6 +62,8 @@ export function toRollbackResult(wire: RollbackReply, callMs: number): RollbackR
     processes: Number(wire.processes),
     endedProcesses: Number(wire.endedProcesses),
     endedThreads: Number(wire.endedThreads),
+    restoredProcesses: Number(wire.restoredProcesses),
+    restoredThreads: Number(wire.restoredThreads),
     notRestored: wire.notRestored.map(toNotice),
     engineMs: wire.engineUs / US_PER_MS,
     callMs,

@@ -16,7 +16,7 @@
  * - `UNSUPPORTED_KERNEL`: this kernel lacks something that is needed.
  * - `UNSUPPORTED_PLATFORM`: not Linux on x86-64, or the native part is not built.
  * - `PERMISSION_DENIED`: the system refused.
- * - `DEAD_PROCESS`: a rollback would need a process that has ended since.
+ * - `DEAD_PROCESS`: a rollback would need a process that has ended and that nobody can make again.
  * - `STALE_GENERATION`: a rollback happened since the caller last looked.
  * - `STRICT`: with `strict`, something could not be captured or restored.
  * - `ENGINE_LOST`: the connection to the engine ended during a call.

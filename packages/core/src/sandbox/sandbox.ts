@@ -112,7 +112,7 @@ export class Sandbox implements AsyncDisposable {
 
   /**
    * Returns files and processes, in place, to a checkpoint: by object, id or name.
-   * @throws CHECKPOINT_NOT_FOUND; DEAD_PROCESS (a process of the checkpoint has ended since); BUSY; STRICT;
+   * @throws CHECKPOINT_NOT_FOUND; DEAD_PROCESS (a process of the checkpoint has ended, and nobody is there who could make it again); BUSY; STRICT;
    * UNSUPPORTED. Then nothing changed.
    */
   async rollback(target: string | Pick<Checkpoint, 'id'>, options: RollbackOptions = {}): Promise<RollbackResult> {

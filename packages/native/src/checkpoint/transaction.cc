@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -11,6 +12,7 @@
 #include "reconcile/descriptor_io.h"
 #include "reconcile/plan.h"
 #include "reconcile/preview.h"
+#include "restore/restore.h"
 #include "sys/files.h"
 #include "sys/mounts.h"
 #include "tracee/proc_files.h"
@@ -41,9 +43,10 @@ Error strict_error(const char* what, std::vector<Notice> details) {
 Error dead_error(const std::vector<Notice>& dead) {
   std::string pids;
   for (const Notice& notice : dead) pids += (pids.empty() ? "" : ", ") + std::to_string(notice.pid);
-  Error error = make_error(Code::kDeadProcess, "processes or threads of the checkpoint have ended since: pid " + pids,
-                           "This version rolls live processes back in place and can't bring dead ones back: choose a "
-                           "checkpoint whose processes still live. Nothing was changed.");
+  Error error =
+      make_error(Code::kDeadProcess, "processes of the checkpoint can't be made again: pid " + pids,
+                 "Their parents left the session in which they had made them, so nobody can make them as they "
+                 "were: choose another checkpoint. Nothing was changed.");
   error.details = dead;
   return error;
 }
@@ -137,6 +140,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
     return strict_error("the checkpoint would not capture everything", std::move(captured.warnings));
   }
   capture_terminals(terminals_, *captured.image);
+  captured.image->commands = command_leaders_;
   const std::shared_ptr<const TreeImage> image = captured.image;
   Checkpoint record = make_record(std::move(captured));
   record.parts.freeze_us = freeze_us;
@@ -255,10 +259,12 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
                        &freeze,
                        &capture,
                        &store_,
-                       &shared_memory_};
+                       &shared_memory_,
+                       [this](const Description& stream) { return open_boundary_(stream.inode); }};
   ApplyOutcome applied;
   Stopwatch watch;
-  TRY(end_newborn(context, plan_tree(live, *target.image), live, *target.image, applied));
+  const TreePlan plan = plan_tree(live, *target.image);
+  TRY(end_newborn(context, plan, live, *target.image, applied));
   restore_terminals(terminals_, live, *target.image, capture, applied.not_restored);
   const double end_us = watch.lap_us();
   std::set<int> switched;
@@ -275,15 +281,31 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
   }
   outcome.parts.switch_us = watch.lap_us();
   fault_point(FaultPoint::kAfterSwitch);
-  TRY(apply_target(context, live, *target.image, switched, applied));
+  if (plan.makes_anything()) {
+    const TreeImage now = TRY(bring_back(context, namespaces_.init_client, plan, live, *target.image, applied));
+    TRY(apply_target(context, now, *target.image, switched, applied));
+  } else {
+    TRY(apply_target(context, live, *target.image, switched, applied));
+  }
   TRY(protect_parked());
   outcome.parts.apply_us = end_us + watch.lap_us();
   freeze.drop_held_signals();
   TRY(capture.release());
   outcome.switched_volumes = switched.size();
   outcome.written_pages = applied.written_pages;
-  outcome.ended_processes = std::move(applied.ended_processes);
+  for (const InsidePid pid : applied.ended_processes) {
+    if (target.image->find_by_pid(pid) == nullptr) outcome.ended_processes.push_back(pid);
+  }
+  for (const auto& [command, pid] : target.image->commands) {
+    const ProcessImage* leader = target.image->find_by_pid(pid);
+    const LiveProcess* live_leader = leader != nullptr ? registry_.find(leader->incarnation) : nullptr;
+    const bool made = std::find(applied.restored_processes.begin(), applied.restored_processes.end(), pid) !=
+                      applied.restored_processes.end();
+    if (made && live_leader != nullptr) outcome.restored_commands[command] = live_leader->pid;
+  }
   outcome.ended_threads = applied.ended_threads;
+  outcome.restored_processes = std::move(applied.restored_processes);
+  outcome.restored_threads = applied.restored_threads;
   outcome.not_restored = std::move(applied.not_restored);
   return {};
 }
@@ -323,6 +345,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   }
   CaptureResult captured = TRY(capture.run(views, boundary_pipes_));
   capture_terminals(terminals_, *captured.image);
+  captured.image->commands = command_leaders_;
   const std::uint64_t stored_pages = capture.enter_pages();
   const std::shared_ptr<const TreeImage> live = captured.image;
   const TreePlan tree_plan = plan_tree(*live, *target.image);

@@ -57,6 +57,9 @@ struct RollbackOutcome {
   std::uint64_t processes = 0;
   std::vector<InsidePid> ended_processes;
   std::uint64_t ended_threads = 0;
+  std::vector<InsidePid> restored_processes;
+  std::uint64_t restored_threads = 0;
+  std::map<std::uint64_t, HostTid> restored_commands;  // by id: those whose first process was made anew
   std::uint64_t copied_open_file_bytes = 0;  // sealed copies and corrected contents of files that kept their inodes
   std::vector<Notice> not_restored;
 };
@@ -100,6 +103,11 @@ class SandboxState {
   const CheckpointTree& tree() const { return tree_; }
   BoundaryPipes& boundary_pipes() { return boundary_pipes_; }
   TerminalTable& terminals() { return terminals_; }
+  CommandLeaders& command_leaders() { return command_leaders_; }
+  // Whom a rollback asks for the task's end of a stream that leads out, for a process that it makes anew.
+  void set_boundary_opener(std::function<Result<UniqueFd>(std::uint64_t inode)> open) {
+    open_boundary_ = std::move(open);
+  }
   Freezer& freezer() { return freezer_; }
   renames::Service& renames() { return renames_; }
   // Processes inside, init not counted.
@@ -147,6 +155,8 @@ class SandboxState {
   renames::Service renames_;
   BoundaryPipes boundary_pipes_;
   TerminalTable terminals_;
+  CommandLeaders command_leaders_;
+  std::function<Result<UniqueFd>(std::uint64_t inode)> open_boundary_;
   CheckpointTree tree_;
   RecordStore records_;
   std::string boot_id_;

@@ -13,6 +13,7 @@
 #include "deltacr/address_space.h"
 #include "deltacr/describe.h"
 #include "deltacr/memory.h"
+#include "deltacr/program.h"
 #include "sys/files.h"
 #include "tracee/proc_files.h"
 
@@ -166,26 +167,65 @@ Result<void> TreeCapture::ensure_parasite(HeldProcess& held, std::shared_ptr<con
       return {};
     }
   }
-  ++live.address_space;
+  TRY(install_parasite(held, *mappings, {}));
+  live.program = TRY(read_program(proc_fd_, live.pid));
+  mappings = TRY(list_mappings(live.files, mappings));
+  TRY(find_volumes(live, mappings));
+  return {};
+}
+
+Result<void> TreeCapture::install_parasite(HeldProcess& held, const MappingList& live_list, const MappingList& target) {
+  LiveProcess& live = *held.live;
+  live.address_space = registry_.new_address_space();
   live.site = {};
   live.tracker.reset();
   live.pages = PageMap();
   live.mappings.reset();
-  const auto vdso =
-      std::find_if(mappings->begin(), mappings->end(), [](const Mapping& mapping) { return mapping.name == "[vdso]"; });
-  if (vdso == mappings->end()) return unsupported(live, "vdso", "it has unmapped its vdso", "End the process.");
+  const auto vdso = std::find_if(live_list.begin(), live_list.end(),
+                                 [](const Mapping& mapping) { return mapping.name == "[vdso]"; });
+  if (vdso == live_list.end()) return unsupported(live, "vdso", "it has unmapped its vdso", "End the process.");
   live.site.vdso_syscall = RemoteAddress{vdso->range.start + TRY(parasite::vdso_syscall_offset())};
   Result<void> installed = make_error(Code::kInternal, "no free address for the parasite");
   for (int attempt = 0; attempt < kParasiteTries && !installed.ok(); ++attempt) {
     const std::uint64_t address = kParasiteFirst + static_cast<std::uint64_t>(attempt) * kParasiteStep;
+    const AddressRange range{address, address + parasite::kMappingBytes};
+    if (std::any_of(target.begin(), target.end(), [&](const Mapping& mapping) {
+          return mapping.range.start < range.end && range.start < mapping.range.end;
+        })) {
+      continue;
+    }
     installed = held.session.install(live.site, RemoteAddress{address});
     if (!installed.ok() && installed.error().os_errno != EEXIST) return installed;
   }
   TRY(std::move(installed));
   live.tracker = TRY(MemoryTracker::create(held.session, live.site, live.pidfd.get()));
-  mappings = TRY(list_mappings(live.files, mappings));
-  TRY(find_volumes(live, mappings));
   return {};
+}
+
+Result<HeldProcess*> TreeCapture::hold_reborn(FrozenProcess& frozen, const ProcessImage& target) {
+  forget(target.incarnation);
+  LiveProcess* live = TRY(registry_.revive(proc_fd_, frozen.pid, target.pid, target.incarnation));
+  held_.push_back(HeldProcess{&frozen, live, TRY(parasite::Session::begin(frozen.pid)), {}, {}});
+  HeldProcess& held = held_.back();
+  const std::shared_ptr<const MappingList> mappings = TRY(list_mappings(live->files, nullptr));
+  TRY(install_parasite(held, *mappings, *target.mappings));
+  live->address_space = target.address_space;  // which it is about to become
+  live->program = target.program;
+  return &held;
+}
+
+Result<ProcessImage> TreeCapture::capture_reborn(HeldProcess& held) {
+  CaptureResult result;
+  LiveProcess& live = *held.live;
+  ProcessImage image = TRY(begin_process(held, result));
+  TRY(read_working_dir(image, result));
+  TRY(finish_describing(held.session, live, freeze_.timed_calls(), *held.frozen, held.trip, image));
+  MemoryTimes times;
+  MemoryCapture memory = TRY(capture_memory(proc_fd_, live, std::move(held.mappings), store_, times));
+  (void)deltabox::enter_pages(live, std::move(memory), store_);
+  image.mappings = live.mappings;
+  image.pages = live.pages;
+  return image;
 }
 
 // What must be known before anything runs in it, and the start of its trip. The image has no descriptions and no memory
@@ -203,6 +243,7 @@ Result<ProcessImage> TreeCapture::begin_process(HeldProcess& held, CaptureResult
   image.incarnation = live.incarnation;
   image.address_space = live.address_space;
   image.host_pid = live.pid;
+  image.program = live.program;
   image.pid = live.inside;
   held.trip = TRY(start_describing(held.session, live, freeze_.timed_calls(), *held.frozen,
                                    status.caught_signals | status.ignored_signals, fds, image));
@@ -299,7 +340,10 @@ Result<CaptureResult> TreeCapture::run(std::vector<VolumeView> volumes, const Bo
   TRY(descriptors_.read_pipe_contents());
   TRY(deleted_files_.read(*result.image));
   TRY(shared_memory_.read(*result.image, *this, store_));
-  for (const ZombieProcess& zombie : freeze_.zombies()) result.image->zombies.push_back(zombie.inside.value);
+  for (const ZombieProcess& zombie : freeze_.zombies()) {
+    result.image->zombies.push_back(
+        {zombie.inside, zombie.parent_inside, zombie.session, zombie.process_group, zombie.exit_status});
+  }
   result.times.describe_us += watch.lap_us();
   return result;
 }

@@ -63,8 +63,11 @@ class TreeCapture {
   // Enters the pages that were read into the page maps of processes and image: work that a pause need not wait for.
   // Returns how many are stored. Without a call the destructor does it: what was read is not reported again.
   std::uint64_t enter_pages();
-  std::vector<HeldProcess>& held() { return held_; }
   HeldProcess* find(Incarnation incarnation);
+  // A frozen process that the engine made in the place of one of the target's, or a held one whose program it replaced:
+  // holds it anew, with a parasite where `target` has nothing. capture_reborn() then describes it.
+  Result<HeldProcess*> hold_reborn(FrozenProcess& frozen, const ProcessImage& target);
+  Result<ProcessImage> capture_reborn(HeldProcess& held);
   // A process that the engine ended while it was held.
   void forget(Incarnation incarnation);
   // All held processes are about to be ended; nothing is put back.
@@ -82,6 +85,8 @@ class TreeCapture {
   Result<void> read_working_dir(ProcessImage& image, CaptureResult& result) const;
   Result<void> read_memory(HeldProcess& held, std::size_t index, CaptureResult& result);
   Result<void> ensure_parasite(HeldProcess& held, std::shared_ptr<const MappingList>& mappings);
+  // Into a fresh address space, where neither list has a mapping.
+  Result<void> install_parasite(HeldProcess& held, const MappingList& live, const MappingList& target);
 
   int proc_fd_;
   Freeze& freeze_;

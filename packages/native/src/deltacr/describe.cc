@@ -21,7 +21,7 @@ using parasite::make_call;
 
 constexpr std::uint64_t kKernelSigsetBytes = 8;
 constexpr std::size_t kMaxTripFds = 100;  // the rest in further trips; the calls before take about half of a batch
-constexpr std::size_t kThreadCalls = 4;
+constexpr std::size_t kThreadCalls = 5;
 constexpr std::size_t kThreadsAtOnce = parasite::kMaxCalls / kThreadCalls;
 
 // Where each result lies in the parasite's buffer.
@@ -90,6 +90,7 @@ void add_thread_calls(const parasite::Site& site, std::size_t part_offset, std::
   calls.push_back(make_call(SYS_get_robust_list, 0, at(offsetof(ThreadPart, robust_list)),
                             at(offsetof(ThreadPart, robust_list_bytes))));
   calls.push_back(make_call(SYS_prctl, PR_GET_TID_ADDRESS, at(offsetof(ThreadPart, clear_child_tid))));
+  calls.push_back(make_call(SYS_gettid));
 }
 
 Result<void> check_all(const std::vector<Call>& calls, InsidePid pid) {
@@ -144,13 +145,21 @@ Result<void> describe_threads(const LiveProcess& live, TimedCalls& timed_calls, 
   std::vector<ThreadPart> parts(frozen.size());
   TRY(sessions.front().read_buffer(live.site, 0, parts.data(), parts.size() * sizeof(ThreadPart)));
   for (std::size_t index = 0; index < frozen.size(); ++index) {
-    fill_thread(sessions[index], parts[index], image.threads[first_image + index]);
+    ThreadImage& thread = image.threads[first_image + index];
+    fill_thread(sessions[index], parts[index], thread);
+    thread.inside = InsidePid{static_cast<pid_t>(calls[(index + 1) * kThreadCalls - 1].result)};
     TRY(sessions[index].finish());
   }
   return {};
 }
 
 }  // namespace
+
+Result<ThreadImage> describe_thread(const LiveProcess& live, TimedCalls& timed_calls, FrozenThread& frozen) {
+  ProcessImage image;
+  TRY(describe_threads(live, timed_calls, {&frozen, 1}, image));
+  return std::move(image.threads.front());
+}
 
 Result<DescribingTrip> start_describing(parasite::Session& leader, const LiveProcess& live, TimedCalls& timed_calls,
                                         FrozenProcess& frozen, std::uint64_t handled_signals,
@@ -194,6 +203,7 @@ Result<void> finish_describing(parasite::Session& leader, const LiveProcess& liv
   std::copy(std::begin(buffer.timers), std::end(buffer.timers), image.timers.begin());
   std::copy(std::begin(buffer.limits), std::end(buffer.limits), image.limits.begin());
   fill_thread(leader, buffer.thread, image.threads.front());
+  image.threads.front().inside = image.pid;
   const std::size_t asked = calls.size() - trip.first_fd_call;
   for (std::size_t index = 0; index < asked; ++index) {
     image.descriptors[index].close_on_exec = (calls[trip.first_fd_call + index].result & FD_CLOEXEC) != 0;

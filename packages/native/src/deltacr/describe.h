@@ -29,5 +29,7 @@ Result<DescribingTrip> start_describing(parasite::Session& leader, const LivePro
                                         const std::vector<int>& fds, ProcessImage& image);
 Result<void> finish_describing(parasite::Session& leader, const LiveProcess& live, TimedCalls& timed_calls,
                                FrozenProcess& frozen, DescribingTrip& trip, ProcessImage& image);
+// A thread that is not its group's leader.
+Result<ThreadImage> describe_thread(const LiveProcess& live, TimedCalls& timed_calls, FrozenThread& frozen);
 
 }  // namespace deltabox

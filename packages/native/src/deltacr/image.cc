@@ -22,6 +22,20 @@ const ProcessImage* TreeImage::find(Incarnation incarnation) const {
   return nullptr;
 }
 
+const ProcessImage* TreeImage::find_by_pid(InsidePid pid) const {
+  for (const ProcessImage& process : processes) {
+    if (process.pid == pid) return &process;
+  }
+  return nullptr;
+}
+
+const ThreadImage* ProcessImage::find_thread(InsidePid inside) const {
+  for (const ThreadImage& thread : threads) {
+    if (thread.inside == inside) return &thread;
+  }
+  return nullptr;
+}
+
 const Description* TreeImage::description_at(const ProcessImage& process, int fd) const {
   for (const DescriptorSlot& slot : process.descriptors) {
     if (slot.fd == fd) return &descriptions[slot.description];

@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -101,7 +102,8 @@ struct KernelPointers {
 };
 
 struct ThreadImage {
-  HostTid tid;  // in-place rollbacks find the thread by it, its group's incarnation guards against reuse
+  HostTid tid;       // of this life of it
+  InsidePid inside;  // rollbacks find the thread by it; its group's incarnation guards against reuse
   ptrace::Registers registers{};
   std::int64_t timed_call = -1;  // the call behind restart_syscall(2), where registers stand in one
   ptrace::ExtendedState extended_state;
@@ -139,6 +141,24 @@ struct DescriptorSlot {
   std::uint32_t description = 0;  // index into TreeImage::descriptions
 };
 
+// What execve(2) set up and a process made anew has to be given again.
+struct ProgramImage {
+  std::string path;  // of the executable, inside
+  std::uint64_t start_code = 0, end_code = 0, start_data = 0, end_data = 0;
+  std::uint64_t start_break = 0, start_stack = 0;
+  AddressRange arguments, environment;
+  std::string auxiliary_vector;  // bytes of /proc/PID/auxv
+};
+
+struct ZombieImage {
+  InsidePid pid;
+  InsidePid parent;
+  std::int32_t session = 0;
+  std::int32_t process_group = 0;
+  int exit_status = 0;  // as of wait4(2)
+  bool operator==(const ZombieImage&) const = default;
+};
+
 struct ProcessImage {
   Incarnation incarnation = 0;
   std::uint64_t address_space = 0;  // counts the programs that the process executed, as far as captures saw them
@@ -146,6 +166,7 @@ struct ProcessImage {
   InsidePid pid;
   InsidePid parent;
   std::vector<ThreadImage> threads;  // leader first
+  std::shared_ptr<const ProgramImage> program;
   std::shared_ptr<const MappingList> mappings;
   PageMap pages;
   RemoteAddress program_break;
@@ -163,6 +184,8 @@ struct ProcessImage {
   std::vector<DescriptorSlot> descriptors;
   std::vector<ProcessLock> locks;
   bool group_stopped = false;
+
+  const ThreadImage* find_thread(InsidePid inside) const;
 };
 
 // An O_PATH descriptor of a pipe: neither reader nor writer (the end of the data arrives when the tasks' ends close),
@@ -245,6 +268,9 @@ struct SharedMemory {
   PageMap pages;  // by page of the object; what is not there is zero
 };
 
+// Commands that clients started and that run: by id, with the pid of their first process.
+using CommandLeaders = std::map<std::uint64_t, InsidePid>;
+
 struct TreeImage {
   std::vector<ProcessImage> processes;  // parents before children
   std::vector<Description> descriptions;
@@ -252,9 +278,11 @@ struct TreeImage {
   std::vector<TerminalImage> terminals;
   std::vector<DeletedFile> deleted_files;
   std::vector<SharedMemory> shared_memory;
-  std::vector<int> zombies;  // pids inside
+  std::vector<ZombieImage> zombies;
+  CommandLeaders commands;
 
   const ProcessImage* find(Incarnation incarnation) const;
+  const ProcessImage* find_by_pid(InsidePid pid) const;
   // What a slot of the process holds; null when it is closed.
   const Description* description_at(const ProcessImage& process, int fd) const;
   const DeletedFile* find_deleted(std::uint64_t device, std::uint64_t inode) const;

@@ -30,6 +30,20 @@ Result<LiveProcess*> ProcessRegistry::find_or_add(int proc_fd, HostTid pid) {
   return entry.get();
 }
 
+Result<LiveProcess*> ProcessRegistry::revive(int proc_fd, HostTid pid, InsidePid inside, Incarnation incarnation) {
+  auto fresh = std::make_unique<LiveProcess>();
+  fresh->pidfd = TRY(sys::pidfd_open(pid));
+  fresh->incarnation = incarnation;
+  fresh->pid = pid;
+  fresh->files = ProcessFiles(proc_fd, pid);
+  fresh->inside = inside;
+  std::erase_if(processes_,
+                [&](const auto& entry) { return entry.second && entry.second->incarnation == incarnation; });
+  std::unique_ptr<LiveProcess>& entry = processes_[pid];
+  entry = std::move(fresh);
+  return entry.get();
+}
+
 LiveProcess* ProcessRegistry::find(Incarnation incarnation) {
   for (auto& [pid, process] : processes_) {
     if (process && process->incarnation == incarnation) return process.get();

@@ -23,7 +23,8 @@ struct LiveProcess {
   ProcessFiles files;
   parasite::Site site;
   std::optional<MemoryTracker> tracker;
-  std::uint64_t address_space = 0;  // grows when the address space is found to be another one (exec)
+  std::uint64_t address_space = 0;  // ProcessRegistry::new_address_space, when it is found to be another one (exec)
+  std::shared_ptr<const ProgramImage> program;
   // The state at the last look: pages not reported as changed since are these.
   std::shared_ptr<const MappingList> mappings;
   PageMap pages;
@@ -34,12 +35,16 @@ class ProcessRegistry {
   // The record of a frozen process; a new incarnation when the pid was reused.
   Result<LiveProcess*> find_or_add(int proc_fd, HostTid pid);
   LiveProcess* find(Incarnation incarnation);
+  // A process that the engine made to live the life of an earlier one.
+  Result<LiveProcess*> revive(int proc_fd, HostTid pid, InsidePid inside, Incarnation incarnation);
+  std::uint64_t new_address_space() { return ++address_spaces_; }
   // Forgets all that are not in `present`.
   void keep_only(const std::vector<HostTid>& present);
 
  private:
   std::map<HostTid, std::unique_ptr<LiveProcess>> processes_;
   Incarnation next_ = 1;
+  std::uint64_t address_spaces_ = 0;
 };
 
 }  // namespace deltabox

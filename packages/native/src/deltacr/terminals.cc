@@ -5,7 +5,6 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <string>
 
 namespace deltabox {
@@ -14,12 +13,6 @@ namespace {
 
 using parasite::Call;
 using parasite::make_call;
-
-const ProcessImage* find_by_pid(const TreeImage& image, InsidePid pid) {
-  const auto found = std::find_if(image.processes.begin(), image.processes.end(),
-                                  [&](const ProcessImage& process) { return process.pid == pid; });
-  return found != image.processes.end() ? &*found : nullptr;
-}
 
 // The kernel names the group as our pid namespace does; an image names it as the sandbox does. 0: nobody is in it.
 std::int32_t foreground_group(int master, const TreeImage& image) {
@@ -68,7 +61,7 @@ void restore_terminals(const TerminalTable& terminals, const TreeImage& live, co
     };
     if (::tcsetattr(terminal.master, TCSANOW, &wanted.modes) != 0) report("the modes");
     if (wanted.foreground_group == 0 || foreground_group(terminal.master, live) == wanted.foreground_group) continue;
-    const ProcessImage* leader = find_by_pid(live, terminal.leader);
+    const ProcessImage* leader = live.find_by_pid(terminal.leader);
     HeldProcess* held = leader != nullptr ? capture.find(leader->incarnation) : nullptr;
     if (held == nullptr || !set_foreground_group(*held, *leader, live, wanted.foreground_group)) {
       report("the foreground job");

@@ -24,7 +24,9 @@ CommandRequests::CommandRequests(SandboxState& state, Clients& clients, const st
       clients_(clients),
       environment_(environment),
       cwd_(cwd),
-      table_(state.namespaces(), state.boundary_pipes(), state.terminals(), output_limit) {}
+      table_(state.namespaces(), state.boundary_pipes(), state.terminals(), state.command_leaders(), output_limit) {
+  state.set_boundary_opener([this](std::uint64_t inode) { return table_.open_stream(inode); });
+}
 
 std::optional<Result<v1::EngineFrame>> CommandRequests::handle(Client& client, const v1::ClientFrame& request,
                                                                std::vector<UniqueFd>& fds) {
@@ -195,6 +197,10 @@ void CommandRequests::mark_rolled_back(const std::vector<InsidePid>& ended) {
     Command* command = table_.find_by_pid(pid);
     if (command != nullptr) command->rolled_back = true;
   }
+}
+
+void CommandRequests::mark_restored(const std::map<CommandId, HostTid>& restored) {
+  for (const auto& [id, leader] : restored) table_.revive(id, leader);
 }
 
 std::size_t CommandRequests::running() const {

@@ -34,6 +34,8 @@ class CommandRequests {
   void follow(Client& client, Command& command);
   Command* find(CommandId id) { return table_.find(id); }
   void client_left(ClientId client) { table_.client_left(client); }
+  // Commands whose first process a rollback made anew run again.
+  void mark_restored(const std::map<CommandId, HostTid>& restored);
   void mark_rolled_back(const std::vector<InsidePid>& ended);
   std::size_t running() const;
   void forget_old() { table_.forget_old(); }

@@ -43,8 +43,12 @@ Error rolled_back_error(const Command& command) {
 }  // namespace
 
 CommandTable::CommandTable(SandboxNamespaces& namespaces, BoundaryPipes& boundary, TerminalTable& terminals,
-                           std::uint64_t output_limit)
-    : namespaces_(namespaces), boundary_(boundary), terminals_(terminals), output_limit_(output_limit) {}
+                           CommandLeaders& leaders, std::uint64_t output_limit)
+    : namespaces_(namespaces),
+      boundary_(boundary),
+      terminals_(terminals),
+      leaders_(leaders),
+      output_limit_(output_limit) {}
 
 Command* CommandTable::find(CommandId id) {
   const auto found = commands_.find(id);
@@ -68,23 +72,25 @@ Result<Command*> CommandTable::find_named(CommandId id, InsidePid pid) {
 
 // A pipe of which one end is the task's and the other the engine's or the client's. Its inode is what tells a capture
 // that the pipe leads out.
-Result<UniqueFd> CommandTable::boundary_pipe(Command& command, bool engine_reads, UniqueFd& task_end) {
+Result<UniqueFd> CommandTable::boundary_pipe(Command& command, int stream, UniqueFd& task_end) {
   auto [read_end, write_end] = TRY(sys::make_pipe(0));
   const struct stat info = TRY(sys::stat_fd(read_end.get()));
   boundary_.insert(info.st_ino);
-  command.pipe_inodes.push_back(info.st_ino);
-  UniqueFd& ours = engine_reads ? read_end : write_end;
-  task_end = std::move(engine_reads ? write_end : read_end);
-  return std::move(ours);
+  command.pipes[info.st_ino] = stream;
+  const bool is_input = stream == 0;
+  task_end = std::move(is_input ? read_end : write_end);
+  return std::move(is_input ? write_end : read_end);
 }
 
 // `ours` gets the ends of stdout, stderr and, if it is open, stdin.
 Result<CommandTable::TaskStreams> CommandTable::make_pipes(Command& command, bool open_stdin,
                                                            std::vector<UniqueFd>& ours) {
   TaskStreams streams;
-  for (UniqueFd& output : streams.output) ours.push_back(TRY(boundary_pipe(command, true, output)));
+  for (int index = 0; index < 2; ++index) {
+    ours.push_back(TRY(boundary_pipe(command, index + 1, streams.output[index])));
+  }
   if (open_stdin) {
-    ours.push_back(TRY(boundary_pipe(command, false, streams.input)));
+    ours.push_back(TRY(boundary_pipe(command, 0, streams.input)));
   } else {
     // M1's own /dev/null, so that a capture finds the path again.
     streams.input = TRY(sys::open_at(AT_FDCWD, "/dev/null", O_RDONLY));
@@ -135,7 +141,7 @@ Result<StartedCommand> CommandTable::start(const v1::RunRequest& request, Client
   spawn.stderr_fd = streams.output[1].get();
   const Result<Spawned> spawned = namespaces_.init_client.spawn(spawn);
   if (!spawned.ok()) {
-    for (const std::uint64_t inode : command->pipe_inodes) boundary_.erase(inode);
+    for (const auto& [inode, stream] : command->pipes) boundary_.erase(inode);
     return spawned.error();
   }
   command->pid = spawned.value().pid;
@@ -151,6 +157,7 @@ Result<StartedCommand> CommandTable::start(const v1::RunRequest& request, Client
     }
   }
   if (command->terminal) terminals_[command->id] = {command->stdin_write.get(), command->pid};
+  leaders_[command->id] = command->pid;
   started.command = command.get();
   commands_[command->id] = std::move(command);
   return started;
@@ -239,6 +246,33 @@ void CommandTable::mark_ended(Command& command, int status) {
   command.input.clear();
   command.stdin_write.reset();
   terminals_.erase(command.id);
+  leaders_.erase(command.id);
+}
+
+void CommandTable::revive(CommandId id, HostTid leader) {
+  Command* command = find(id);
+  if (command == nullptr) return;
+  command->host_tid = leader;
+  command->rolled_back = false;
+  leaders_[id] = command->pid;
+  if (!command->status) return;
+  command->status.reset();
+  command->background = true;
+}
+
+Result<UniqueFd> CommandTable::open_stream(std::uint64_t inode) {
+  for (auto& [id, command] : commands_) {
+    const auto pipe = command->pipes.find(inode);
+    if (pipe == command->pipes.end()) continue;
+    const int stream = pipe->second;
+    UniqueFd& ours = stream == 0 ? command->stdin_write : command->output[stream - 1];
+    if (ours) return reopen(namespaces_.self_fd_dir.get(), ours.get(), stream == 0 ? O_RDONLY : O_WRONLY);
+    UniqueFd task_end;
+    ours = TRY(boundary_pipe(*command, stream, task_end));
+    ::fcntl(ours.get(), F_SETFL, O_NONBLOCK);
+    return task_end;
+  }
+  return make_error(Code::kCommandNotFound, "its command is not known any more");
 }
 
 void CommandTable::client_left(ClientId client) {
@@ -291,7 +325,7 @@ void CommandTable::forget_old() {
     }
     // A left-over child may still hold a pipe of a foreground command; its inode number stays known until then, which
     // is why only the oldest commands are forgotten.
-    for (const std::uint64_t inode : command.pipe_inodes) boundary_.erase(inode);
+    for (const auto& [inode, stream] : command.pipes) boundary_.erase(inode);
     entry = commands_.erase(entry);
     --ended;
   }

@@ -58,7 +58,7 @@ struct Command {
   std::size_t spooled_bytes = 0;
   std::uint64_t dropped_bytes = 0;
   std::uint64_t stream_bytes[2] = {};
-  std::vector<std::uint64_t> pipe_inodes;
+  std::map<std::uint64_t, int> pipes;  // inodes; 1, 2: output, 0: input
 };
 
 // Foreground streams for the client.
@@ -71,7 +71,7 @@ class CommandTable {
  public:
   // output_limit: bytes that a command may print over its life; 0: no limit.
   CommandTable(SandboxNamespaces& namespaces, BoundaryPipes& boundary, TerminalTable& terminals,
-               std::uint64_t output_limit);
+               CommandLeaders& leaders, std::uint64_t output_limit);
 
   // `user`: none or uid 0 for root.
   Result<StartedCommand> start(const v1::RunRequest& request, ClientId client, std::optional<SpawnUser> user);
@@ -90,6 +90,12 @@ class CommandTable {
   Result<void> write_input(Command& command);
   Result<void> resize(Command& command, TerminalSize size);
   void mark_ended(Command& command, int status);
+  // A rollback made the command's first process anew. It goes on as a background command: whoever waited for it was
+  // told of its end, and its streams end here.
+  void revive(CommandId id, HostTid leader);
+  // The task's end of a stream of a command, by the inode of the pipe that it was: the same pipe where its other end
+  // is still here, else a new one.
+  Result<UniqueFd> open_stream(std::uint64_t inode);
   // Ends the client's foreground commands and forgets it as a follower.
   void client_left(ClientId client);
   // Reads what a background command wrote; nullopt when there is nothing. At the end the descriptor is closed. What is
@@ -102,13 +108,14 @@ class CommandTable {
     UniqueFd input;
     UniqueFd output[2];
   };
-  Result<UniqueFd> boundary_pipe(Command& command, bool engine_reads, UniqueFd& task_end);
+  Result<UniqueFd> boundary_pipe(Command& command, int stream, UniqueFd& task_end);
   Result<TaskStreams> make_pipes(Command& command, bool open_stdin, std::vector<UniqueFd>& ours);
   Result<TaskStreams> make_terminal(Command& command, const v1::TerminalSize& size, uid_t owner);
 
   SandboxNamespaces& namespaces_;
   BoundaryPipes& boundary_;
   TerminalTable& terminals_;
+  CommandLeaders& leaders_;  // of those that run
   std::uint64_t output_limit_;
   std::map<CommandId, std::unique_ptr<Command>> commands_;
   CommandId next_ = 1;

@@ -76,6 +76,8 @@ void fill(v1::RollbackReply& message, const RollbackOutcome& outcome) {
   message.set_switched_volumes(outcome.switched_volumes);
   message.set_ended_processes(outcome.ended_processes.size());
   message.set_ended_threads(outcome.ended_threads);
+  message.set_restored_processes(outcome.restored_processes.size());
+  message.set_restored_threads(outcome.restored_threads);
   message.set_processes(outcome.processes);
   message.set_engine_us(outcome.engine_us);
   for (const Notice& notice : outcome.not_restored) fill(*message.add_not_restored(), notice);

@@ -346,6 +346,7 @@ Result<v1::EngineFrame> Server::roll_back(const v1::RollbackRequest& request) {
   files_.rolled_back();
   ++generation_;
   commands_.mark_rolled_back(outcome.value().ended_processes);
+  commands_.mark_restored(outcome.value().restored_commands);
   v1::EngineFrame event;
   event.set_generation(generation_);
   event.mutable_rolled_back()->set_checkpoint_id(outcome.value().checkpoint);

@@ -71,6 +71,7 @@ Session::Session(Session&& other) noexcept
       running_(std::exchange(other.running_, false)),
       ran_(other.ran_),
       stop_held_(other.stop_held_),
+      born_(other.born_),
       registers_(other.registers_),
       mask_(other.mask_),
       rseq_(other.rseq_),
@@ -85,6 +86,7 @@ Session& Session::operator=(Session&& other) noexcept {
     running_ = std::exchange(other.running_, false);
     ran_ = other.ran_;
     stop_held_ = other.stop_held_;
+    born_ = other.born_;
     registers_ = other.registers_;
     mask_ = other.mask_;
     rseq_ = other.rseq_;
@@ -161,8 +163,8 @@ ptrace::Registers fresh_registers(const ptrace::Registers& original) {
 
 }  // namespace
 
-Result<std::int64_t> Session::single_call(RemoteAddress instruction, const Call& call) {
-  ptrace::Registers registers = fresh_registers(registers_);
+void Session::place_call(ptrace::Registers& registers, RemoteAddress instruction, const Call& call) const {
+  registers = fresh_registers(registers_);
   registers.rip = instruction.value;
   registers.rax = call.number;
   registers.rdi = call.arguments[0];
@@ -171,18 +173,74 @@ Result<std::int64_t> Session::single_call(RemoteAddress instruction, const Call&
   registers.r10 = call.arguments[3];
   registers.r8 = call.arguments[4];
   registers.r9 = call.arguments[5];
+}
+
+Result<std::int64_t> Session::single_call(RemoteAddress instruction, const Call& call) {
+  ptrace::Registers registers{};
+  place_call(registers, instruction, call);
   TRY(ptrace::set_registers(tid_, registers));
   for (int stops = 0; stops < kMaxStops; ++stops) {
     ran_ = true;
     TRY(ptrace::single_step(tid_));
     const ptrace::Stop stop = TRY(ptrace::wait_for_stop(tid_));
     if (stop.kind == ptrace::Stop::Kind::kGone) return os_error_from(ESRCH, "single step", name_of(tid_));
+    if (stop.kind == ptrace::Stop::Kind::kBirth) born_ = TRY(ptrace::born(tid_));
     if (is_passing_stop(stop)) continue;
     if (stop.signal != SIGTRAP) return make_error(Code::kInternal, "a signal inside a single step of " + name_of(tid_));
     registers = TRY(ptrace::registers(tid_));
     if (registers.rip != instruction.value) return static_cast<std::int64_t>(registers.rax);
   }
   return make_error(Code::kInternal, "a single step of " + name_of(tid_) + " does not end");
+}
+
+Result<HostTid> Session::give_birth(RemoteAddress instruction, std::uint64_t flags) {
+  born_ = HostTid{0};
+  TRY(ptrace::trace_births(tid_, true));
+  const Result<std::int64_t> made = single_call(instruction, make_call(SYS_clone, flags));
+  TRY(ptrace::trace_births(tid_, false));
+  if (!made.ok()) return made.error();
+  if (made.value() < 0) return os_error_from(static_cast<int>(-made.value()), "clone in a tracee", name_of(tid_));
+  const ptrace::Stop stop = TRY(ptrace::wait_for_stop(born_));
+  if (stop.kind != ptrace::Stop::Kind::kInterrupted) {
+    return make_error(Code::kInternal, "the child of " + name_of(tid_) + " did not stand still at its birth");
+  }
+  TRY(ptrace::trace_births(born_, false));
+  return born_;
+}
+
+Result<void> Session::exec(RemoteAddress instruction, const std::string& path, RemoteAddress scratch) {
+  struct {
+    std::uint64_t arguments[2];
+  } area{{scratch.value + sizeof area, 0}};
+  std::string bytes(reinterpret_cast<const char*>(&area), sizeof area);
+  bytes.append(path.c_str(), path.size() + 1);
+  TRY(sys::write_remote(tid_, scratch, bytes.data(), bytes.size()));
+  const std::uint64_t null_pointer = scratch.value + offsetof(decltype(area), arguments) + sizeof(std::uint64_t);
+  ptrace::Registers registers{};
+  place_call(registers, instruction, make_call(SYS_execve, area.arguments[0], scratch.value, null_pointer));
+  TRY(ptrace::trace_births(tid_, true));
+  TRY(ptrace::set_registers(tid_, registers));
+  ran_ = true;
+  for (int stops = 0; stops < kMaxStops; ++stops) {
+    TRY(ptrace::single_step(tid_));
+    const ptrace::Stop stop = TRY(ptrace::wait_for_stop(tid_));
+    if (stop.kind == ptrace::Stop::Kind::kGone) return os_error_from(ESRCH, "exec", name_of(tid_));
+    if (stop.kind == ptrace::Stop::Kind::kExec) {
+      // Here the call has not returned yet, and would overwrite registers that are set now.
+      active_ = false;
+      TRY(ptrace::trace_births(tid_, false));
+      TRY(ptrace::interrupt(tid_));
+      TRY(ptrace::resume(tid_));
+      const ptrace::Stop returned = TRY(ptrace::wait_for_stop(tid_));
+      if (returned.kind == ptrace::Stop::Kind::kInterrupted) return {};
+      return make_error(Code::kInternal, name_of(tid_) + " did not stop after its exec");
+    }
+    if (is_passing_stop(stop)) continue;
+    TRY(ptrace::trace_births(tid_, false));
+    registers = TRY(ptrace::registers(tid_));
+    return os_error_from(static_cast<int>(-static_cast<std::int64_t>(registers.rax)), "execve in a tracee", path);
+  }
+  return make_error(Code::kInternal, "an exec of " + name_of(tid_) + " does not end");
 }
 
 Result<void> Session::install(Site& site, RemoteAddress address) {

@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/ids.h"
@@ -66,6 +67,12 @@ class Session {
   Result<void> write_buffer(const Site& site, std::uint64_t offset, const void* data, std::size_t size_bytes);
   // One call through a `syscall` instruction that exists already.
   Result<std::int64_t> single_call(RemoteAddress instruction, const Call& call);
+  // clone(2) with these flags, through a `syscall` instruction: a child or thread that is seized and has not run yet.
+  Result<HostTid> give_birth(RemoteAddress instruction, std::uint64_t flags);
+  // execve(2) through a `syscall` instruction. Path and argument list (a pointer to it, a null) are written at
+  // `scratch`, which need not outlive the call. An error of the kernel's leaves the old program; after success the
+  // session has nothing to put back and is to be dropped.
+  Result<void> exec(RemoteAddress instruction, const std::string& path, RemoteAddress scratch);
   // Makes the thread leave through exit(2); it is gone afterwards.
   Result<void> exit_thread(const Site& site);
 
@@ -78,6 +85,7 @@ class Session {
   bool is_passing_stop(const ptrace::Stop& stop);
   explicit Session(HostTid tid) : tid_(tid) {}
   Result<void> run_until_trap();
+  void place_call(ptrace::Registers& registers, RemoteAddress instruction, const Call& call) const;
   Error unexpected_signal(int signal);
 
   HostTid tid_;
@@ -85,6 +93,7 @@ class Session {
   bool running_ = false;  // started and not collected
   bool ran_ = false;
   bool stop_held_ = false;  // a SIGSTOP came during a run
+  HostTid born_{};          // by the last clone
   ptrace::Registers registers_{};
   ptrace::SignalMask mask_ = 0;
   abi::RseqConfiguration rseq_{};

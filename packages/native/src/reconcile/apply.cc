@@ -20,6 +20,7 @@
 #include "reconcile/preview.h"
 #include "reconcile/shared_memory_io.h"
 #include "sys/files.h"
+#include "sys/processes.h"
 #include "tracee/interrupted_calls.h"
 
 namespace deltabox {
@@ -85,24 +86,22 @@ Result<std::vector<MapRange>> apply_mappings(ApplyContext& context, HeldProcess&
     if (call.result < 0) return failed_call(held, "munmap or mprotect in a tracee", call);
   }
   // Descriptors are those of the target by now.
-  for (const MapRange& part : plan.map) {
-    const std::optional<Error> failed = TRY(map_anew(held, part, context.m1_root, free_slot_of(target), revived));
-    if (!failed) continue;
-    if (part.mapping.shared_object != 0) {
+  for (const UnmappedPart& lost : TRY(map_anew(held, plan.map, context.m1_root, free_slot_of(target), revived))) {
+    if (lost.part.mapping.shared_object != 0) {
       outcome.not_restored.push_back(
           {held.live->inside.value, "shared-memory",
-           part.mapping.name + ": it was unmapped since the checkpoint, and " + failed->describe()});
-      Call unmap = make_call(SYS_munmap, part.range.start, part.range.size_bytes());
+           lost.part.mapping.name + ": it was unmapped since the checkpoint, and " + lost.reason.describe()});
+      Call unmap = make_call(SYS_munmap, lost.part.range.start, lost.part.range.size_bytes());
       TRY(held.session.run(held.live->site, {&unmap, 1}));
       continue;
     }
     outcome.not_restored.push_back({held.live->inside.value, "mapping",
-                                    part.mapping.name + ": " + failed->describe() +
+                                    lost.part.mapping.name + ": " + lost.reason.describe() +
                                         "; what the process had written there is back, the rest reads as zeros"});
-    MapRange substitute = part;
+    MapRange substitute = lost.part;
     substitute.mapping.shared = false;
     substitute.mapping.inode = 0;
-    TRY(map_anew(held, substitute, context.m1_root, free_slot_of(target), revived));
+    TRY(map_anew(held, {substitute}, context.m1_root, free_slot_of(target), revived));
   }
   return plan.map;
 }
@@ -164,12 +163,6 @@ Result<bool> has_queued_signals(HostTid tid) {
 
 // --- Addresses that the kernel writes to ---
 
-const ThreadImage* find_thread(const ProcessImage& process, HostTid tid) {
-  const auto found = std::find_if(process.threads.begin(), process.threads.end(),
-                                  [&](const ThreadImage& thread) { return thread.tid == tid; });
-  return found != process.threads.end() ? &*found : nullptr;
-}
-
 constexpr std::uint64_t kRseqUnregister = 1;  // RSEQ_FLAG_UNREGISTER
 
 bool same_rseq(const ThreadImage& live, const ThreadImage& target) {
@@ -199,9 +192,9 @@ Result<void> in_thread(HeldProcess& held, HostTid tid, Step step) {
 // yet will register it itself, and must find that free.
 Result<void> forget_rseq(HeldProcess& held, const ProcessImage& live, const ProcessImage& target) {
   for (const ThreadImage& wanted : target.threads) {
-    const ThreadImage* present = find_thread(live, wanted.tid);
+    const ThreadImage* present = live.find_thread(wanted.inside);
     if (present == nullptr || same_rseq(*present, wanted)) continue;
-    TRY(in_thread(held, wanted.tid, [&](parasite::Session& session) {
+    TRY(in_thread(held, present->tid, [&](parasite::Session& session) {
       return call_rseq(session, held, present->kernel_pointers.rseq, kRseqUnregister);
     }));
   }
@@ -211,7 +204,7 @@ Result<void> forget_rseq(HeldProcess& held, const ProcessImage& live, const Proc
 // Once the mappings are the target's.
 Result<void> restore_kernel_pointers(HeldProcess& held, const ProcessImage& live, const ProcessImage& target) {
   for (const ThreadImage& wanted : target.threads) {
-    const ThreadImage* present = find_thread(live, wanted.tid);
+    const ThreadImage* present = live.find_thread(wanted.inside);
     if (present == nullptr) continue;
     const KernelPointers& before = present->kernel_pointers;
     const KernelPointers& pointers = wanted.kernel_pointers;
@@ -223,7 +216,7 @@ Result<void> restore_kernel_pointers(HeldProcess& held, const ProcessImage& live
       calls.push_back(make_call(SYS_set_tid_address, pointers.clear_child_tid));
     }
     if (calls.empty() && same_rseq(*present, wanted)) continue;
-    TRY(in_thread(held, wanted.tid, [&](parasite::Session& session) -> Result<void> {
+    TRY(in_thread(held, present->tid, [&](parasite::Session& session) -> Result<void> {
       TRY(run_batched(session, held.live->site, calls));
       return same_rseq(*present, wanted) ? Result<void>() : call_rseq(session, held, pointers.rseq, 0);
     }));
@@ -301,19 +294,21 @@ Result<void> run_attributes(parasite::Session& session, const HeldProcess& held,
 
 // --- One process ---
 
-Result<void> apply_registers(HeldProcess& held, const ProcessImage& target) {
+Result<void> apply_registers(HeldProcess& held, const ProcessImage& live, const ProcessImage& target) {
   for (const ThreadImage& thread : target.threads) {
+    const ThreadImage* present = live.find_thread(thread.inside);
+    if (present == nullptr) return make_error(Code::kInternal, "a thread of the target is not held");
     const ptrace::Registers registers = registers_to_roll_back(thread.registers, thread.timed_call);
-    TRY(ptrace::set_extended_state(thread.tid, thread.extended_state));
-    if (thread.tid == held.session.tid()) {
+    TRY(ptrace::set_extended_state(present->tid, thread.extended_state));
+    if (present->tid == held.session.tid()) {
       held.session.replace_registers(registers);
       held.session.replace_signal_mask(thread.signal_mask);
       held.session.keep_rseq_cs_from_memory();
       held.session.drop_held_stop();
       continue;
     }
-    TRY(ptrace::set_registers(thread.tid, registers));
-    TRY(ptrace::set_signal_mask(thread.tid, thread.signal_mask));
+    TRY(ptrace::set_registers(present->tid, registers));
+    TRY(ptrace::set_signal_mask(present->tid, thread.signal_mask));
   }
   return {};
 }
@@ -328,13 +323,13 @@ Result<void> apply_signals_and_attributes(HeldProcess& held, const ProcessImage&
   TRY(replace_pending(held.session, held, queued, target.threads.front().pending, target.pending));
   for (std::size_t index = 1; index < target.threads.size(); ++index) {
     const ThreadImage& wanted = target.threads[index];
-    const ThreadImage* present = find_thread(live, wanted.tid);
+    const ThreadImage* present = live.find_thread(wanted.inside);
     if (present == nullptr) return make_error(Code::kInternal, "a thread of the target is not held");
     AttributeBatch thread_batch;
     plan_thread_attributes(held, *present, wanted, thread_batch);
-    const bool thread_queued = !TRY(ptrace::pending_signals(wanted.tid, false)).empty();
+    const bool thread_queued = !TRY(ptrace::pending_signals(present->tid, false)).empty();
     if (thread_batch.calls.empty() && !thread_queued && wanted.pending.empty()) continue;
-    parasite::Session session = TRY(parasite::Session::begin(wanted.tid));
+    parasite::Session session = TRY(parasite::Session::begin(present->tid));
     session.keep_rseq_cs_from_memory();
     TRY(run_attributes(session, held, thread_batch, outcome));
     TRY(replace_pending(session, held, thread_queued, wanted.pending, {}));
@@ -366,15 +361,27 @@ Result<void> apply_process_memory(ApplyContext& context, HeldProcess& held, cons
 
 // --- Descriptors of the tree ---
 
+Result<UniqueFd> make_description(ApplyContext& context, const Description& wanted, RevivedFiles& revived,
+                                  ApplyOutcome& outcome) {
+  if (wanted.kind != DescriptionKind::kBoundary) {
+    return open_description(wanted, context.m1_root, context.self_fd_dir, revived);
+  }
+  Result<UniqueFd> opened = context.open_boundary(wanted);
+  if (opened.ok()) return opened;
+  // A slot that is closed would be given to the next file that is opened.
+  outcome.not_restored.push_back({0, "stream", "a stream that leads out: " + opened.error().describe()});
+  return sys::open_in_root(context.m1_root, "/dev/null", O_RDWR);
+}
+
 Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, const TreeImage& target,
                                const std::set<int>& switched, const std::set<SharedObjectId>& renewed,
                                RevivedFiles& revived, ApplyOutcome& outcome) {
   DescriptorPlan plan = plan_descriptors(live, target, switched, renewed);
   outcome.not_restored.insert(outcome.not_restored.end(), plan.unrestorable.begin(), plan.unrestorable.end());
   std::map<std::uint32_t, UniqueFd> made;
+  std::vector<UniqueFd> shared;  // closed again before anybody runs
   for (const std::uint32_t index : plan.make) {
-    Result<UniqueFd> opened =
-        open_description(target.descriptions[index], context.m1_root, context.self_fd_dir, revived);
+    Result<UniqueFd> opened = make_description(context, target.descriptions[index], revived, outcome);
     if (opened.ok()) {
       made[index] = opened.release_value();
       continue;
@@ -396,6 +403,12 @@ Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, con
   }
   for (const auto& [incarnation, slots] : closes) TRY(close_descriptors(*context.capture->find(incarnation), slots));
   std::map<Incarnation, std::vector<Install>> installs;
+  for (const SlotShare& share : plan.share) {
+    const HeldProcess* from = context.capture->find(share.from_process);
+    UniqueFd shared_fd = TRY(sys::pidfd_get_fd(from->live->pidfd.get(), share.from_fd));
+    installs[share.process].push_back({shared_fd.get(), share.fd, share.close_on_exec});
+    shared.push_back(std::move(shared_fd));
+  }
   for (const SlotInstall& install : plan.install) {
     const auto fd = made.find(install.description);
     if (fd != made.end()) installs[install.process].push_back({fd->second.get(), install.fd, install.close_on_exec});
@@ -501,7 +514,7 @@ Result<void> apply_target(ApplyContext& context, const TreeImage& live, const Tr
     outcome.not_restored.insert(outcome.not_restored.end(), one_way.begin(), one_way.end());
     outcome.written_pages += pages.writes.size();
     TRY(apply_process_memory(context, held, wanted, pages, present.mappings != wanted.mappings));
-    TRY(apply_registers(held, wanted));
+    TRY(apply_registers(held, present, wanted));
   }
   return {};
 }

@@ -8,6 +8,7 @@
 // rseq area.
 #pragma once
 
+#include <functional>
 #include <set>
 #include <vector>
 
@@ -26,12 +27,16 @@ struct ApplyContext {
   TreeCapture* capture = nullptr;
   PageStore* store = nullptr;
   SharedMemoryReader* shared_memory = nullptr;
+  // A stream that leads out, for a process that is made anew: the task's end.
+  std::function<Result<UniqueFd>(const Description&)> open_boundary;
 };
 
 struct ApplyOutcome {
   std::uint64_t written_pages = 0;
   std::vector<InsidePid> ended_processes;
   std::uint64_t ended_threads = 0;
+  std::vector<InsidePid> restored_processes;  // made anew, or given their earlier program again
+  std::uint64_t restored_threads = 0;         // of processes that lived on
   std::vector<Notice> not_restored;
 };
 

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "reconcile/apply.h"
-#include "reconcile/preview.h"
 
 namespace deltabox {
 
@@ -25,9 +24,9 @@ Result<void> end_newborn(ApplyContext& context, const TreePlan& plan, const Tree
     context.freeze->forget_process(pid);
     outcome.ended_processes.push_back(image->pid);
   }
-  for (const ZombieProcess& zombie : context.freeze->zombies()) {
-    if (std::find(target.zombies.begin(), target.zombies.end(), zombie.inside.value) != target.zombies.end()) continue;
-    to_reap[zombie.parent_inside.value].push_back(zombie.inside.value);
+  for (const ZombieImage& zombie : live.zombies) {
+    const bool stays = std::find(target.zombies.begin(), target.zombies.end(), zombie) != target.zombies.end();
+    if (!stays) to_reap[zombie.parent.value].push_back(zombie.pid.value);
   }
   for (const auto& [parent, children] : to_reap) {
     const auto image =
@@ -44,8 +43,6 @@ Result<void> end_newborn(ApplyContext& context, const TreePlan& plan, const Tree
       TRY(held->session.run(held->live->site, std::span(calls).subspan(start, count)));
     }
   }
-  const std::vector<Notice> collected = collected_zombies(live, target);
-  outcome.not_restored.insert(outcome.not_restored.end(), collected.begin(), collected.end());
   for (const TreePlan::ThreadToEnd& end : plan.end_threads) {
     HeldProcess* held = context.capture->find(end.process);
     if (held == nullptr) return make_error(Code::kInternal, "a thread to end is not held");

@@ -5,8 +5,12 @@
 #include <sys/shm.h>
 #include <sys/syscall.h>
 
+#include <map>
+#include <string>
+
 #include "reconcile/descriptor_io.h"
 #include "sys/files.h"
+#include "sys/sockets.h"
 
 namespace deltabox {
 
@@ -31,45 +35,99 @@ Result<std::optional<Error>> attach_segment(HeldProcess& held, const MapRange& p
   return std::optional<Error>();
 }
 
-}  // namespace
+// One descriptor serves all parts of a file.
+struct FileToMap {
+  std::string name;
+  bool writes = false;
+  std::uint64_t deleted_device = 0;  // a deleted file: which
+  std::uint64_t deleted_inode = 0;
+  SharedObjectId memory = 0;  // shared memory: which
+  auto operator<=>(const FileToMap&) const = default;
+};
 
-Result<std::optional<Error>> map_anew(HeldProcess& held, const MapRange& part, int m1_root, int free_slot,
-                                      RevivedFiles& revived) {
+FileToMap file_of(const Mapping& mapping) {
+  if (mapping.shared_object != 0) return {"", true, 0, 0, mapping.shared_object};
+  if (mapping.shared && mapping.volume >= 0 && mapping.is_deleted()) return {"", true, mapping.device, mapping.inode, 0};
+  // Opening for writing copies the file up, so that the mapping and later writers have one inode.
+  const bool writes = mapping.shared && (mapping.in_writable_layer || (mapping.protection & PROT_WRITE) != 0);
+  return {mapping.name, writes, 0, 0, 0};
+}
+
+Result<UniqueFd> open_file(const FileToMap& file, int m1_root, RevivedFiles& revived) {
+  if (file.memory != 0) {
+    const int memory = revived.memory(file.memory);
+    if (memory < 0) return make_error(Code::kInternal, "shared memory that has to be mapped has no descriptor");
+    return sys::duplicate(memory);
+  }
+  if (file.deleted_inode != 0) return sys::duplicate(TRY(revived.file(file.deleted_device, file.deleted_inode)));
+  return sys::open_in_root(m1_root, file.name, file.writes ? O_RDWR : O_RDONLY);
+}
+
+Call map_call(const MapRange& part, int fd) {
   const Mapping& mapping = part.mapping;
   std::uint64_t flags = MAP_FIXED | (mapping.shared ? MAP_SHARED : MAP_PRIVATE);
-  std::uint64_t fd = static_cast<std::uint64_t>(-1);
-  std::uint64_t offset = 0;
-  if (mapping.has_file()) {
-    // Opening for writing copies the file up, so that the mapping and later writers have one inode.
-    const bool writes = mapping.shared && (mapping.in_writable_layer || (mapping.protection & PROT_WRITE) != 0);
-    if (mapping.shared_object != 0) {
-      if (mapping.is_system_v()) return attach_segment(held, part);
-      const int memory = revived.memory(mapping.shared_object);
-      if (memory < 0) return make_error(Code::kInternal, "shared memory that has to be mapped has no descriptor");
-      TRY(install_descriptors(held, {{memory, free_slot, true}}, false));
-    } else if (mapping.shared && mapping.volume >= 0 && mapping.is_deleted()) {
-      const int file = TRY(revived.file(mapping.device, mapping.inode));
-      TRY(install_descriptors(held, {{file, free_slot, true}}, false));
-    } else {
-      Result<UniqueFd> file = sys::open_in_root(m1_root, mapping.name, writes ? O_RDWR : O_RDONLY);
-      if (!file.ok()) return std::optional<Error>(file.release_error());
-      TRY(install_descriptors(held, {{file.value().get(), free_slot, true}}, false));
+  if (!mapping.has_file()) flags |= MAP_ANONYMOUS;
+  if (!mapping.has_file() && mapping.protection == PROT_NONE) flags |= MAP_NORESERVE;
+  if (mapping.name == "[stack]") flags |= MAP_GROWSDOWN;
+  return make_call(SYS_mmap, part.range.start, part.range.size_bytes(), static_cast<std::uint64_t>(mapping.protection),
+                   flags, static_cast<std::uint64_t>(fd),
+                   mapping.file_offset + (part.range.start - mapping.range.start));
+}
+
+Result<void> run_maps(HeldProcess& held, std::vector<Call>& calls) {
+  for (std::size_t start = 0; start < calls.size(); start += parasite::kMaxCalls) {
+    const std::size_t count = std::min(parasite::kMaxCalls, calls.size() - start);
+    TRY(held.session.run(held.live->site, std::span(calls).subspan(start, count)));
+  }
+  for (const Call& call : calls) {
+    if (call.result < 0 && call.result > -4096) {
+      return os_error_from(static_cast<int>(-call.result), "mmap in a tracee",
+                           "pid " + std::to_string(held.live->inside.value));
     }
-    fd = static_cast<std::uint64_t>(free_slot);
-    offset = mapping.file_offset + (part.range.start - mapping.range.start);
-  } else {
-    flags |= MAP_ANONYMOUS;
-    if (mapping.protection == PROT_NONE) flags |= MAP_NORESERVE;
   }
-  Call calls[2] = {make_call(SYS_mmap, part.range.start, part.range.size_bytes(),
-                             static_cast<std::uint64_t>(mapping.protection), flags, fd, offset),
-                   make_call(SYS_close, fd)};
-  TRY(held.session.run(held.live->site, std::span(calls, mapping.has_file() ? 2 : 1)));
-  if (calls[0].result < 0) {
-    return os_error_from(static_cast<int>(-calls[0].result), "mmap in a tracee",
-                         "pid " + std::to_string(held.live->inside.value));
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<UnmappedPart>> map_anew(HeldProcess& held, const std::vector<MapRange>& parts, int m1_root,
+                                           int free_slot, RevivedFiles& revived) {
+  std::vector<UnmappedPart> failed;
+  std::vector<Call> anonymous;
+  std::map<FileToMap, std::vector<const MapRange*>> by_file;
+  for (const MapRange& part : parts) {
+    if (part.mapping.is_system_v()) {
+      if (std::optional<Error> refused = TRY(attach_segment(held, part))) failed.push_back({part, std::move(*refused)});
+    } else if (part.mapping.has_file()) {
+      by_file[file_of(part.mapping)].push_back(&part);
+    } else {
+      anonymous.push_back(map_call(part, -1));
+    }
   }
-  return std::optional<Error>();
+  TRY(run_maps(held, anonymous));
+  for (auto next = by_file.begin(); next != by_file.end();) {
+    // As many files at a time as travel in one message.
+    std::vector<UniqueFd> files;
+    std::vector<Install> installs;
+    std::vector<Call> calls;
+    for (; next != by_file.end() && files.size() < sys::kMaxFdsPerMessage; ++next) {
+      Result<UniqueFd> file = open_file(next->first, m1_root, revived);
+      if (!file.ok()) {
+        for (const MapRange* part : next->second) failed.push_back({*part, file.error()});
+        continue;
+      }
+      const int slot = free_slot + static_cast<int>(files.size());
+      installs.push_back({file.value().get(), slot, true});
+      files.push_back(file.release_value());
+      for (const MapRange* part : next->second) calls.push_back(map_call(*part, slot));
+    }
+    for (const Install& install : installs) {
+      calls.push_back(make_call(SYS_close, static_cast<std::uint64_t>(install.slot)));
+    }
+    TRY(install_descriptors(held, installs, false));
+    TRY(run_maps(held, calls));
+  }
+  return failed;
 }
 
 int free_slot_of(const ProcessImage& process) {
@@ -78,13 +136,12 @@ int free_slot_of(const ProcessImage& process) {
 
 Result<void> move_shared_mappings(HeldProcess& held, const ProcessImage& process, const std::set<int>& switched,
                                   int m1_root, RevivedFiles& revived) {
+  std::vector<MapRange> parts;
   for (const Mapping& mapping : *process.mappings) {
-    if (!mapping.shared || !switched.contains(mapping.volume)) continue;
-    std::optional<Error> failed =
-        TRY(map_anew(held, MapRange{mapping.range, mapping}, m1_root, free_slot_of(process), revived));
-    if (failed) return std::move(*failed);
+    if (mapping.shared && switched.contains(mapping.volume)) parts.push_back({mapping.range, mapping});
   }
-  return {};
+  std::vector<UnmappedPart> failed = TRY(map_anew(held, parts, m1_root, free_slot_of(process), revived));
+  return failed.empty() ? Result<void>() : Result<void>(std::move(failed.front().reason));
 }
 
 }  // namespace deltabox

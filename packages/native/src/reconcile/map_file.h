@@ -1,7 +1,8 @@
-// Maps a range of a frozen process anew.
+// Maps a part of a target mapping again, from the file that is at its path now.
 #pragma once
 
 #include <set>
+#include <vector>
 
 #include "base/result.h"
 #include "deltacr/capture.h"
@@ -10,16 +11,18 @@
 
 namespace deltabox {
 
-// Files are opened by the engine, below m1_root. `free_slot`: a descriptor number above all that the process has, where
-// a file sits while it is mapped. The value says why a file could not be opened; then nothing was mapped.
-Result<std::optional<Error>> map_anew(HeldProcess& held, const MapRange& part, int m1_root, int free_slot,
-                                      RevivedFiles& revived);
+// A part whose file can't be opened any more.
+struct UnmappedPart {
+  MapRange part;
+  Error reason;
+};
+// `free_slot`: from here on no descriptor of the process is open; the files' ones are there for a moment.
+Result<std::vector<UnmappedPart>> map_anew(HeldProcess& held, const std::vector<MapRange>& parts, int m1_root,
+                                           int free_slot, RevivedFiles& revived);
 
-// A number that no descriptor of the process has.
 int free_slot_of(const ProcessImage& process);
 
-// After a switch under unchanged processes: shared mappings of files on the switched volumes move to the new overlays,
-// where they show the same pages of the same inodes. Fails when one would stay behind.
+// Shared mappings of files on the switched volumes, of a process that goes on after a checkpoint.
 Result<void> move_shared_mappings(HeldProcess& held, const ProcessImage& process, const std::set<int>& switched,
                                   int m1_root, RevivedFiles& revived);
 

@@ -17,16 +17,50 @@ namespace deltabox {
 
 // --- The tree ---
 
+// A process to be made.
+struct Birth {
+  enum class Role {
+    kProcess,  // in the place of one of the target's that is gone
+    kZombie,   // ends when all are made, and is not collected
+    kStandIn,  // gives a session or group its number, and ends when all are made
+  };
+  Role role = Role::kProcess;
+  Incarnation process = 0;  // of kProcess
+  InsidePid pid;
+  InsidePid maker;      // its parent (1: init), or with `orphan` a member of its session
+  bool orphan = false;  // made by a child of the maker that ends at once
+  bool new_session = false;
+  std::int32_t process_group = 0;
+  int exit_status = 0;  // of kZombie, as of wait4(2)
+  bool operator==(const Birth&) const = default;
+};
+
 struct TreePlan {
-  std::vector<Notice> dead;                // processes and threads of the target that are gone
-  std::vector<Incarnation> end_processes;  // born since
+  std::vector<Incarnation> end_processes;  // born since, or to be made anew
   struct ThreadToEnd {
     Incarnation process;
     HostTid tid;
   };
   std::vector<ThreadToEnd> end_threads;
+  std::vector<Birth> births;        // makers before those they make
+  std::vector<Incarnation> reload;  // alive, and to be given their earlier program
+  struct ThreadToMake {
+    Incarnation process;
+    InsidePid tid;
+  };
+  std::vector<ThreadToMake> make_threads;  // of processes that live on
+  std::vector<Notice> dead;                // what nobody can make
+  bool makes_anything() const { return !births.empty() || !reload.empty() || !make_threads.empty(); }
 };
 TreePlan plan_tree(const TreeImage& live, const TreeImage& target);
+
+// Which of the target's processes have to be made: those that are gone, and for each of them what hangs on it (its
+// children, which have another parent now; members of its session or group, which keep its number taken), and those
+// that no call brings back to what they were (another session, other users).
+std::set<Incarnation> processes_to_make(const TreeImage& live, const TreeImage& target);
+// In what order and by whom. Those that nobody can make are added to `dead`.
+std::vector<Birth> plan_births(const TreeImage& live, const TreeImage& target, const std::set<Incarnation>& make,
+                               std::vector<Notice>& dead);
 
 // --- Mappings of one address space ---
 
@@ -80,6 +114,14 @@ struct SlotInstall {
   bool close_on_exec = false;
   std::uint32_t description = 0;  // of the target
 };
+// A slot that gets the description which another live slot holds.
+struct SlotShare {
+  Incarnation from_process;
+  int from_fd = -1;
+  Incarnation process;
+  int fd = -1;
+  bool close_on_exec = false;
+};
 struct SlotClose {
   Incarnation process;
   int fd = -1;
@@ -108,14 +150,15 @@ struct EpollChange {
 struct DescriptorPlan {
   std::vector<std::uint32_t> make;  // descriptions of the target to open anew
   std::vector<SlotInstall> install;
+  std::vector<SlotShare> share;
   std::vector<SlotClose> close;
   std::vector<SlotFlag> flags;
   std::vector<DescriptionAdjust> adjust;
   std::vector<EpollChange> epolls;
   std::vector<Notice> unrestorable;
 };
-// `switched`: indices of the volumes whose overlay changes, where every file is opened anew. `live` has the
-// incarnations of the target (the others are ended before).
+// `switched`: indices of the volumes whose overlay changes, where every file is opened anew. Of `live`, the
+// incarnations of the target count (the others are ended before).
 DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, const std::set<int>& switched,
                                 const std::set<SharedObjectId>& renewed = {});
 

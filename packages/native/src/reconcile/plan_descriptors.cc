@@ -1,5 +1,6 @@
 #include <fcntl.h>
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <utility>
@@ -30,16 +31,9 @@ int pid_of(const TreeImage& tree, Incarnation incarnation) {
   return process != nullptr ? process->pid.value : 0;
 }
 
-// A description can stay when exactly its slots of the target hold one live description of the same object. Fewer or
-// other slots would share what must not be shared.
-bool can_stay(const std::vector<SlotKey>& keys, const Description& wanted, const TreeImage& live, const Slots& slots,
-              const std::set<int>& switched, const std::set<SharedObjectId>& renewed,
-              const std::set<std::uint32_t>& taken) {
-  const auto first = slots.by_key.find(keys.front());
-  if (first == slots.by_key.end()) return false;
-  const std::uint32_t present_index = first->second->description;
-  if (taken.contains(present_index)) return false;
-  const Description& present = live.descriptions[present_index];
+// Whether this live description, which one of the wanted one's slots holds, can be it.
+bool can_be(const Description& present, const Description& wanted, const std::set<int>& switched,
+            const std::set<SharedObjectId>& renewed) {
   if (!present.same_object(wanted) || present.locks != wanted.locks) return false;
   if (correction_of(present.state, wanted.state) == Correction::kAnew) return false;
   if (renewed.contains(wanted.shared_object)) return false;
@@ -47,13 +41,20 @@ bool can_stay(const std::vector<SlotKey>& keys, const Description& wanted, const
   const bool is_left = switched.contains(present.volume) || switched.contains(wanted.volume);
   // A removed file can't be opened anew; it may stay behind where nothing can be written through it.
   const bool may_stay_behind = wanted.deleted && (present.status_flags & O_ACCMODE) == O_RDONLY;
-  if (is_left && !may_stay_behind) return false;
+  return !is_left || may_stay_behind;
+}
+
+// The live slot whose description stays, if there is one. Slots of the target that hold something else, or nothing,
+// get it from there; live slots beyond the target's are closed or replaced.
+const SlotKey* find_staying(const std::vector<SlotKey>& keys, const Description& wanted, const TreeImage& live,
+                            const Slots& slots, const std::set<int>& switched,
+                            const std::set<SharedObjectId>& renewed, const std::set<std::uint32_t>& taken) {
   for (const SlotKey& key : keys) {
     const auto slot = slots.by_key.find(key);
-    if (slot == slots.by_key.end() || slot->second->description != present_index) return false;
+    if (slot == slots.by_key.end() || taken.contains(slot->second->description)) continue;
+    if (can_be(live.descriptions[slot->second->description], wanted, switched, renewed)) return &key;
   }
-  // Live slots beyond the target's are no hindrance when they are closed or replaced, which the caller does.
-  return true;
+  return nullptr;
 }
 
 KeptDescriptions find_kept(const TreeImage& live, const Slots& live_slots, const TreeImage& target,
@@ -62,8 +63,9 @@ KeptDescriptions find_kept(const TreeImage& live, const Slots& live_slots, const
   KeptDescriptions kept;
   std::set<std::uint32_t> taken;  // live descriptions that stay; each stays for one of the target's
   for (const auto& [index, keys] : target_slots.by_description) {
-    if (!can_stay(keys, target.descriptions[index], live, live_slots, switched, renewed, taken)) continue;
-    kept[index] = live_slots.by_key.at(keys.front())->description;
+    const SlotKey* source = find_staying(keys, target.descriptions[index], live, live_slots, switched, renewed, taken);
+    if (source == nullptr) continue;
+    kept[index] = live_slots.by_key.at(*source)->description;
     taken.insert(kept[index]);
   }
   drop_other_epolls(live, target, kept);
@@ -81,22 +83,31 @@ DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, 
   for (const auto& [description_index, keys] : target_slots.by_description) {
     const Description& wanted = target.descriptions[description_index];
     if (const auto stays = kept.find(description_index); stays != kept.end()) {
-      const Description& present = live.descriptions[stays->second];
+      const std::uint32_t present_index = stays->second;
+      const Description& present = live.descriptions[present_index];
+      const auto source = std::find_if(keys.begin(), keys.end(), [&](const SlotKey& key) {
+        const auto slot = live_slots.by_key.find(key);
+        return slot != live_slots.by_key.end() && slot->second->description == present_index;
+      });
       if (present.offset != wanted.offset || present.status_flags != wanted.status_flags ||
           correction_of(present.state, wanted.state) == Correction::kInPlace) {
-        plan.adjust.push_back({keys.front().first, keys.front().second, description_index});
+        plan.adjust.push_back({source->first, source->second, description_index});
       }
       for (const SlotKey& key : keys) {
         const bool wanted_flag = target_slots.by_key.at(key)->close_on_exec;
-        if (live_slots.by_key.at(key)->close_on_exec != wanted_flag)
+        const auto slot = live_slots.by_key.find(key);
+        if (slot == live_slots.by_key.end() || slot->second->description != present_index) {
+          plan.share.push_back({source->first, source->second, key.first, key.second, wanted_flag});
+        } else if (slot->second->close_on_exec != wanted_flag) {
           plan.flags.push_back({key.first, key.second, wanted_flag});
+        }
       }
       continue;
     }
     const bool can_make = (!wanted.deleted || wanted.is_deleted_file()) &&
                           (wanted.kind == DescriptionKind::kFile || wanted.kind == DescriptionKind::kDevice ||
-                           wanted.kind == DescriptionKind::kPipe || wanted.kind == DescriptionKind::kObject ||
-                           wanted.kind == DescriptionKind::kMemory);
+                           wanted.kind == DescriptionKind::kPipe || wanted.kind == DescriptionKind::kBoundary ||
+                           wanted.kind == DescriptionKind::kObject || wanted.kind == DescriptionKind::kMemory);
     if (!can_make) {
       for (const SlotKey& key : keys) {
         plan.unrestorable.push_back(

@@ -1,37 +1,34 @@
-#include <algorithm>
-#include <string>
-
 #include "reconcile/plan.h"
 
 namespace deltabox {
 
 TreePlan plan_tree(const TreeImage& live, const TreeImage& target) {
   TreePlan plan;
+  const std::set<Incarnation> make = processes_to_make(live, target);
+  plan.births = plan_births(live, target, make, plan.dead);
   for (const ProcessImage& wanted : target.processes) {
-    const ProcessImage* present = live.find(wanted.incarnation);
-    if (present == nullptr) {
-      plan.dead.push_back({wanted.pid.value, "process", "it ended since the checkpoint"});
-      continue;
-    }
-    if (present->address_space != wanted.address_space) {
-      plan.dead.push_back({wanted.pid.value, "process", "it executed another program since the checkpoint"});
-      continue;
+    if (make.contains(wanted.incarnation)) continue;
+    const ProcessImage& present = *live.find(wanted.incarnation);
+    if (present.address_space != wanted.address_space) {
+      plan.reload.push_back(wanted.incarnation);
+      continue;  // an exec leaves one thread, and all of the target's are made
     }
     for (const ThreadImage& thread : wanted.threads) {
-      const bool alive = std::any_of(present->threads.begin(), present->threads.end(),
-                                     [&](const ThreadImage& other) { return other.tid == thread.tid; });
-      if (!alive) plan.dead.push_back({wanted.pid.value, "thread", "a thread of it ended since the checkpoint"});
+      if (present.find_thread(thread.inside) == nullptr) {
+        plan.make_threads.push_back({wanted.incarnation, thread.inside});
+      }
     }
   }
   for (const ProcessImage& present : live.processes) {
     const ProcessImage* wanted = target.find(present.incarnation);
-    if (wanted == nullptr) {
+    if (wanted == nullptr || make.contains(present.incarnation)) {
       plan.end_processes.push_back(present.incarnation);
       continue;
     }
+    const bool reloads = present.address_space != wanted->address_space;
     for (const ThreadImage& thread : present.threads) {
-      const bool kept = std::any_of(wanted->threads.begin(), wanted->threads.end(),
-                                    [&](const ThreadImage& other) { return other.tid == thread.tid; });
+      const bool is_leader = thread.inside == present.pid;
+      const bool kept = reloads ? is_leader : wanted->find_thread(thread.inside) != nullptr;
       if (!kept) plan.end_threads.push_back({present.incarnation, thread.tid});
     }
   }

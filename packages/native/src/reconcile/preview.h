@@ -12,10 +12,7 @@ namespace deltabox {
 
 std::vector<Notice> preview_not_restored(const TreeImage& live, const TreeImage& target, const std::set<int>& switched);
 
-// Changes of one process that no call takes back: session, credentials, stopped state.
+// Changes of one process that are not taken back: whether it is stopped.
 std::vector<Notice> one_way_changes(const ProcessImage& live, const ProcessImage& target);
-
-// Zombies of the target whose exit status was collected since.
-std::vector<Notice> collected_zombies(const TreeImage& live, const TreeImage& target);
 
 }  // namespace deltabox

@@ -20,26 +20,39 @@ using init_abi::Type;
 
 constexpr int kAnswerTimeoutMs = 30'000;  // a stuck file system can delay an exec; beyond this init is taken for dead
 
-struct Message {
+}  // namespace
+
+struct InitClient::Message {
   Reply reply;
   pid_t host_pid = 0;
   std::vector<UniqueFd> fds;
 };
 
-Result<std::optional<Message>> receive(int socket_fd, int timeout_ms) {
-  pollfd waiting{socket_fd, POLLIN, 0};
+Result<std::optional<InitClient::Message>> InitClient::receive(int timeout_ms) const {
+  pollfd waiting{socket_.get(), POLLIN, 0};
   int ready;
   do {
     ready = ::poll(&waiting, 1, timeout_ms);
   } while (ready < 0 && errno == EINTR);
   if (ready == 0) return std::optional<Message>();
   Message message;
-  sys::Received received = TRY(sys::receive_with_fds(socket_fd, &message.reply, sizeof message.reply));
+  sys::Received received = TRY(sys::receive_with_fds(socket_.get(), &message.reply, sizeof message.reply));
   if (received.size_bytes != sizeof message.reply) return make_error(Code::kInternal, "the sandbox's init is gone");
   message.host_pid = received.sender_pid;
   message.fds = std::move(received.fds);
   return std::optional<Message>(std::move(message));
 }
+
+Result<InitClient::Message> InitClient::answer() {
+  for (;;) {
+    std::optional<Message> message = TRY(receive(kAnswerTimeoutMs));
+    if (!message) return make_error(Code::kInternal, "the sandbox's init does not answer");
+    if (message->reply.type != Type::kExited) return std::move(*message);
+    kept_exits_.push_back({InsidePid{message->reply.pid}, message->reply.status});
+  }
+}
+
+namespace {
 
 Error spawn_error(const Reply& reply, const SpawnRequest& request) {
   Error error;
@@ -66,6 +79,8 @@ Error spawn_error(const Reply& reply, const SpawnRequest& request) {
   return error;
 }
 
+Error unexpected_message() { return make_error(Code::kInternal, "unexpected message from the sandbox's init"); }
+
 // Init is inside, so what it hands over is checked like all that it says.
 Result<void> check_socket(int fd, int family, int kind) {
   int value = 0;
@@ -91,15 +106,14 @@ Result<UniqueFd> InitClient::set_up(const InitOptions& options) {
   request.open_files = options.open_files;
   request.processes = options.processes;
   TRY(sys::send_with_fds(socket_.get(), &request, sizeof request));
-  std::optional<Message> message = TRY(receive(socket_.get(), kAnswerTimeoutMs));
-  if (!message) return make_error(Code::kInternal, "the sandbox's init does not answer");
-  if (message->reply.type == Type::kReady) {
-    return message->fds.empty() ? UniqueFd() : std::move(message->fds[0]);
+  Message message = TRY(answer());
+  if (message.reply.type == Type::kReady) {
+    return message.fds.empty() ? UniqueFd() : std::move(message.fds[0]);
   }
   static constexpr const char* kStages[] = {"", "sethostname", "loopback up", "namespace limits", "seccomp filter"};
-  const auto stage = static_cast<std::size_t>(message->reply.stage);
+  const auto stage = static_cast<std::size_t>(message.reply.stage);
   const char* subject = stage < std::size(kStages) ? kStages[stage] : "resource limits";
-  return os_error_from(message->reply.status, "init set-up", subject);
+  return os_error_from(message.reply.status, "init set-up", subject);
 }
 
 Result<UniqueFd> InitClient::make_socket(int family, int kind) {
@@ -107,20 +121,31 @@ Result<UniqueFd> InitClient::make_socket(int family, int kind) {
   request.family = family;
   request.kind = kind;
   TRY(sys::send_with_fds(socket_.get(), &request, sizeof request));
-  for (;;) {
-    std::optional<Message> message = TRY(receive(socket_.get(), kAnswerTimeoutMs));
-    if (!message) return make_error(Code::kInternal, "the sandbox's init does not answer");
-    if (message->reply.type == Type::kExited) {
-      kept_exits_.push_back({InsidePid{message->reply.pid}, message->reply.status});
-      continue;
-    }
-    if (message->reply.type == Type::kFailed) return os_error_from(message->reply.status, "socket");
-    if (message->reply.type != Type::kSocket || message->fds.size() != 1) {
-      return make_error(Code::kInternal, "unexpected message from the sandbox's init");
-    }
-    TRY(check_socket(message->fds[0].get(), family, kind));
-    return std::move(message->fds[0]);
-  }
+  Message message = TRY(answer());
+  if (message.reply.type == Type::kFailed) return os_error_from(message.reply.status, "socket");
+  if (message.reply.type != Type::kSocket || message.fds.size() != 1) return unexpected_message();
+  TRY(check_socket(message.fds[0].get(), family, kind));
+  return std::move(message.fds[0]);
+}
+
+Result<InsidePid> InitClient::choose_next_pid(InsidePid pid) {
+  const init_abi::NextPidRequest request{Type::kNextPid, pid.value};
+  TRY(sys::send_with_fds(socket_.get(), &request, sizeof request));
+  const Message message = TRY(answer());
+  if (message.reply.type == Type::kFailed) return os_error_from(message.reply.status, "choosing a pid");
+  if (message.reply.type != Type::kNextPid) return unexpected_message();
+  return InsidePid{message.reply.pid};
+}
+
+Result<HostTid> InitClient::make_stub(InsidePid pid) {
+  const init_abi::NextPidRequest request{Type::kStub, pid.value};
+  TRY(sys::send_with_fds(socket_.get(), &request, sizeof request));
+  const Message message = TRY(answer());
+  if (message.reply.type == Type::kFailed) return os_error_from(message.reply.status, "making a process");
+  if (message.reply.type != Type::kSpawned) return unexpected_message();
+  // Whose exits were told before is an earlier process with this number.
+  std::erase_if(kept_exits_, [&](const ChildExit& exit) { return exit.pid == pid; });
+  return HostTid{message.host_pid};
 }
 
 Result<Spawned> InitClient::spawn(const SpawnRequest& request) {
@@ -156,21 +181,10 @@ Result<Spawned> InitClient::spawn(const SpawnRequest& request) {
   }
   TRY(sys::send_with_fds(socket_.get(), packet.data(), packet.size(),
                          {request.stdin_fd, request.stdout_fd, request.stderr_fd}));
-  for (;;) {
-    std::optional<Message> message = TRY(receive(socket_.get(), kAnswerTimeoutMs));
-    if (!message) return make_error(Code::kInternal, "the sandbox's init does not answer");
-    switch (message->reply.type) {
-      case Type::kSpawned:
-        return Spawned{InsidePid{message->reply.pid}, HostTid{message->host_pid}};
-      case Type::kExited:
-        kept_exits_.push_back({InsidePid{message->reply.pid}, message->reply.status});
-        break;
-      case Type::kFailed:
-        return spawn_error(message->reply, request);
-      default:
-        return make_error(Code::kInternal, "unexpected message from the sandbox's init");
-    }
-  }
+  const Message message = TRY(answer());
+  if (message.reply.type == Type::kFailed) return spawn_error(message.reply, request);
+  if (message.reply.type != Type::kSpawned) return unexpected_message();
+  return Spawned{InsidePid{message.reply.pid}, HostTid{message.host_pid}};
 }
 
 Result<std::optional<ChildExit>> InitClient::next_exit() {
@@ -179,11 +193,9 @@ Result<std::optional<ChildExit>> InitClient::next_exit() {
     kept_exits_.erase(kept_exits_.begin());
     return std::optional<ChildExit>(exit);
   }
-  std::optional<Message> message = TRY(receive(socket_.get(), 0));
+  std::optional<Message> message = TRY(receive(0));
   if (!message) return std::optional<ChildExit>();
-  if (message->reply.type != Type::kExited) {
-    return make_error(Code::kInternal, "unexpected message from the sandbox's init");
-  }
+  if (message->reply.type != Type::kExited) return unexpected_message();
   return std::optional<ChildExit>(ChildExit{InsidePid{message->reply.pid}, message->reply.status});
 }
 

@@ -58,12 +58,22 @@ class InitClient {
   Result<UniqueFd> set_up(const InitOptions& options);
   // A socket in the tasks' network namespace, not yet bound or connected.
   Result<UniqueFd> make_socket(int family, int kind);
+  // The next task born inside gets this pid, if no task, session or group has it. Returns the last one given so far.
+  Result<InsidePid> choose_next_pid(InsidePid pid);
+  // A child of init that stands still, leads a session of its own, and has no descriptors. It has this pid, if that
+  // is free. Exits of the pid that were told so far are forgotten: they are an earlier process's.
+  Result<HostTid> make_stub(InsidePid pid);
   // Waits for the answer, which comes within the time of a fork and an exec. Exits seen meanwhile are kept.
   Result<Spawned> spawn(const SpawnRequest& request);
   // One pending exit, kept or read without blocking; nullopt when there is none.
   Result<std::optional<ChildExit>> next_exit();
 
  private:
+  struct Message;
+  Result<std::optional<Message>> receive(int timeout_ms) const;
+  // The next message that is no exit; exits are kept.
+  Result<Message> answer();
+
   UniqueFd socket_;
   std::vector<ChildExit> kept_exits_;
 };

@@ -100,6 +100,14 @@ void end_frozen_process(const FrozenProcess& process) {
   }
 }
 
+FrozenProcess& Freeze::adopt_process(HostTid pid, HostTid parent) {
+  FrozenThread leader;
+  leader.tid = pid;
+  leader.stopped = true;
+  processes_.push_back({pid, parent, {leader}});
+  return processes_.back();
+}
+
 void Freeze::forget_process(HostTid pid) {
   std::erase_if(processes_, [&](const FrozenProcess& process) { return process.pid == pid; });
 }
@@ -284,14 +292,13 @@ Result<void> Freeze::freeze_known() {
 
 // False when a frozen process was not met: it was handed to another parent during the look.
 bool Freeze::order_as_met(const std::vector<HostTid>& met) {
-  std::size_t next = 0;
+  auto next = processes_.begin();
   for (const HostTid pid : met) {
-    if (next < processes_.size() && processes_[next].pid == pid) ++next;
+    if (next != processes_.end() && next->pid == pid) ++next;
   }
-  if (next == processes_.size()) return true;
+  if (next == processes_.end()) return true;
   const auto place = [&](const FrozenProcess& process) { return std::find(met.begin(), met.end(), process.pid); };
-  std::stable_sort(processes_.begin(), processes_.end(),
-                   [&](const FrozenProcess& a, const FrozenProcess& b) { return place(a) < place(b); });
+  processes_.sort([&](const FrozenProcess& a, const FrozenProcess& b) { return place(a) < place(b); });
   return std::all_of(processes_.begin(), processes_.end(),
                      [&](const FrozenProcess& process) { return place(process) != met.end(); });
 }
@@ -338,7 +345,8 @@ Result<bool> Freeze::freeze_newborn() {
           const Result<TaskStatus> status = task_status(proc_fd, pid);
           const Result<TaskStatus> parent_status = task_status(proc_fd, parent);
           if (status.ok() && parent_status.ok()) {
-            zombies_.push_back({pid, status.value().inside, parent_status.value().inside});
+            zombies_.push_back({pid, status.value().inside, parent_status.value().inside, status.value().session,
+                                status.value().process_group, exit_status(proc_fd, pid)});
           }
         }
         processes_.erase(process);

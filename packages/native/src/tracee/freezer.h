@@ -12,6 +12,7 @@
 #include <signal.h>
 
 #include <cstdint>
+#include <list>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -44,6 +45,9 @@ struct ZombieProcess {
   HostTid pid;
   InsidePid inside;
   InsidePid parent_inside;
+  std::int32_t session = 0;  // inside
+  std::int32_t process_group = 0;
+  int exit_status = 0;  // as of wait4(2)
 };
 
 class Freezer;
@@ -57,7 +61,7 @@ class Freeze {
   ~Freeze();  // thaws
 
   TimedCalls& timed_calls();
-  std::vector<FrozenProcess>& processes() { return processes_; }
+  std::list<FrozenProcess>& processes() { return processes_; }
   const std::vector<ZombieProcess>& zombies() const { return zombies_; }
   int attempts() const { return attempts_; }
   std::uint64_t started_ns() const { return started_ns_; }
@@ -67,6 +71,8 @@ class Freeze {
   void drop_held_signals();
   // Kills every frozen process and waits until none is left.
   void end_all();
+  // A process that the engine made, and that stands still.
+  FrozenProcess& adopt_process(HostTid pid, HostTid parent);
   // A process or thread that the engine ended while frozen.
   void forget_process(HostTid pid);
   void forget_thread(HostTid pid, HostTid tid);
@@ -86,7 +92,7 @@ class Freeze {
   Result<void> stop_thread(FrozenThread& thread);
 
   Freezer* freezer_;
-  std::vector<FrozenProcess> processes_;
+  std::list<FrozenProcess> processes_;  // captures point into it
   std::vector<ZombieProcess> zombies_;
   int attempts_ = 0;
   std::uint64_t started_ns_ = 0;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
+#include <sstream>
 #include <string_view>
 
 #include "sys/files.h"
@@ -51,11 +52,18 @@ std::string_view status_line(std::string_view text, std::string_view key) {
   return text.substr(start, text.find('\n', start) - start);
 }
 
+// The last number of the line, which is that of the innermost pid namespace.
+int innermost(std::string_view text, std::string_view key) {
+  const std::string_view ids = status_line(text, key);
+  const std::size_t last = ids.find_last_of("\t ");
+  return last != std::string_view::npos ? std::atoi(ids.data() + last + 1) : 0;
+}
+
 TaskStatus parse_status(std::string_view text) {
   TaskStatus status;
-  const std::string_view ids = status_line(text, "NSpid:");
-  const std::size_t last = ids.find_last_of("\t ");
-  if (last != std::string_view::npos) status.inside = InsidePid{std::atoi(ids.data() + last + 1)};
+  status.inside = InsidePid{innermost(text, "NSpid:")};
+  status.process_group = innermost(text, "NSpgid:");
+  status.session = innermost(text, "NSsid:");
   status.tracer = HostTid{std::atoi(status_line(text, "TracerPid:").data())};
   const std::string_view filters = status_line(text, "Seccomp_filters:");
   if (!filters.empty()) status.seccomp_filters = std::atoi(filters.data());
@@ -118,6 +126,23 @@ char task_state(int proc_fd, HostTid pid, HostTid tid) {
   // The name in parentheses may contain anything; the state follows the last one.
   const std::size_t close = text.value().rfind(')');
   return close != std::string::npos && close + 2 < text.value().size() ? text.value()[close + 2] : '?';
+}
+
+std::vector<std::string> stat_fields(int proc_fd, HostTid pid) {
+  std::vector<std::string> fields;
+  const Result<std::string> text = read_small(proc_fd, std::to_string(pid.value) + "/stat");
+  // The name in parentheses may contain anything.
+  const std::size_t close = text.ok() ? text.value().rfind(')') : std::string::npos;
+  if (close == std::string::npos) return fields;
+  std::istringstream words(text.value().substr(close + 1));
+  for (std::string word; words >> word;) fields.push_back(word);
+  return fields;
+}
+
+int exit_status(int proc_fd, HostTid pid) {
+  constexpr std::size_t kExitCode = 52 - 3;
+  const std::vector<std::string> fields = stat_fields(proc_fd, pid);
+  return fields.size() > kExitCode ? std::atoi(fields[kExitCode].c_str()) : 0;
 }
 
 std::vector<HostTid> descendants_of(int proc_fd, HostTid root) {

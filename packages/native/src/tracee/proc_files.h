@@ -11,8 +11,10 @@
 namespace deltabox {
 
 struct TaskStatus {
-  InsidePid inside;  // last entry of NSpid
-  HostTid tracer;    // 0 when nobody traces it
+  InsidePid inside;                // last entry of NSpid
+  std::int32_t process_group = 0;  // inside
+  std::int32_t session = 0;        // inside
+  HostTid tracer;                  // 0 when nobody traces it
   int seccomp_filters = 0;
   std::uint64_t ignored_signals = 0;
   std::uint64_t caught_signals = 0;
@@ -30,6 +32,10 @@ Result<std::vector<HostTid>> read_threads(int task_dir_fd, HostTid pid);
 Result<std::vector<HostTid>> read_children(int children_fd);
 Result<TaskStatus> read_task_status(int status_fd);
 Result<std::string> read_from_start(int fd);
+// Of a zombie, as of wait4(2).
+int exit_status(int proc_fd, HostTid pid);
+// The space-separated fields of /proc/PID/stat from the third on (the state); empty when the process is gone.
+std::vector<std::string> stat_fields(int proc_fd, HostTid pid);
 // All descendants of a process, in no order that matters; at most 65,536.
 std::vector<HostTid> descendants_of(int proc_fd, HostTid root);
 // 'R', 'S', 'D', 'Z', …; 'X' when it is gone.

@@ -31,11 +31,25 @@ void* as_pointer(T value) {
 Result<void> seize(HostTid tid) {
   return request(PTRACE_SEIZE, "PTRACE_SEIZE", tid, nullptr, as_pointer(PTRACE_O_TRACESECCOMP));
 }
+Result<void> trace_births(HostTid tid, bool on) {
+  constexpr std::uint64_t kBirths = PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC;
+  return request(PTRACE_SETOPTIONS, "PTRACE_SETOPTIONS", tid, nullptr,
+                 as_pointer(PTRACE_O_TRACESECCOMP | (on ? kBirths : 0)));
+}
+
+Result<HostTid> born(HostTid tid) {
+  unsigned long message = 0;
+  TRY(request(PTRACE_GETEVENTMSG, "PTRACE_GETEVENTMSG", tid, nullptr, &message));
+  return HostTid{static_cast<pid_t>(message)};
+}
+
 Result<void> interrupt(HostTid tid) { return request(PTRACE_INTERRUPT, "PTRACE_INTERRUPT", tid); }
 Result<void> detach(HostTid tid, int signal) {
   return request(PTRACE_DETACH, "PTRACE_DETACH", tid, nullptr, as_pointer(signal));
 }
-Result<void> resume(HostTid tid) { return request(PTRACE_CONT, "PTRACE_CONT", tid); }
+Result<void> resume(HostTid tid, int signal) {
+  return request(PTRACE_CONT, "PTRACE_CONT", tid, nullptr, as_pointer(signal));
+}
 Result<void> single_step(HostTid tid) { return request(PTRACE_SINGLESTEP, "PTRACE_SINGLESTEP", tid); }
 
 Result<Registers> registers(HostTid tid) {
@@ -123,6 +137,12 @@ Result<Stop> wait_for_stop(HostTid tid) {
       return signal == SIGTRAP ? Stop{Stop::Kind::kInterrupted, 0} : Stop{Stop::Kind::kGroupStop, signal};
     case PTRACE_EVENT_SECCOMP:
       return Stop{Stop::Kind::kSeccomp, 0};
+    case PTRACE_EVENT_CLONE:
+    case PTRACE_EVENT_FORK:
+    case PTRACE_EVENT_VFORK:
+      return Stop{Stop::Kind::kBirth, 0};
+    case PTRACE_EVENT_EXEC:
+      return Stop{Stop::Kind::kExec, 0};
     default:
       return Stop{Stop::Kind::kOther, signal};
   }

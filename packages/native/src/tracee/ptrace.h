@@ -23,8 +23,14 @@ Result<void> seize(HostTid tid);
 Result<void> interrupt(HostTid tid);
 // Detaches and lets the thread run; `signal` is delivered when the thread is in a signal-delivery stop.
 Result<void> detach(HostTid tid, int signal = 0);
-Result<void> resume(HostTid tid);
+// `signal` as for detach().
+Result<void> resume(HostTid tid, int signal = 0);
 Result<void> single_step(HostTid tid);
+// Children and threads that it makes from now on are seized at birth and stand still; its exec stops too. Off again:
+// births pass, which is what seize() sets.
+Result<void> trace_births(HostTid tid, bool on);
+// At a stop of kind kBirth: who was born.
+Result<HostTid> born(HostTid tid);
 
 Result<Registers> registers(HostTid tid);
 Result<void> set_registers(HostTid tid, const Registers& registers);
@@ -40,7 +46,7 @@ Result<abi::RseqConfiguration> rseq_configuration(HostTid tid);
 
 // What waitpid said of a thread.
 struct Stop {
-  enum class Kind { kInterrupted, kGroupStop, kSignal, kSeccomp, kOther, kGone };
+  enum class Kind { kInterrupted, kGroupStop, kSignal, kSeccomp, kBirth, kExec, kOther, kGone };
   Kind kind = Kind::kOther;
   int signal = 0;  // kSignal, kGroupStop
 };

@@ -19,6 +19,8 @@ enum class Type : std::uint32_t {
   kExited = 5,   // init → engine: a child was reaped
   kFailed = 6,   // init → engine: kSetUp, kSpawn or kSocket failed
   kSocket = 7,   // engine → init: SocketRequest; init → engine: the socket as a descriptor beside the reply
+  kNextPid = 8,  // engine → init: NextPidRequest; init → engine: with the last pid before
+  kStub = 9,     // engine → init: NextPidRequest; init → engine: kSpawned, for a child that waits to be traced
 };
 
 enum class Stage : std::uint32_t {
@@ -35,6 +37,7 @@ enum class Stage : std::uint32_t {
   kUser,
   kLimits,
   kSocket,
+  kNextPid,
 };
 
 inline constexpr std::uint32_t kMaxGroups = 32;  // supplementary groups of a command's user
@@ -54,6 +57,14 @@ struct SocketRequest {
   std::int32_t kind = 0;
 };
 static_assert(sizeof(SocketRequest) == 12);
+
+// The next task of the pid namespace gets this pid, where it is free. With kStub init makes it: a session leader
+// without descriptors that has a task's capabilities and does nothing.
+struct NextPidRequest {
+  Type type = Type::kNextPid;
+  std::int32_t pid = 0;
+};
+static_assert(sizeof(NextPidRequest) == 8);
 
 struct SpawnHeader {
   Type type;

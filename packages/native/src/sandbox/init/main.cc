@@ -23,6 +23,7 @@
 #include "sandbox/init/raw_syscalls.h"
 
 using namespace deltabox;
+using init_abi::NextPidRequest;
 using init_abi::Reply;
 using init_abi::SetUpRequest;
 using init_abi::SocketRequest;
@@ -336,6 +337,60 @@ void make_socket(const SocketRequest& request) {
   hand_over(Type::kSocket, fd);
 }
 
+void reap_all() {
+  for (;;) {
+    int status = 0;
+    const long pid = raw::call(SYS_wait4, -1, raw::address(&status), WNOHANG | __WALL, 0);
+    if (pid <= 0) return;
+    send_reply(Reply{Type::kExited, static_cast<std::int32_t>(pid), status, Stage::kNone}, 0);
+  }
+}
+
+// The kernel gives the number after the last one, if it is free. What ended is reaped first, so that its number is.
+// `previous`: the last one so far.
+long choose_next_pid(int pid, int& previous) {
+  reap_all();
+  char digits[12];
+  std::size_t start = sizeof digits;
+  for (int rest = pid - 1; rest > 0 || start == sizeof digits; rest /= 10) {
+    digits[--start] = static_cast<char>('0' + rest % 10);
+  }
+  const long fd = raw::call(SYS_openat, AT_FDCWD, raw::address("/proc/sys/kernel/ns_last_pid"), O_RDWR | O_CLOEXEC);
+  if (fd < 0) return fd;
+  char text[12];
+  const long size = raw::call(SYS_pread64, fd, raw::address(text), sizeof text, 0);
+  previous = 0;
+  for (long index = 0; index < size && text[index] >= '0' && text[index] <= '9'; ++index) {
+    previous = previous * 10 + (text[index] - '0');
+  }
+  const long written = raw::call(SYS_write, fd, raw::address(digits + start), sizeof digits - start);
+  raw::call(SYS_close, fd);
+  return written < 0 ? written : 0;
+}
+
+void serve_next_pid(const NextPidRequest& request) {
+  int previous = 0;
+  const long chosen = request.pid > 1 ? choose_next_pid(request.pid, previous) : -EINVAL;
+  if (chosen < 0) return send_failure(Stage::kNextPid, chosen);
+  if (request.type == Type::kNextPid) return send_reply(Reply{Type::kNextPid, previous, 0, Stage::kNone}, 0);
+  int done[2];
+  const long piped = raw::call(SYS_pipe2, raw::address(done), O_CLOEXEC);
+  if (piped < 0) return send_failure(Stage::kFork, piped);
+  const long child = raw::call(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+  if (child == 0) {
+    raw::call(SYS_setsid);
+    drop_capabilities();
+    raw::call(SYS_close_range, 0, ~0u, 0);  // tells init, and must be the last step: the engine then takes over
+    for (;;) raw::call(SYS_poll, 0, 0, -1);
+  }
+  raw::call(SYS_close, done[1]);
+  char nothing;
+  if (child > 0) raw::call(SYS_read, done[0], raw::address(&nothing), 1);
+  raw::call(SYS_close, done[0]);
+  if (child < 0) return send_failure(Stage::kFork, child);
+  send_reply(Reply{Type::kSpawned, static_cast<std::int32_t>(child), 0, Stage::kNone}, static_cast<int>(child));
+}
+
 void serve_message() {
   iovec part{message, sizeof message};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * 8)];
@@ -375,6 +430,8 @@ void serve_message() {
     spawn(static_cast<std::size_t>(size), fds, fd_count);
   } else if (type == Type::kSocket && size == sizeof(SocketRequest)) {
     make_socket(*reinterpret_cast<const SocketRequest*>(message));
+  } else if ((type == Type::kNextPid || type == Type::kStub) && size == sizeof(NextPidRequest)) {
+    serve_next_pid(*reinterpret_cast<const NextPidRequest*>(message));
   }
   for (int index = 0; index < fd_count; ++index) raw::call(SYS_close, fds[index]);
 }
@@ -382,12 +439,7 @@ void serve_message() {
 void reap(int signal_fd) {
   char ignored[128 * 8];
   raw::call(SYS_read, signal_fd, raw::address(ignored), sizeof ignored);
-  for (;;) {
-    int status = 0;
-    const long pid = raw::call(SYS_wait4, -1, raw::address(&status), WNOHANG | __WALL, 0);
-    if (pid <= 0) return;
-    send_reply(Reply{Type::kExited, static_cast<std::int32_t>(pid), status, Stage::kNone}, 0);
-  }
+  reap_all();
 }
 
 }  // namespace

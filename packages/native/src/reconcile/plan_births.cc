@@ -1,0 +1,182 @@
+#include <algorithm>
+#include <map>
+#include <optional>
+
+#include "reconcile/plan.h"
+
+namespace deltabox {
+
+namespace {
+
+constexpr InsidePid kInit{1};
+
+// What no call changes back.
+bool is_another_by_now(const ProcessImage& present, const ProcessImage& wanted) {
+  return present.session != wanted.session || !(present.credentials == wanted.credentials) ||
+         present.parent != wanted.parent;
+}
+
+// Numbers of sessions and groups stay taken while they have members.
+bool keeps_number_of(const ProcessImage& present, InsidePid pid) {
+  return present.pid != pid && (present.session == pid.value || present.process_group == pid.value);
+}
+
+// Of a process or zombie what its birth depends on.
+struct Node {
+  Birth::Role role = Birth::Role::kProcess;
+  Incarnation process = 0;
+  InsidePid pid;
+  InsidePid parent;
+  std::int32_t session = 0;
+  std::int32_t process_group = 0;
+  int exit_status = 0;
+};
+
+class BirthPlanner {
+ public:
+  BirthPlanner(const TreeImage& live, const TreeImage& target, const std::set<Incarnation>& make) {
+    for (const ProcessImage& process : target.processes) {
+      Node node{Birth::Role::kProcess,
+                process.incarnation,
+                process.pid,
+                process.parent,
+                process.session,
+                process.process_group,
+                0};
+      if (make.contains(process.incarnation)) {
+        waiting_.push_back(node);
+      } else {
+        // While it is what it is in the live state, its group has its number.
+        node.process_group = live.find(process.incarnation)->process_group;
+        groups_.insert(node.process_group);
+        ready_.push_back(node);
+        wanted_groups_[process.process_group] = process.pid;
+      }
+    }
+    for (const ZombieImage& zombie : target.zombies) {
+      const bool stays = std::find(live.zombies.begin(), live.zombies.end(), zombie) != live.zombies.end();
+      const ProcessImage* parent = target.find_by_pid(zombie.parent);
+      if (parent == nullptr) continue;  // init collects its children at once
+      if (stays && !make.contains(parent->incarnation)) continue;
+      waiting_.push_back({Birth::Role::kZombie, 0, zombie.pid, zombie.parent, zombie.session, zombie.process_group,
+                          zombie.exit_status});
+    }
+  }
+
+  std::vector<Birth> run(std::vector<Notice>& dead) {
+    while (!waiting_.empty()) {
+      if (make_possible() || stand_in_for_leader()) continue;
+      for (const Node& node : waiting_) {
+        dead.push_back({node.pid.value, "process", "it ended since the checkpoint, and its parent can't make it"});
+      }
+      return {};
+    }
+    stand_in_for_groups();
+    return std::move(births_);
+  }
+
+ private:
+  const Node* ready(InsidePid pid) const {
+    const auto found = std::find_if(ready_.begin(), ready_.end(), [&](const Node& node) { return node.pid == pid; });
+    return found != ready_.end() ? &*found : nullptr;
+  }
+  // A process of the session that can make others.
+  InsidePid member_of(std::int32_t session) const {
+    const auto found =
+        std::find_if(ready_.begin(), ready_.end(), [&](const Node& node) { return node.session == session; });
+    return found != ready_.end() ? found->pid : InsidePid{0};
+  }
+
+  std::optional<Birth> birth_of(const Node& node) const {
+    Birth birth{node.role,          node.process,    node.pid, node.parent, false, node.session == node.pid.value,
+                node.process_group, node.exit_status};
+    const Node* parent = ready(node.parent);
+    if (birth.new_session) {
+      if (node.parent == kInit || parent != nullptr) return birth;
+      return std::nullopt;
+    }
+    if (parent != nullptr && parent->session == node.session) return birth;
+    if (node.parent != kInit) return std::nullopt;
+    // Its parent ended before the checkpoint, and init took it over.
+    birth.maker = member_of(node.session);
+    birth.orphan = true;
+    if (birth.maker.value == 0) return std::nullopt;
+    return birth;
+  }
+
+  void add(const Node& node, const Birth& birth) {
+    births_.push_back(birth);
+    ready_.push_back(node);
+    wanted_groups_[node.process_group] = node.pid;
+    if (birth.new_session || node.process_group == node.pid.value) groups_.insert(node.pid.value);
+  }
+
+  bool make_possible() {
+    for (auto node = waiting_.begin(); node != waiting_.end(); ++node) {
+      const std::optional<Birth> birth = birth_of(*node);
+      if (!birth) continue;
+      add(*node, *birth);
+      waiting_.erase(node);
+      return true;
+    }
+    return false;
+  }
+
+  // The leader of a session may have ended long before the checkpoint.
+  bool stand_in_for_leader() {
+    for (const Node& node : waiting_) {
+      const InsidePid leader{node.session};
+      const bool will_be_made =
+          std::any_of(waiting_.begin(), waiting_.end(), [&](const Node& other) { return other.pid == leader; });
+      if (node.parent != kInit || leader.value <= 1 || will_be_made || member_of(leader.value).value != 0) continue;
+      Node stand_in{Birth::Role::kStandIn, 0, leader, kInit, leader.value, leader.value, 0};
+      add(stand_in, {stand_in.role, 0, leader, kInit, false, true, leader.value, 0});
+      return true;
+    }
+    return false;
+  }
+
+  // So may the leader of a group, whose number then lives on in its members.
+  void stand_in_for_groups() {
+    for (const auto& [group, member] : wanted_groups_) {
+      if (group <= 1 || groups_.contains(group)) continue;
+      births_.push_back({Birth::Role::kStandIn, 0, InsidePid{group}, member, false, false, group, 0});
+    }
+  }
+
+  std::vector<Node> ready_;
+  std::vector<Node> waiting_;
+  std::vector<Birth> births_;
+  std::set<std::int32_t> groups_;                    // whose number is taken by a leader or a member
+  std::map<std::int32_t, InsidePid> wanted_groups_;  // with one of those that want it
+};
+
+}  // namespace
+
+std::set<Incarnation> processes_to_make(const TreeImage& live, const TreeImage& target) {
+  std::set<Incarnation> make;
+  std::vector<InsidePid> numbers;  // of those to be made
+  const auto add = [&](const ProcessImage& process) {
+    make.insert(process.incarnation);
+    numbers.push_back(process.pid);
+  };
+  for (const ProcessImage& wanted : target.processes) {
+    const ProcessImage* present = live.find(wanted.incarnation);
+    if (present == nullptr || is_another_by_now(*present, wanted)) add(wanted);
+  }
+  for (std::size_t index = 0; index < numbers.size(); ++index) {
+    const InsidePid pid = numbers[index];
+    for (const ProcessImage& wanted : target.processes) {
+      if (make.contains(wanted.incarnation)) continue;
+      if (wanted.parent == pid || keeps_number_of(*live.find(wanted.incarnation), pid)) add(wanted);
+    }
+  }
+  return make;
+}
+
+std::vector<Birth> plan_births(const TreeImage& live, const TreeImage& target, const std::set<Incarnation>& make,
+                               std::vector<Notice>& dead) {
+  return BirthPlanner(live, target, make).run(dead);
+}
+
+}  // namespace deltabox

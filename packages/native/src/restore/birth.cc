@@ -1,0 +1,102 @@
+#include "restore/birth.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <string>
+
+#include "deltacr/address_space.h"
+#include "tracee/proc_files.h"
+#include "tracee/ptrace.h"
+
+namespace deltabox {
+
+namespace {
+
+// A number becomes free when its last holder is reaped, which init does in its own time.
+constexpr int kTries = 40;
+constexpr useconds_t kPauseUs = 500;
+
+// `discard` ends one that got another number.
+template <typename Make, typename Discard>
+Result<HostTid> make_with_pid(int proc_fd, InsidePid pid, Make make, Discard discard) {
+  for (int attempt = 0; attempt < kTries; ++attempt) {
+    const HostTid made = TRY(make());
+    const InsidePid inside = TRY(task_status(proc_fd, made)).inside;
+    if (inside == pid) return made;
+    TRY(discard(made, inside));
+    ::usleep(kPauseUs);
+  }
+  return make_error(Code::kBusy, "pid " + std::to_string(pid.value) + " is taken by another task");
+}
+
+Result<void> exit_thread(HostTid tid, RemoteAddress instruction) {
+  parasite::Session session = TRY(parasite::Session::begin(tid));
+  const Result<std::int64_t> left = session.single_call(instruction, parasite::make_call(SYS_exit, 0));
+  session.abandon();
+  return !left.ok() && left.error().code == Code::kTraceeGone
+             ? Result<void>()
+             : Result<void>(make_error(Code::kInternal, "a thread made by mistake does not end"));
+}
+
+}  // namespace
+
+void end_task(HostTid pid) {
+  ::kill(pid.value, SIGKILL);
+  for (;;) {
+    const Result<ptrace::Stop> stop = ptrace::wait_for_stop(pid);
+    if (!stop.ok() || stop.value().kind == ptrace::Stop::Kind::kGone) return;
+  }
+}
+
+Result<HostTid> make_child_of_init(int proc_fd, InitClient& init, InsidePid pid) {
+  const auto make = [&]() -> Result<HostTid> {
+    const HostTid stub = TRY(init.make_stub(pid));
+    TRY(ptrace::seize(stub));
+    TRY(ptrace::interrupt(stub));
+    const ptrace::Stop stop = TRY(ptrace::wait_for_stop(stub));
+    if (stop.kind != ptrace::Stop::Kind::kInterrupted) {
+      return make_error(Code::kInternal, "a process just made does not stand still");
+    }
+    return stub;
+  };
+  return make_with_pid(proc_fd, pid, make, [](HostTid wrong, InsidePid) {
+    end_task(wrong);  // init collects it
+    return Result<void>();
+  });
+}
+
+Result<HostTid> make_task(int proc_fd, InitClient& init, const Maker& maker, InsidePid pid, std::uint64_t flags) {
+  const auto make = [&]() -> Result<HostTid> {
+    TRY(init.choose_next_pid(pid));
+    return maker.session->give_birth(maker.instruction, flags);
+  };
+  return make_with_pid(proc_fd, pid, make, [&](HostTid wrong, InsidePid inside) -> Result<void> {
+    if ((flags & CLONE_THREAD) != 0) return exit_thread(wrong, maker.instruction);
+    end_task(wrong);
+    return reap(maker, inside);
+  });
+}
+
+Result<void> reap(const Maker& parent, InsidePid child) {
+  const std::int64_t reaped = TRY(parent.session->single_call(
+      parent.instruction,
+      parasite::make_call(SYS_wait4, static_cast<std::uint64_t>(child.value), 0, WNOHANG | __WALL, 0)));
+  if (reaped == child.value) return {};
+  return make_error(Code::kInternal, "pid " + std::to_string(child.value) + " could not be collected");
+}
+
+Result<RemoteAddress> syscall_instruction(int proc_fd, HostTid pid) {
+  ProcessFiles files(proc_fd, pid);
+  const std::shared_ptr<const MappingList> mappings = TRY(list_mappings(files, nullptr));
+  const auto vdso =
+      std::find_if(mappings->begin(), mappings->end(), [](const Mapping& mapping) { return mapping.name == "[vdso]"; });
+  if (vdso == mappings->end()) return make_error(Code::kUnsupported, "a process without a vdso can't make others");
+  return RemoteAddress{vdso->range.start + TRY(parasite::vdso_syscall_offset())};
+}
+
+}  // namespace deltabox

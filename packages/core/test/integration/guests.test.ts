@@ -236,23 +236,20 @@ test.each(['signal'])('a checkpoint refuses what it can not keep: %s', async (ki
   expect(await sandbox.files.read('/workspace/changed')).toBe('')
 })
 
-test.each(['socket'])(
-  'a checkpoint reports what it does not keep, and strict refuses: %s',
-  async (kind) => {
-    await using sandbox = await createWithGuests()
-    const guest = await Guest.start(sandbox, 'unsupported', [kind])
-    const notice = { pid: guest.command.pid, kind }
-    const refused = sandbox.checkpoint({ strict: true })
-    await expect(refused).rejects.toMatchObject({ code: 'STRICT' })
-    expect((await sandbox.listCheckpoints()).checkpoints).toEqual([])
-    const checkpoint = await sandbox.checkpoint()
-    expect(checkpoint.warnings).toContainEqual(expect.objectContaining(notice))
-    await guest.change()
-    await sandbox.rollback(checkpoint)
-    await expect(sandbox.files.read('/workspace/changed')).rejects.toMatchObject({ code: 'NOT_FOUND' })
-    expect(await guest.verdict()).toBe('ok')
-  },
-)
+test.each(['socket'])('a checkpoint reports what it does not keep, and strict refuses: %s', async (kind) => {
+  await using sandbox = await createWithGuests()
+  const guest = await Guest.start(sandbox, 'unsupported', [kind])
+  const notice = { pid: guest.command.pid, kind }
+  const refused = sandbox.checkpoint({ strict: true })
+  await expect(refused).rejects.toMatchObject({ code: 'STRICT' })
+  expect((await sandbox.listCheckpoints()).checkpoints).toEqual([])
+  const checkpoint = await sandbox.checkpoint()
+  expect(checkpoint.warnings).toContainEqual(expect.objectContaining(notice))
+  await guest.change()
+  await sandbox.rollback(checkpoint)
+  await expect(sandbox.files.read('/workspace/changed')).rejects.toMatchObject({ code: 'NOT_FOUND' })
+  expect(await guest.verdict()).toBe('ok')
+})
 
 test('a strict rollback that could not restore everything changes nothing', async () => {
   await using sandbox = await createWithGuests()

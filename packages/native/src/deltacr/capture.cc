@@ -181,8 +181,8 @@ Result<void> TreeCapture::install_parasite(HeldProcess& held, const MappingList&
   live.tracker.reset();
   live.pages = PageMap();
   live.mappings.reset();
-  const auto vdso = std::find_if(live_list.begin(), live_list.end(),
-                                 [](const Mapping& mapping) { return mapping.name == "[vdso]"; });
+  const auto vdso =
+      std::find_if(live_list.begin(), live_list.end(), [](const Mapping& mapping) { return mapping.name == "[vdso]"; });
   if (vdso == live_list.end()) return unsupported(live, "vdso", "it has unmapped its vdso", "End the process.");
   live.site.vdso_syscall = RemoteAddress{vdso->range.start + TRY(parasite::vdso_syscall_offset())};
   Result<void> installed = make_error(Code::kInternal, "no free address for the parasite");

@@ -12,8 +12,8 @@
 
 namespace deltabox {
 
-// Opens the file, device or pipe end of a description as it was (path, flags, offset), or makes its object anew. Paths resolve below m1_root and
-// never leave it.
+// Opens the file, device or pipe end of a description as it was (path, flags, offset), or makes its object anew. Paths
+// resolve below m1_root and never leave it.
 Result<UniqueFd> open_description(const Description& description, int m1_root, int self_fd_dir, RevivedFiles& revived);
 
 // Sets offset, settable flags and state of a description through a duplicate.

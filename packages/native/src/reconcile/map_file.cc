@@ -47,7 +47,8 @@ struct FileToMap {
 
 FileToMap file_of(const Mapping& mapping) {
   if (mapping.shared_object != 0) return {"", true, 0, 0, mapping.shared_object};
-  if (mapping.shared && mapping.volume >= 0 && mapping.is_deleted()) return {"", true, mapping.device, mapping.inode, 0};
+  if (mapping.shared && mapping.volume >= 0 && mapping.is_deleted())
+    return {"", true, mapping.device, mapping.inode, 0};
   // Opening for writing copies the file up, so that the mapping and later writers have one inode.
   const bool writes = mapping.shared && (mapping.in_writable_layer || (mapping.protection & PROT_WRITE) != 0);
   return {mapping.name, writes, 0, 0, 0};

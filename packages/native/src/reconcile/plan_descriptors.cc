@@ -47,8 +47,8 @@ bool can_be(const Description& present, const Description& wanted, const std::se
 // The live slot whose description stays, if there is one. Slots of the target that hold something else, or nothing,
 // get it from there; live slots beyond the target's are closed or replaced.
 const SlotKey* find_staying(const std::vector<SlotKey>& keys, const Description& wanted, const TreeImage& live,
-                            const Slots& slots, const std::set<int>& switched,
-                            const std::set<SharedObjectId>& renewed, const std::set<std::uint32_t>& taken) {
+                            const Slots& slots, const std::set<int>& switched, const std::set<SharedObjectId>& renewed,
+                            const std::set<std::uint32_t>& taken) {
   for (const SlotKey& key : keys) {
     const auto slot = slots.by_key.find(key);
     if (slot == slots.by_key.end() || taken.contains(slot->second->description)) continue;

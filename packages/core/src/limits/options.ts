@@ -6,6 +6,7 @@ export const limitsSchema = z.strictObject({
   cpus: z.number().positive().max(65_536).optional(),
   processes: z.int().min(1).max(4_194_304).optional(),
   openFiles: z.int().min(1).max(1_073_741_816).optional(),
+  diskBytes: z.int().min(1).max(Number.MAX_SAFE_INTEGER).optional(),
   outputBytes: z.int().min(1).max(Number.MAX_SAFE_INTEGER).optional(),
 })
 
@@ -26,6 +27,13 @@ export interface Limits {
   /** Open descriptors of each process; beyond it `open` answers EMFILE. */
   readonly openFiles?: number
   /**
+   * What all layers of the sandbox may take on the disk, those of checkpoints included; no file grows beyond it at any
+   * time. It is measured about once a second while processes run. Beyond it all processes are ended by SIGKILL (the
+   * results of their commands have `limit: "diskBytes"`), and commands, checkpoints and writes throw NO_SPACE until
+   * files or checkpoints were removed, or the sandbox was rolled back with `redo: false`.
+   */
+  readonly diskBytes?: number
+  /**
    * What each command or terminal may print over its life, stdout and stderr together. The bytes up to it arrive; with
    * the first one beyond it the command is ended by SIGKILL, and its result has `limit: "outputBytes"`.
    */
@@ -33,9 +41,9 @@ export interface Limits {
 }
 
 /** A limit of the sandbox for which a command is ended. */
-export type CommandLimit = 'outputBytes'
+export type CommandLimit = 'outputBytes' | 'diskBytes'
 
 /** As the engine names it. */
 export function toCommandLimit(text: string): CommandLimit | null {
-  return text === 'outputBytes' ? text : null
+  return text === 'outputBytes' || text === 'diskBytes' ? text : null
 }

@@ -10,6 +10,7 @@ export function toWireLimits(limits: CheckedLimits): {
   cpus: number
   processes: bigint
   openFiles: bigint
+  diskBytes: bigint
   outputBytes: bigint
 } {
   return {
@@ -17,6 +18,7 @@ export function toWireLimits(limits: CheckedLimits): {
     cpus: limits.cpus ?? 0,
     processes: BigInt(limits.processes ?? 0),
     openFiles: BigInt(limits.openFiles ?? 0),
+    diskBytes: BigInt(limits.diskBytes ?? 0),
     outputBytes: BigInt(limits.outputBytes ?? 0),
   }
 }
@@ -29,6 +31,7 @@ export function fromWireLimits(wire: WireLimits | undefined): Limits {
     ...(wire.cpus === 0 ? {} : { cpus: wire.cpus }),
     ...(wire.processes === 0n ? {} : { processes: Number(wire.processes) }),
     ...(wire.openFiles === 0n ? {} : { openFiles: Number(wire.openFiles) }),
+    ...(wire.diskBytes === 0n ? {} : { diskBytes: Number(wire.diskBytes) }),
     ...(wire.outputBytes === 0n ? {} : { outputBytes: Number(wire.outputBytes) }),
   }
 }

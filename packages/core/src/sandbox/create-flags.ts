@@ -39,6 +39,7 @@ export const createFlags: readonly CreateFlag[] = [
   { name: '--cpus', argument: '<n>', description: 'limit of processor time, in processors' },
   { name: '--processes', argument: '<n>', description: 'limit of processes and threads' },
   { name: '--open-files', argument: '<n>', description: 'limit of descriptors of each process' },
+  { name: '--disk-bytes', argument: '<n>', description: 'limit of what its layers take on the disk' },
   { name: '--output-bytes', argument: '<n>', description: 'limit of what each command prints over its life' },
   {
     name: '--idle-timeout-ms',
@@ -69,6 +70,7 @@ export interface CreateFlagValues {
   readonly cpus?: string
   readonly processes?: string
   readonly openFiles?: string
+  readonly diskBytes?: string
   readonly outputBytes?: string
   readonly idleTimeoutMs?: string
   readonly orphanTimeoutMs?: string
@@ -141,6 +143,7 @@ function toLimits(values: CreateFlagValues): Limits {
     cpus: toNumber(values.cpus),
     processes: toNumber(values.processes),
     openFiles: toNumber(values.openFiles),
+    diskBytes: toNumber(values.diskBytes),
     outputBytes: toNumber(values.outputBytes),
   })
 }

@@ -206,6 +206,53 @@ test('output: a rollback does not give it back, and another client learns why a 
   for (const { stdout, limit } of results) expect([stdout.length, limit]).toEqual([1_000, 'outputBytes'])
 })
 
+const filling = (files: string) => `
+import os, time
+kept = []
+for n in range(10_000):
+    ${files}
+    time.sleep(0.02)
+`
+
+test('disk: beyond it all that runs is ended, and nothing is taken until space was made', async () => {
+  const diskBytes = 20_000_000
+  await using sandbox = await create({ diskBytes })
+  const refused = { code: 'NO_SPACE', message: expect.stringContaining('limits.diskBytes is 20000000') as string }
+  // One file, at any time.
+  expect((await sandbox.commands.run('head -c 30000000 /dev/zero > big')).signal ?? 'SIGXFSZ').toBe('SIGXFSZ')
+  expect((await sandbox.files.getInfo('big')).sizeBytes).toBe(diskBytes)
+  await sandbox.files.remove('big')
+  // Many, also without a name, by one that left its command too.
+  const named = filling('os.makedirs("many", exist_ok=True); open(f"many/{n}", "wb").write(bytes(1_000_000))')
+  const nameless = filling('f = open("x", "wb"); os.unlink("x"); f.write(bytes(1_000_000)); f.flush(); kept.append(f)')
+  expect(await python(sandbox, nameless)).toMatchObject({ signal: 'SIGKILL', exitCode: null, limit: 'diskBytes' })
+  const daemon = await sandbox.commands.run('setsid sleep 1000 &')
+  expect(daemon.exitCode).toBe(0)
+  expect(await python(sandbox, named)).toMatchObject({ signal: 'SIGKILL', limit: 'diskBytes', truncated: false })
+  await until('all have ended', async () => (await sandbox.getInfo()).tasks === 0)
+  const { warnings, limits } = await sandbox.getInfo()
+  expect(limits).toEqual({ diskBytes })
+  expect(warnings).toContainEqual(expect.stringContaining('ended because its disk limit was reached'))
+  expect(warnings).toContainEqual(expect.stringContaining('commands, checkpoints and writes are refused'))
+  await expect(sandbox.commands.run('true')).rejects.toMatchObject(refused)
+  await expect(sandbox.checkpoint()).rejects.toMatchObject(refused)
+  await expect(sandbox.files.write('more', 'x')).rejects.toMatchObject(refused)
+  await sandbox.files.remove('many')
+  expect((await sandbox.commands.run('echo on')).stdout).toBe('on\n')
+
+  // What checkpoints hold counts; deleting them, or going back, makes space.
+  await sandbox.checkpoint({ name: 'start' })
+  await sandbox.files.write('a', Buffer.alloc(15_000_000, 1))
+  await sandbox.checkpoint({ name: 'with a' })
+  await expect(sandbox.files.write('b', Buffer.alloc(15_000_000, 1))).rejects.toMatchObject(refused)
+  await sandbox.rollback('start', { redo: false })
+  await expect(sandbox.files.write('b', Buffer.alloc(15_000_000, 1))).rejects.toMatchObject(refused)
+  await sandbox.deleteCheckpoint('with a')
+  await sandbox.files.write('b', Buffer.alloc(15_000_000, 1))
+  await sandbox.rollback('start', { redo: false })
+  await sandbox.files.write('c', Buffer.alloc(15_000_000, 1))
+})
+
 test('what no machine can keep is refused, and nothing is left behind', async () => {
   await expectUnsupported({ openFiles: 1_073_741_816 }, 'limits.openFiles is 1073741816')
   for (const limits of [

@@ -98,6 +98,8 @@ class SandboxState {
   // A descriptor that is readable when background work has ended; then finish_background() is due.
   int background_fd() const { return worker_->ended_fd(); }
   void finish_background();
+  // Waits until the background work that was begun before has ended, but no longer than that.
+  void wait_for_store(int timeout_ms);
 
   SandboxNamespaces& namespaces() { return namespaces_; }
   const CheckpointTree& tree() const { return tree_; }

@@ -1,4 +1,6 @@
 // What nobody waits for: staging, merging, expiry, removal of what is not needed any more.
+#include <chrono>
+#include <future>
 #include <utility>
 
 #include "base/fault.h"
@@ -54,6 +56,13 @@ void SandboxState::finish_background() {
   }
   merge_failed_ = !job->ok;  // for want of space, say; not tried again for nothing
   settle();
+}
+
+void SandboxState::wait_for_store(int timeout_ms) {
+  const auto done = std::make_shared<std::promise<void>>();
+  std::future<void> ended = done->get_future();
+  worker_->post([done] { done->set_value(); });
+  (void)ended.wait_for(std::chrono::milliseconds(timeout_ms));
 }
 
 Result<void> SandboxState::delete_checkpoint(const std::string& target) {

@@ -192,6 +192,12 @@ void CommandRequests::announce_exit(const Command& command) {
   }
 }
 
+void CommandRequests::end_for_limit(const char* limit) {
+  for (const auto& [id, command] : table_.all()) {
+    if (!command->status) (void)table_.end_for_limit(*command, limit);
+  }
+}
+
 void CommandRequests::mark_rolled_back(const std::vector<InsidePid>& ended) {
   for (const InsidePid pid : ended) {
     Command* command = table_.find_by_pid(pid);

@@ -36,6 +36,8 @@ class CommandRequests {
   void client_left(ClientId client) { table_.client_left(client); }
   // Commands whose first process a rollback made anew run again.
   void mark_restored(const std::map<CommandId, HostTid>& restored);
+  // Ends all that runs, as far as it is a command.
+  void end_for_limit(const char* limit);
   void mark_rolled_back(const std::vector<InsidePid>& ended);
   std::size_t running() const;
   void forget_old() { table_.forget_old(); }

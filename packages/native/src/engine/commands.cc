@@ -254,6 +254,7 @@ void CommandTable::revive(CommandId id, HostTid leader) {
   if (command == nullptr) return;
   command->host_tid = leader;
   command->rolled_back = false;
+  command->limit.clear();  // what it was ended for has not happened
   leaders_[id] = command->pid;
   if (!command->status) return;
   command->status.reset();

@@ -10,6 +10,7 @@ namespace {
 constexpr std::uint64_t kMinProcesses = 4;
 constexpr std::uint64_t kMinOpenFiles = 16;
 constexpr std::uint64_t kMinMemoryBytes = 4u << 20;
+constexpr std::uint64_t kMinDiskBytes = 1u << 20;  // the volumes' own directories take some 200 KiB
 constexpr double kMinCpus = 0.01;
 
 Result<void> check(const char* name, double value, double least) {
@@ -35,6 +36,7 @@ Result<SandboxLimits> SandboxLimits::create(const v1::Limits& limits, const std:
   TRY(check("processes", static_cast<double>(limits.processes()), kMinProcesses));
   TRY(check("openFiles", static_cast<double>(limits.open_files()), kMinOpenFiles));
   TRY(check("memoryBytes", static_cast<double>(limits.memory_bytes()), kMinMemoryBytes));
+  TRY(check("diskBytes", static_cast<double>(limits.disk_bytes()), kMinDiskBytes));
   TRY(check("cpus", limits.cpus(), kMinCpus));
   TRY(check_against_host("openFiles", RLIMIT_NOFILE, limits.open_files()));
   TRY(check_against_host("processes", RLIMIT_NPROC, limits.processes()));
@@ -47,6 +49,9 @@ Result<SandboxLimits> SandboxLimits::create(const v1::Limits& limits, const std:
 void SandboxLimits::configure(NamespaceConfig& config) const {
   config.init_options.open_files = limits_.open_files();
   config.init_options.processes = limits_.processes();
+  rlimit own{};
+  const bool may_set = ::getrlimit(RLIMIT_FSIZE, &own) == 0 && limits_.disk_bytes() <= own.rlim_max;
+  config.init_options.file_bytes = may_set ? limits_.disk_bytes() : 0;  // else the host's own is the lower one
   config.cgroups = &cgroups_;
 }
 

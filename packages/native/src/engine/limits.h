@@ -18,6 +18,8 @@ class SandboxLimits {
 
   // What namespaces and init have to know of them. The configuration points into this object.
   void configure(NamespaceConfig& config) const;
+  // 0: no limit.
+  std::uint64_t disk_bytes() const { return limits_.disk_bytes(); }
   // Of one command; 0: no limit.
   std::uint64_t output_bytes() const { return limits_.output_bytes(); }
   void fill_info(v1::SandboxInfo& info) const;

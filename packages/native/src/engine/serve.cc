@@ -188,8 +188,9 @@ Result<void> serve_creation(Creation creation, UniqueFd creator_socket) {
   identity.network_allow.assign(creation.request.network_allow().begin(), creation.request.network_allow().end());
   // The host's root has no id in a ranged map; an ordinary user is root inside.
   const int peer_uid = id_map.ranged ? static_cast<int>(kOverflowUid) : 0;
-  Server server(std::move(state), std::move(identity), std::move(network), std::move(limits), std::move(listener),
-                peer_uid);
+  std::unique_ptr<DiskLimit> disk = TRY(DiskLimit::create(limits.disk_bytes(), state->namespaces()));
+  Server server(std::move(state), std::move(identity), std::move(network), std::move(limits), std::move(disk),
+                std::move(listener), peer_uid);
   server.adopt_creator(std::move(creator_socket), creation.request_id);
   return server.run();
 }

@@ -15,6 +15,7 @@
 #include "engine/metrics.h"
 #include "engine/sandbox_tree.h"
 #include "sys/files.h"
+#include "tracee/proc_files.h"
 
 namespace deltabox {
 
@@ -22,6 +23,7 @@ namespace {
 
 constexpr std::size_t kMaxClients = 256;
 constexpr int kLateThreadPollMs = 1;
+constexpr int kMakeSpaceMs = 2000;
 constexpr const char* kEndedMark = "ended";  // in the store
 constexpr int kTickMs = 500;                 // for time-outs and clients that do not read
 constexpr int kEndTimeoutMs = 30'000;  // a task in an uninterruptible wait can't be killed; the client gives up at 60 s
@@ -44,11 +46,12 @@ std::uint64_t now_ms() { return monotonic_ns() / 1'000'000; }
 }  // namespace
 
 Server::Server(std::unique_ptr<SandboxState> state, SandboxIdentity identity, SandboxNetwork network,
-               SandboxLimits limits, UniqueFd listener, int allowed_peer_uid)
+               SandboxLimits limits, std::unique_ptr<DiskLimit> disk, UniqueFd listener, int allowed_peer_uid)
     : state_(std::move(state)),
       identity_(std::move(identity)),
       network_(std::move(network)),
       limits_(std::move(limits)),
+      disk_(std::move(disk)),
       listener_(std::move(listener)),
       allowed_peer_uid_(allowed_peer_uid),
       commands_(*state_, clients_, identity_.environment, identity_.workspace_mount, limits_.output_bytes()),
@@ -75,6 +78,7 @@ Result<void> Server::run() {
     }
     Freezer& freezer = state_->freezer();
     if (freezer.has_late_threads()) freezer.release_late_threads();
+    disk_->start_if_due(now_ms());
     TRY(serve_round(freezer.has_late_threads() ? kLateThreadPollMs : tick_ms()));
     if (const char* reason = timed_out()) {
       std::fprintf(stderr, "%s\n", reason);
@@ -99,11 +103,13 @@ Result<void> Server::discard(const char* reason) {
 
 // -1: nothing has to be looked at while nothing happens.
 int Server::tick_ms() const {
-  if (identity_.idle_timeout_ms > 0 || identity_.orphan_timeout_ms > 0) return kTickMs;
+  const int disk_ms = disk_->wait_ms(now_ms());
+  const int tick_ms = disk_ms >= 0 && disk_ms < kTickMs ? disk_ms : kTickMs;
+  if (identity_.idle_timeout_ms > 0 || identity_.orphan_timeout_ms > 0) return tick_ms;
   for (const auto& [id, client] : clients_) {
-    if (client->has_unsent()) return kTickMs;
+    if (client->has_unsent()) return tick_ms;
   }
-  return -1;
+  return disk_ms;
 }
 
 const char* Server::timed_out() const {
@@ -134,6 +140,7 @@ Result<void> Server::serve_round(int timeout_ms) {
     if (!killed_) accept_client();
   });
   files_.add_sources(sources);
+  if (disk_->ended_fd() >= 0) sources.add(disk_->ended_fd(), POLLIN, [this](short) { disk_measured(); });
   sources.add(state_->background_fd(), POLLIN, [this](short) { state_->finish_background(); });
   sources.add(state_->renames().death_fd(), POLLIN, [this, &failure](short) {
     if (failure.ok() && !killed_) failure = state_->renames().revive();
@@ -259,6 +266,7 @@ Result<v1::EngineFrame> Server::answer(Client& client, const v1::ClientFrame& re
 
 Result<v1::EngineFrame> Server::dispatch(Client& client, const v1::ClientFrame& request, Frame& frame,
                                          std::vector<UniqueFd>& fds) {
+  TRY(check_disk(request, frame));
   v1::EngineFrame answer;
   switch (request.request_case()) {
     case v1::ClientFrame::kInfo:
@@ -298,6 +306,46 @@ Result<v1::EngineFrame> Server::dispatch(Client& client, const v1::ClientFrame& 
   }
 }
 
+Result<void> Server::check_disk(const v1::ClientFrame& request, const Frame& frame) {
+  std::uint64_t bytes = 0;
+  switch (request.request_case()) {
+    case v1::ClientFrame::kWriteFile:
+    case v1::ClientFrame::kAppendWrite:
+      if (frame.fds.size() == 1) {
+        const struct stat contents = TRY(sys::stat_fd(frame.fds[0].get()));
+        bytes = static_cast<std::uint64_t>(contents.st_blocks) * 512;
+      }
+      break;
+    case v1::ClientFrame::kRun:
+    case v1::ClientFrame::kCheckpoint:
+    case v1::ClientFrame::kMakeDir:
+    case v1::ClientFrame::kBeginWrite:
+      break;
+    default:
+      return {};
+  }
+  if (!disk_->has_room(bytes)) {
+    // Space may have been made since the last measurement; what was removed with a checkpoint is being given back.
+    state_->wait_for_store(kMakeSpaceMs);
+    disk_->measure_now();
+    if (!disk_->has_room(bytes)) return disk_->no_space();
+  }
+  disk_->add_written(bytes);
+  disk_->watch();
+  return {};
+}
+
+// As the kernel does when memory is out, but with all of them: whoever wrote may have left its command.
+void Server::disk_measured() {
+  disk_->finish(now_ms(), state_->live_processes() > 0);
+  if (!disk_->is_over()) return;
+  commands_.end_for_limit("diskBytes");
+  const SandboxNamespaces& namespaces = state_->namespaces();
+  const std::vector<HostTid> tasks = descendants_of(namespaces.host_proc.get(), namespaces.init);
+  for (const HostTid task : tasks) ::kill(task.value, SIGKILL);
+  disk_->count_ended(tasks.size());
+}
+
 void Server::fill_info(v1::SandboxInfo& info) const {
   info.set_id(identity_.id);
   info.set_workspace(identity_.workspace);
@@ -319,6 +367,7 @@ void Server::fill_info(v1::SandboxInfo& info) const {
   }
   fill_network(info, network_, identity_.network_allow);
   limits_.fill_info(info);
+  disk_->fill_info(info);
   for (const auto& [key, value] : identity_.metadata) (*info.mutable_metadata())[key] = value;
 }
 

@@ -12,6 +12,7 @@
 #include "engine/answered_calls.h"
 #include "engine/client.h"
 #include "engine/command_requests.h"
+#include "engine/disk_limit.h"
 #include "engine/file_requests.h"
 #include "engine/limits.h"
 #include "engine/network.h"
@@ -35,7 +36,7 @@ struct SandboxIdentity {
 class Server {
  public:
   Server(std::unique_ptr<SandboxState> state, SandboxIdentity identity, SandboxNetwork network, SandboxLimits limits,
-         UniqueFd listener, int allowed_peer_uid);
+         std::unique_ptr<DiskLimit> disk, UniqueFd listener, int allowed_peer_uid);
 
   // The client that created the sandbox; its creation request is answered here.
   void adopt_creator(UniqueFd socket, std::uint64_t request_id);
@@ -64,6 +65,9 @@ class Server {
   Client* client_of(ClientId id);
   // Why the sandbox is to end, or null.
   const char* timed_out() const;
+  // Refuses what takes more of the disk than the limit leaves.
+  Result<void> check_disk(const v1::ClientFrame& request, const Frame& frame);
+  void disk_measured();
   int tick_ms() const;
   Result<void> discard(const char* reason);
   void drop_broken_clients();
@@ -72,6 +76,7 @@ class Server {
   SandboxIdentity identity_;
   SandboxNetwork network_;
   SandboxLimits limits_;
+  std::unique_ptr<DiskLimit> disk_;
   UniqueFd listener_;
   int allowed_peer_uid_;
   Clients clients_;

@@ -105,6 +105,7 @@ Result<UniqueFd> InitClient::set_up(const InitOptions& options) {
   request.own_network = options.own_network ? 1 : 0;
   request.open_files = options.open_files;
   request.processes = options.processes;
+  request.file_bytes = options.file_bytes;
   TRY(sys::send_with_fds(socket_.get(), &request, sizeof request));
   Message message = TRY(answer());
   if (message.reply.type == Type::kReady) {

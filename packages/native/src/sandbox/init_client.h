@@ -35,6 +35,7 @@ struct InitOptions {
   bool own_network = true;       // false: the host's, whose loopback is up
   std::uint64_t open_files = 0;  // limit per task; 0: the host's
   std::uint64_t processes = 0;   // limit per user inside; 0: the host's
+  std::uint64_t file_bytes = 0;  // limit of a file's size; 0: the host's
 };
 
 struct Spawned {

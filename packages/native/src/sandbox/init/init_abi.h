@@ -47,8 +47,9 @@ struct SetUpRequest {
   std::uint32_t own_network = 1;  // loopback is init's to bring up
   std::uint64_t open_files = 0;   // RLIMIT_NOFILE of tasks; 0: as inherited
   std::uint64_t processes = 0;    // RLIMIT_NPROC of tasks, by user; 0: as inherited
+  std::uint64_t file_bytes = 0;   // RLIMIT_FSIZE of tasks; 0: as inherited
 };
-static_assert(sizeof(SetUpRequest) == 24);
+static_assert(sizeof(SetUpRequest) == 32);
 
 // A socket keeps the network namespace in which it was made, and init is in that of the tasks.
 struct SocketRequest {

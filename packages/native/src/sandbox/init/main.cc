@@ -171,6 +171,7 @@ Failure set_up(const SetUpRequest& request, long& listener) {
   if (result < 0) return {Stage::kLoopback, result};
   result = set_limit(RLIMIT_NOFILE, request.open_files);
   if (result == 0) result = set_limit(RLIMIT_NPROC, request.processes == 0 ? 0 : request.processes + 1);  // init counts
+  if (result == 0) result = set_limit(RLIMIT_FSIZE, request.file_bytes);
   if (result < 0) return {Stage::kLimits, result};
   // A second lock beside the filter: a task that traces another could let a RET_TRACE call through.
   result = write_sysctl_zero("/proc/sys/user/max_user_namespaces");

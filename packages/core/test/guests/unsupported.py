@@ -12,7 +12,9 @@ held = []
 
 def hold(kind):
     if kind == "socket":
-        held.extend(socket.socketpair())
+        # A connection that nobody has accepted.
+        held.append(socket.create_server(("127.0.0.1", 0)))
+        held.append(socket.create_connection(held[0].getsockname()))
     elif kind == "deleted-directory":
         os.mkdir("directory")
         held.append(os.open("directory", os.O_RDONLY))

@@ -18,8 +18,8 @@ const guests = files
   .map((name) => name.replace('.py', ''))
   .filter((name) => !['guest', 'sleep', 'unsupported'].includes(name))
   .filter((name) => process.env['GUEST'] === undefined || name === process.env['GUEST'])
-/** They hold something that a checkpoint reports (an epoll descriptor). */
-const reported = ['waiting_calls']
+/** They hold something that a checkpoint reports (a FIFO's path). */
+const reported = ['pipes_fifo']
 const isAboutTasks = (name: string) => name.startsWith('tasks_')
 
 class Guest {

@@ -30,6 +30,7 @@ Result<void> SandboxState::begin(const std::vector<VolumeSpec>& specs, bool reco
   descriptors_.report_deleted_to(&deleted_files_);
   shared_memory_ = TRY(SharedMemoryReader::create(ns.host_proc.get(), ns.self_fd_dir.get()));
   descriptors_.report_memory_to(&shared_memory_);
+  descriptors_.report_sockets_to(&sockets_);
   UniqueFd listener = TRY(ns.init_client.set_up(ns.init_options));
   renames_ = TRY(renames::Service::start(std::move(listener), {ns.host_proc.get(), ns.m1.get(), ns.init}));
   worker_ = TRY(StoreWorker::start());

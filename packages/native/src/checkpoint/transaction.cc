@@ -132,7 +132,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   const double freeze_us = elapsed_us(freeze.started_ns());
   const std::uint64_t pause_start_ns = freeze.started_ns();
   TreeCapture capture(namespaces_.host_proc.get(), freeze, registry_, store_, descriptors_, deleted_files_,
-                      shared_memory_);
+                      shared_memory_, sockets_);
   const std::vector<bool> changed = changed_volumes();
   const std::vector<VolumeView> views = volume_views(changed, true);
   CaptureResult captured = TRY(capture.run(views, boundary_pipes_));
@@ -332,7 +332,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   outcome.parts.freeze_us = elapsed_us(pause_start_ns);
   TRY(stage_needed());  // what was first written since; usually nothing
   TreeCapture capture(namespaces_.host_proc.get(), freeze, registry_, store_, descriptors_, deleted_files_,
-                      shared_memory_);
+                      shared_memory_, sockets_);
   const std::vector<bool> changed = changed_volumes();
   // Nothing is refused here for the sake of the layers that are left: what a newborn process holds there goes with it.
   const std::vector<VolumeView> views = volume_views(changed, false);

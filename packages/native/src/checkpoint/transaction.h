@@ -153,6 +153,7 @@ class SandboxState {
   DescriptorReader descriptors_;
   DeletedFileReader deleted_files_;
   SharedMemoryReader shared_memory_;
+  SocketReader sockets_;
   Freezer freezer_;
   renames::Service renames_;
   BoundaryPipes boundary_pipes_;

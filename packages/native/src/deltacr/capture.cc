@@ -45,14 +45,15 @@ std::string strip_deleted(const std::string& link, bool& deleted) {
 
 TreeCapture::TreeCapture(int proc_fd, Freeze& freeze, ProcessRegistry& registry, PageStore& store,
                          DescriptorReader& descriptors, DeletedFileReader& deleted_files,
-                         SharedMemoryReader& shared_memory)
+                         SharedMemoryReader& shared_memory, SocketReader& sockets)
     : proc_fd_(proc_fd),
       freeze_(freeze),
       registry_(registry),
       store_(store),
       descriptors_(descriptors),
       deleted_files_(deleted_files),
-      shared_memory_(shared_memory) {}
+      shared_memory_(shared_memory),
+      sockets_(sockets) {}
 
 TreeCapture::~TreeCapture() { enter_pages(); }
 
@@ -327,6 +328,7 @@ Result<CaptureResult> TreeCapture::run(std::vector<VolumeView> volumes, const Bo
   }
   deleted_files_.begin(volumes);
   shared_memory_.begin();
+  sockets_.begin();
   descriptors_.begin(std::move(volumes), &boundary, result.image.get());
   result.times.describe_us += watch.lap_us();
   for (std::size_t first = 0; first < held_.size(); first += kProcessesAtOnce) {
@@ -338,6 +340,7 @@ Result<CaptureResult> TreeCapture::run(std::vector<VolumeView> volumes, const Bo
   watch.lap_us();
   TRY(descriptors_.find_watched());
   TRY(descriptors_.read_pipe_contents());
+  TRY(sockets_.read(*result.image, *this, result.warnings));
   TRY(deleted_files_.read(*result.image));
   TRY(shared_memory_.read(*result.image, *this, store_));
   for (const ZombieProcess& zombie : freeze_.zombies()) {

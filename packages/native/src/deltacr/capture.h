@@ -18,6 +18,7 @@
 #include "deltacr/live_process.h"
 #include "deltacr/memory.h"
 #include "deltacr/shared_memory.h"
+#include "deltacr/sockets.h"
 #include "pagestore/page_store.h"
 #include "parasite/session.h"
 #include "tracee/freezer.h"
@@ -52,7 +53,7 @@ struct HeldProcess {
 class TreeCapture {
  public:
   TreeCapture(int proc_fd, Freeze& freeze, ProcessRegistry& registry, PageStore& store, DescriptorReader& descriptors,
-              DeletedFileReader& deleted_files, SharedMemoryReader& shared_memory);
+              DeletedFileReader& deleted_files, SharedMemoryReader& shared_memory, SocketReader& sockets);
 
   ~TreeCapture();
   TreeCapture(const TreeCapture&) = delete;
@@ -95,6 +96,7 @@ class TreeCapture {
   DescriptorReader& descriptors_;
   DeletedFileReader& deleted_files_;
   SharedMemoryReader& shared_memory_;
+  SocketReader& sockets_;
   std::vector<VolumeView> volumes_;
   std::vector<HeldProcess> held_;
   struct Unentered {

@@ -14,6 +14,7 @@
 #include "deltacr/kinds/read_state.h"
 #include "deltacr/locks.h"
 #include "deltacr/shared_memory.h"
+#include "deltacr/sockets.h"
 #include "sys/files.h"
 #include "sys/kernel_abi.h"
 #include "sys/processes.h"
@@ -64,8 +65,9 @@ void DescriptorReader::begin(std::vector<VolumeView> volumes, const BoundaryPipe
   std::erase_if(handles_, [](const auto& entry) { return entry.second.expired(); });
 }
 
-Result<std::shared_ptr<const PipeHandle>> DescriptorReader::handle_of(const UniqueFd& duplicate, std::uint64_t inode) {
-  std::weak_ptr<const PipeHandle>& known = handles_[inode];
+Result<std::shared_ptr<const PipeHandle>> DescriptorReader::handle_of(const UniqueFd& duplicate, std::uint64_t device,
+                                                                      std::uint64_t inode) {
+  std::weak_ptr<const PipeHandle>& known = handles_[{device, inode}];
   if (std::shared_ptr<const PipeHandle> handle = known.lock()) return handle;
   auto handle = std::make_shared<PipeHandle>();
   handle->inode = inode;
@@ -82,11 +84,12 @@ Result<Description> DescriptorReader::describe(const UniqueFd& duplicate) {
   description.status_flags = ::fcntl(duplicate.get(), F_GETFL);
   if (description.status_flags < 0) return os_error("fcntl", "F_GETFL");
   const mode_t kind = info.stx_mode & S_IFMT;
-  if (kind == S_IFIFO && description.device == pipe_device_) {
-    const bool leads_out = boundary_->contains(description.inode);
+  if (kind == S_IFIFO && (description.status_flags & O_PATH) == 0) {
+    const bool has_name = description.device != pipe_device_;
+    const bool leads_out = !has_name && boundary_->contains(description.inode);
     description.kind = leads_out ? DescriptionKind::kBoundary : DescriptionKind::kPipe;
-    description.type = "pipe";
-    if (!leads_out) description.pipe = TRY(handle_of(duplicate, description.inode));
+    description.type = has_name ? "fifo" : "pipe";
+    if (!leads_out) description.pipe = TRY(handle_of(duplicate, description.device, description.inode));
     return description;
   }
   Result<std::string> read = sys::read_link_at(self_fd_dir_, std::to_string(duplicate.get()));
@@ -168,12 +171,12 @@ Result<void> DescriptorReader::warn_of_limits(int fd, const Description& descrip
     warn(description.type, "its path is longer than 4,096 bytes; kept as it is while it stays open");
     return {};
   }
+  if (description.type == "socket") return {};  // its reader does
   if (description.kind == DescriptionKind::kOther) {
-    const bool has_path = description.type == "socket" || description.type == "fifo";
-    warn(description.type, std::string("kept as it is while it stays open, its state is not captured") +
-                               (has_path ? "; a path that leads to it stops to do so when its volume is sealed" : ""));
+    warn(description.type, "kept as it is while it stays open, its state is not captured");
     return {};
   }
+  if (description.type == "fifo") warn("fifo", "its path stops to lead to it when its volume is sealed");
   if (description.kind == DescriptionKind::kPipe && (description.status_flags & O_DIRECT) != 0) {
     warn("pipe", "the borders between its packets are not captured");
   }
@@ -225,6 +228,7 @@ Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage
     slot.description = static_cast<std::uint32_t>(image_->descriptions.size());
     met_.emplace(key, Met{pid, slot.fd, slot.description});
     TRY(warn_of_limits(slot.fd, description, process, warnings));
+    if (description.type == "socket") sockets_->meet(slot.description, process.pid, slot.fd, std::move(duplicate));
     if (description.is_deleted_file()) TRY(deleted_files_->meet(description, duplicate.get()));
     if (description.kind == DescriptionKind::kPipe) {
       const auto known = std::find_if(met_pipes_.begin(), met_pipes_.end(),

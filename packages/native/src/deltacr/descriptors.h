@@ -31,6 +31,7 @@ using BoundaryPipes = std::set<std::uint64_t>;  // inodes of pipefs
 
 class DeletedFileReader;
 class SharedMemoryReader;
+class SocketReader;
 
 class DescriptorReader {
  public:
@@ -40,6 +41,7 @@ class DescriptorReader {
   void report_deleted_to(DeletedFileReader* reader) { deleted_files_ = reader; }
   // The same for memory without a file (memfd).
   void report_memory_to(SharedMemoryReader* reader) { shared_memory_ = reader; }
+  void report_sockets_to(SocketReader* reader) { sockets_ = reader; }
   // Starts a capture: volumes as they are mounted now.
   void begin(std::vector<VolumeView> volumes, const BoundaryPipes* boundary, TreeImage* image);
   // Fills in the descriptions of the image's slots (image.descriptors has the numbers and flags already).
@@ -64,16 +66,18 @@ class DescriptorReader {
                               std::vector<Notice>& warnings) const;
   Result<void> read_locks_of(HostTid pid, int fd, Description& description, ProcessImage& process);
   Result<Description> describe(const UniqueFd& duplicate);
-  Result<std::shared_ptr<const PipeHandle>> handle_of(const UniqueFd& duplicate, std::uint64_t inode);
+  Result<std::shared_ptr<const PipeHandle>> handle_of(const UniqueFd& duplicate, std::uint64_t device,
+                                                      std::uint64_t inode);
 
   int proc_fd_ = -1;
   int self_fd_dir_ = -1;
   DeletedFileReader* deleted_files_ = nullptr;
   SharedMemoryReader* shared_memory_ = nullptr;
+  SocketReader* sockets_ = nullptr;
   std::uint64_t pipe_device_ = 0;
   UniqueFd scratch_read_;  // pipe contents are tee'd here
   UniqueFd scratch_write_;
-  std::map<std::uint64_t, std::weak_ptr<const PipeHandle>> handles_;
+  std::map<std::pair<std::uint64_t, std::uint64_t>, std::weak_ptr<const PipeHandle>> handles_;  // by device, inode
   // of the capture that is under way
   std::vector<VolumeView> volumes_;
   const BoundaryPipes* boundary_ = nullptr;

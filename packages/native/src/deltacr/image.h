@@ -18,6 +18,7 @@
 
 #include "base/ids.h"
 #include "base/unique_fd.h"
+#include "deltacr/kinds/socket.h"
 #include "deltacr/kinds/state.h"
 #include "pagestore/page_map.h"
 #include "tracee/ptrace.h"
@@ -201,6 +202,7 @@ enum class DescriptionKind {
   kPipe,      // inside the sandbox
   kObject,    // eventfd and its like: nothing but its state, which the image has
   kMemory,    // memfd
+  kSocket,    // unix, TCP, UDP
   kBoundary,  // leads out (a command's standard streams); never rewound
   kOther,     // kept when unchanged, reported otherwise
 };
@@ -219,7 +221,8 @@ struct Description {
   std::shared_ptr<const PipeHandle> pipe;
   ObjectState state;  // of kObject
   SharedObjectId shared_object = 0;
-  std::vector<FileLock> locks;  // of this description: flock and open-file-description locks
+  std::shared_ptr<const SocketState> socket;  // of kSocket
+  std::vector<FileLock> locks;                // of this description: flock and open-file-description locks
 
   // A file whose contents the image has (TreeImage::deleted_files).
   bool is_deleted_file() const { return deleted && volume >= 0 && type == "file" && (status_flags & O_PATH) == 0; }

@@ -19,6 +19,7 @@
 #include "reconcile/map_file.h"
 #include "reconcile/preview.h"
 #include "reconcile/shared_memory_io.h"
+#include "reconcile/socket_io.h"
 #include "sys/files.h"
 #include "sys/processes.h"
 #include "tracee/interrupted_calls.h"
@@ -381,6 +382,7 @@ Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, con
   std::map<std::uint32_t, UniqueFd> made;
   std::vector<UniqueFd> shared;  // closed again before anybody runs
   for (const std::uint32_t index : plan.make) {
+    if (target.descriptions[index].socket) continue;  // once names and ports are free
     Result<UniqueFd> opened = make_description(context, target.descriptions[index], revived, outcome);
     if (opened.ok()) {
       made[index] = opened.release_value();
@@ -394,6 +396,9 @@ Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, con
       plan.close.push_back({install.process, install.fd});
     }
   }
+  for (const SlotInstall& install : plan.install) {
+    if (target.descriptions[install.description].socket) plan.close.push_back({install.process, install.fd});
+  }
   std::map<Incarnation, std::vector<int>> closes;
   for (const SlotClose& close : plan.close) {
     const ProcessImage* process = live.find(close.process);
@@ -402,6 +407,7 @@ Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, con
     if (is_open) closes[close.process].push_back(close.fd);
   }
   for (const auto& [incarnation, slots] : closes) TRY(close_descriptors(*context.capture->find(incarnation), slots));
+  TRY(make_sockets(context, plan, target, made, outcome));
   std::map<Incarnation, std::vector<Install>> installs;
   for (const SlotShare& share : plan.share) {
     const HeldProcess* from = context.capture->find(share.from_process);
@@ -433,6 +439,7 @@ Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, con
                                       "descriptor " + std::to_string(adjust.fd) + ": " + adjusted.error().describe()});
     }
   }
+  TRY(correct_sockets(context, plan, live, target, outcome));
   TRY(change_epolls(*context.capture, plan.epolls, outcome.not_restored));
   // Whatever was in their way has been closed.
   for (const auto& [index, file] : made) {

@@ -37,6 +37,7 @@ bool can_be(const Description& present, const Description& wanted, const std::se
   if (!present.same_object(wanted) || present.locks != wanted.locks) return false;
   if (correction_of(present.state, wanted.state) == Correction::kAnew) return false;
   if (renewed.contains(wanted.shared_object)) return false;
+  if (wanted.socket && difference_of(*present.socket, *wanted.socket).identity) return false;
   if (wanted.is_deleted_file()) return false;  // one file, made anew, serves all its descriptors and mappings
   const bool is_left = switched.contains(present.volume) || switched.contains(wanted.volume);
   // A removed file can't be opened anew; it may stay behind where nothing can be written through it.
@@ -57,12 +58,44 @@ const SlotKey* find_staying(const std::vector<SlotKey>& keys, const Description&
   return nullptr;
 }
 
+// Sockets of the target that are made anew, since something of them is gone that no call brings back. Both ends of a
+// connection are, when one is: nothing connects an old end with a new one.
+std::set<std::uint32_t> sockets_to_renew(const TreeImage& live, const TreeImage& target, const Slots& live_slots,
+                                         const Slots& target_slots) {
+  std::set<std::uint32_t> renewed;
+  std::map<std::uint64_t, std::uint32_t> by_cookie;
+  for (std::uint32_t index = 0; index < target.descriptions.size(); ++index) {
+    const Description& wanted = target.descriptions[index];
+    if (wanted.socket) by_cookie[wanted.socket->cookie] = index;
+  }
+  for (const auto& [index, keys] : target_slots.by_description) {
+    const Description& wanted = target.descriptions[index];
+    if (!wanted.socket || !can_be_made(*wanted.socket)) continue;
+    const auto peer = by_cookie.find(wanted.socket->peer_cookie);
+    if (peer != by_cookie.end() && !can_be_made(*target.descriptions[peer->second].socket)) continue;
+    const SlotKey* source = find_staying(keys, wanted, live, live_slots, {}, {}, {});
+    bool stays = source != nullptr;
+    if (stays) {
+      const SocketState& present = *live.descriptions[live_slots.by_key.at(*source)->description].socket;
+      const bool is_fed_by_peer =
+          peer != by_cookie.end() && (target.descriptions[peer->second].socket->shutdown & 2) == 0;
+      if (difference_of(present, *wanted.socket).queue && wanted.socket->is_connected() && !is_fed_by_peer)
+        stays = false;
+    }
+    if (stays) continue;
+    renewed.insert(index);
+    if (peer != by_cookie.end()) renewed.insert(peer->second);
+  }
+  return renewed;
+}
+
 KeptDescriptions find_kept(const TreeImage& live, const Slots& live_slots, const TreeImage& target,
                            const Slots& target_slots, const std::set<int>& switched,
-                           const std::set<SharedObjectId>& renewed) {
+                           const std::set<SharedObjectId>& renewed, const std::set<std::uint32_t>& renewed_sockets) {
   KeptDescriptions kept;
   std::set<std::uint32_t> taken;  // live descriptions that stay; each stays for one of the target's
   for (const auto& [index, keys] : target_slots.by_description) {
+    if (renewed_sockets.contains(index)) continue;
     const SlotKey* source = find_staying(keys, target.descriptions[index], live, live_slots, switched, renewed, taken);
     if (source == nullptr) continue;
     kept[index] = live_slots.by_key.at(*source)->description;
@@ -79,7 +112,8 @@ DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, 
   DescriptorPlan plan;
   const Slots live_slots = index_slots(live, target);
   const Slots target_slots = index_slots(target, target);
-  const KeptDescriptions kept = find_kept(live, live_slots, target, target_slots, switched, renewed);
+  const std::set<std::uint32_t> renewed_sockets = sockets_to_renew(live, target, live_slots, target_slots);
+  const KeptDescriptions kept = find_kept(live, live_slots, target, target_slots, switched, renewed, renewed_sockets);
   for (const auto& [description_index, keys] : target_slots.by_description) {
     const Description& wanted = target.descriptions[description_index];
     if (const auto stays = kept.find(description_index); stays != kept.end()) {
@@ -107,7 +141,8 @@ DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, 
     const bool can_make = (!wanted.deleted || wanted.is_deleted_file()) &&
                           (wanted.kind == DescriptionKind::kFile || wanted.kind == DescriptionKind::kDevice ||
                            wanted.kind == DescriptionKind::kPipe || wanted.kind == DescriptionKind::kBoundary ||
-                           wanted.kind == DescriptionKind::kObject || wanted.kind == DescriptionKind::kMemory);
+                           wanted.kind == DescriptionKind::kObject || wanted.kind == DescriptionKind::kMemory ||
+                           renewed_sockets.contains(description_index));
     if (!can_make) {
       for (const SlotKey& key : keys) {
         plan.unrestorable.push_back(

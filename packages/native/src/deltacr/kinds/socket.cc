@@ -1,0 +1,42 @@
+#include "deltacr/kinds/socket.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cstddef>
+
+namespace deltabox {
+
+bool SocketState::is_stream() const { return type == SOCK_STREAM; }
+bool SocketState::is_unix() const { return family == AF_UNIX; }
+bool SocketState::is_tcp() const { return !is_unix() && protocol == IPPROTO_TCP; }
+
+bool SocketState::has_path() const {
+  constexpr std::size_t kPathOffset = offsetof(sockaddr_un, sun_path);
+  return is_unix() && name.size() > kPathOffset && name[kPathOffset] != '\0';
+}
+
+SocketDifference difference_of(const SocketState& live, const SocketState& wanted) {
+  SocketDifference difference;
+  difference.identity = live.cookie != wanted.cookie || live.name != wanted.name ||
+                        live.peer_name != wanted.peer_name || live.listens != wanted.listens ||
+                        live.peer_cookie != wanted.peer_cookie || live.peer_is_gone != wanted.peer_is_gone ||
+                        live.shutdown != wanted.shutdown;
+  difference.queue = wanted.is_complete && (!live.is_complete || live.queue != wanted.queue);
+  difference.options = live.options != wanted.options || live.backlog != wanted.backlog;
+  return difference;
+}
+
+bool can_be_made(const SocketState& wanted) {
+  if (!wanted.is_complete) return false;
+  const bool is_pair = wanted.peer_cookie != 0 || wanted.peer_is_gone;
+  if (wanted.is_unix()) {
+    // A path would have to be bound again, which makes another file.
+    return is_pair || (!wanted.is_connected() && !wanted.has_path() && wanted.queue.empty());
+  }
+  if (wanted.is_tcp()) return is_pair || !wanted.is_connected();
+  return wanted.queue.empty();
+}
+
+}  // namespace deltabox

@@ -1,0 +1,52 @@
+// Sockets: unix, TCP and UDP, with what waits in their receive queues. Plain data.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace deltabox {
+
+struct SocketOption {
+  int level = 0;
+  int name = 0;
+  std::string value;
+  bool operator==(const SocketOption&) const = default;
+};
+
+struct SocketState {
+  std::uint64_t cookie = 0;  // SO_COOKIE: of this one socket, for ever
+  int family = 0;
+  int type = 0;
+  int protocol = 0;
+  std::string name;       // its own address, as getsockname(2) has it
+  std::string peer_name;  // empty: not connected
+  bool listens = false;
+  int backlog = 0;                 // of unix and TCP listeners
+  std::uint64_t peer_cookie = 0;   // the other end, where a process of the image holds it
+  bool peer_is_gone = false;       // the other end was closed
+  std::uint8_t shutdown = 0;       // bit 0: it receives no more, bit 1: it sends no more
+  std::vector<std::string> queue;  // received and not read; one string for a stream
+  std::vector<SocketOption> options;
+
+  bool is_complete = false;  // nothing of it is missing here
+
+  bool is_stream() const;
+  bool is_tcp() const;
+  bool is_unix() const;
+  bool is_connected() const { return !peer_name.empty(); }
+  // A unix socket that a path leads to.
+  bool has_path() const;
+};
+
+// What differs between a socket that is still there and what an image says of it. Pure.
+struct SocketDifference {
+  bool identity = false;  // no call changes it back: another connection, name or end
+  bool queue = false;
+  bool options = false;
+};
+SocketDifference difference_of(const SocketState& live, const SocketState& wanted);
+// A socket of this kind can be made anew (together with its other end).
+bool can_be_made(const SocketState& wanted);
+
+}  // namespace deltabox

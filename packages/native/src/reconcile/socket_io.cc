@@ -1,0 +1,195 @@
+#include "reconcile/socket_io.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "reconcile/kinds/socket.h"
+#include "sys/processes.h"
+
+namespace deltabox {
+
+namespace {
+
+using parasite::Call;
+using parasite::make_call;
+
+std::uint64_t buffer_at(const HeldProcess& held, std::size_t offset) {
+  return held.live->site.mapping.value + parasite::kBufferOffset + offset;
+}
+
+Result<UniqueFd> take(HeldProcess& held, std::int64_t fd) {
+  Result<UniqueFd> taken = sys::pidfd_get_fd(held.live->pidfd.get(), static_cast<int>(fd));
+  Call close = make_call(SYS_close, static_cast<std::uint64_t>(fd));
+  TRY(held.session.run(held.live->site, {&close, 1}));
+  return taken;
+}
+
+// A process makes it, so that it is in the tasks' network namespace and shows the process's credentials.
+Result<UniqueFd> make_socket_in(HeldProcess& held, const SocketState& wanted) {
+  Call make =
+      make_call(SYS_socket, static_cast<std::uint64_t>(wanted.family),
+                static_cast<std::uint64_t>(wanted.type) | SOCK_CLOEXEC, static_cast<std::uint64_t>(wanted.protocol));
+  TRY(held.session.run(held.live->site, {&make, 1}));
+  if (make.result < 0) return os_error_from(static_cast<int>(-make.result), "socket in a tracee");
+  return take(held, make.result);
+}
+
+Result<std::pair<UniqueFd, UniqueFd>> make_unix_pair_in(HeldProcess& held, const SocketState& wanted) {
+  Call make =
+      make_call(SYS_socketpair, AF_UNIX, static_cast<std::uint64_t>(wanted.type) | SOCK_CLOEXEC, 0, buffer_at(held, 0));
+  TRY(held.session.run(held.live->site, {&make, 1}));
+  if (make.result < 0) return os_error_from(static_cast<int>(-make.result), "socketpair in a tracee");
+  int ends[2] = {-1, -1};
+  TRY(held.session.read_buffer(held.live->site, 0, ends, sizeof ends));
+  UniqueFd first = TRY(take(held, ends[0]));
+  return std::pair(std::move(first), TRY(take(held, ends[1])));
+}
+
+// `peer`: null when the other end was closed.
+Result<std::pair<UniqueFd, UniqueFd>> make_pair(HeldProcess& held, const SocketState& wanted, const SocketState* peer) {
+  const SocketState other = peer != nullptr ? *peer : closed_end_of(wanted);
+  std::pair<UniqueFd, UniqueFd> pair;
+  if (wanted.is_unix()) {
+    pair = TRY(make_unix_pair_in(held, wanted));
+    TRY(set_up_unix_pair(pair.first.get(), wanted, pair.second.get(), other));
+  } else {
+    pair.first = TRY(make_socket_in(held, wanted));
+    pair.second = TRY(make_socket_in(held, other));
+    TRY(set_up_tcp_pair(pair.first.get(), wanted, pair.second.get(), other));
+  }
+  return pair;
+}
+
+const SlotInstall* first_install(const DescriptorPlan& plan, std::uint32_t description) {
+  const auto found = std::find_if(plan.install.begin(), plan.install.end(),
+                                  [&](const SlotInstall& install) { return install.description == description; });
+  return found != plan.install.end() ? &*found : nullptr;
+}
+
+Result<void> set_flags(const UniqueFd& fd, const Description& wanted) {
+  constexpr int kSettable = O_NONBLOCK | O_ASYNC;
+  if (::fcntl(fd.get(), F_SETFL, wanted.status_flags & kSettable) != 0) return os_error("fcntl", "F_SETFL");
+  return {};
+}
+
+Result<void> make_one(ApplyContext& context, const DescriptorPlan& plan, const TreeImage& target, std::uint32_t index,
+                      const std::map<std::uint64_t, std::uint32_t>& by_cookie,
+                      std::map<std::uint32_t, UniqueFd>& made) {
+  const Description& description = target.descriptions[index];
+  const SocketState& wanted = *description.socket;
+  const SlotInstall* install = first_install(plan, index);
+  HeldProcess* held = install != nullptr ? context.capture->find(install->process) : nullptr;
+  if (held == nullptr) return make_error(Code::kInternal, "a socket of nobody");
+  if (wanted.peer_cookie == 0 && !wanted.peer_is_gone) {
+    UniqueFd fd = TRY(make_socket_in(*held, wanted));
+    TRY(set_up_lone_socket(fd.get(), wanted));
+    TRY(set_flags(fd, description));
+    made[index] = std::move(fd);
+    return {};
+  }
+  const auto peer = by_cookie.find(wanted.peer_cookie);
+  const bool has_peer = wanted.peer_cookie != 0 && peer != by_cookie.end();
+  const Description* other = has_peer ? &target.descriptions[peer->second] : nullptr;
+  auto [first, second] = TRY(make_pair(*held, wanted, has_peer ? other->socket.get() : nullptr));
+  TRY(set_flags(first, description));
+  if (has_peer) {
+    TRY(set_flags(second, *other));
+    made[peer->second] = std::move(second);
+  }
+  made[index] = std::move(first);
+  return {};
+}
+
+Result<UniqueFd> duplicate_of(ApplyContext& context, const TreeImage& target, std::uint32_t description) {
+  for (const ProcessImage& process : target.processes) {
+    for (const DescriptorSlot& slot : process.descriptors) {
+      if (slot.description != description) continue;
+      const HeldProcess* held = context.capture->find(process.incarnation);
+      if (held != nullptr) return sys::pidfd_get_fd(held->live->pidfd.get(), slot.fd);
+    }
+  }
+  return make_error(Code::kInternal, "a socket of nobody");
+}
+
+}  // namespace
+
+Result<void> make_sockets(ApplyContext& context, const DescriptorPlan& plan, const TreeImage& target,
+                          std::map<std::uint32_t, UniqueFd>& made, ApplyOutcome& outcome) {
+  std::map<std::uint64_t, std::uint32_t> by_cookie;
+  for (std::uint32_t index = 0; index < target.descriptions.size(); ++index) {
+    const Description& description = target.descriptions[index];
+    if (description.socket) by_cookie[description.socket->cookie] = index;
+  }
+  std::vector<std::uint32_t> order;
+  for (const std::uint32_t index : plan.make) {
+    if (target.descriptions[index].socket) order.push_back(index);
+  }
+  // Listeners first: their ports are theirs, whatever connections share them.
+  std::stable_partition(order.begin(), order.end(),
+                        [&](std::uint32_t index) { return target.descriptions[index].socket->listens; });
+  for (const std::uint32_t index : order) {
+    if (made.contains(index)) continue;
+    const Result<void> done = make_one(context, plan, target, index, by_cookie, made);
+    if (done.ok()) continue;
+    for (const SlotInstall& install : plan.install) {
+      if (install.description != index) continue;
+      const HeldProcess* held = context.capture->find(install.process);
+      outcome.not_restored.push_back(
+          {held->live->inside.value, "socket",
+           "descriptor " + std::to_string(install.fd) + " could not be made anew: " + done.error().describe()});
+    }
+  }
+  return {};
+}
+
+Result<void> correct_sockets(ApplyContext& context, const DescriptorPlan& plan, const TreeImage& live,
+                             const TreeImage& target, ApplyOutcome& outcome) {
+  const std::set<std::uint32_t> made(plan.make.begin(), plan.make.end());
+  std::map<std::uint64_t, const SocketState*> live_by_cookie;
+  for (const Description& description : live.descriptions) {
+    if (description.socket) live_by_cookie[description.socket->cookie] = description.socket.get();
+  }
+  std::map<std::uint64_t, std::uint32_t> by_cookie;
+  for (std::uint32_t index = 0; index < target.descriptions.size(); ++index) {
+    if (target.descriptions[index].socket) by_cookie[target.descriptions[index].socket->cookie] = index;
+  }
+  const auto correct = [&](std::uint32_t index, const SocketDifference& difference) -> Result<void> {
+    const SocketState& wanted = *target.descriptions[index].socket;
+    const UniqueFd duplicate = TRY(duplicate_of(context, target, index));
+    if (difference.queue) {
+      TRY(drain_socket(duplicate.get(), wanted));
+      const auto peer = by_cookie.find(wanted.peer_cookie);
+      if (!wanted.queue.empty() && peer == by_cookie.end()) {
+        return make_error(Code::kUnsupported, "what waited in it came from a socket that can't send it again");
+      }
+      if (!wanted.queue.empty()) {
+        const UniqueFd sender = TRY(duplicate_of(context, target, peer->second));
+        TRY(send_queue(sender.get(), wanted));
+      }
+    }
+    if (difference.options) {
+      TRY(set_socket_options(duplicate.get(), wanted));
+      if (wanted.listens && ::listen(duplicate.get(), wanted.backlog) != 0) return os_error("listen", "socket");
+    }
+    return {};
+  };
+  for (std::uint32_t index = 0; index < target.descriptions.size(); ++index) {
+    const Description& description = target.descriptions[index];
+    if (!description.socket || made.contains(index)) continue;
+    const auto present = live_by_cookie.find(description.socket->cookie);
+    if (present == live_by_cookie.end()) continue;  // reported by the plan
+    const SocketDifference difference = difference_of(*present->second, *description.socket);
+    if (difference.identity || (!difference.queue && !difference.options)) continue;
+    const Result<void> corrected = correct(index, difference);
+    if (!corrected.ok()) outcome.not_restored.push_back({0, "socket", corrected.error().describe()});
+  }
+  return {};
+}
+
+}  // namespace deltabox

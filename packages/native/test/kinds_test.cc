@@ -64,6 +64,33 @@ TEST_CASE("signalfd and timerfd as the kernel shows them") {
   CHECK(!parse_timerfd("clockid: 7\nticks: 26\n").ok());
 }
 
+TEST_CASE("inotify: numbers are hexadecimal, and come in any order") {
+  const InotifyState inotify = must(parse_inotify(
+      "pos:\t0\ninotify wd:1a ino:2e3 sdev:fe00001 mask:fff ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:e3\n"
+      "inotify wd:1 ino:3f7e8 sdev:fe00001 mask:80000002 ignored_mask:0 \n"));
+  REQUIRE(inotify.watches.size() == 2);
+  CHECK(inotify.watches[0].descriptor == 1);
+  CHECK(inotify.watches[0].mask == 0x80000002u);
+  CHECK(inotify.watches[1].descriptor == 26);
+  CHECK(inotify.watches[1].inode == 0x2e3);
+  CHECK(inotify.watches[1].device == makedev(0xfe, 1));
+  CHECK(!parse_inotify("inotify wd:1\n").ok());
+}
+
+TEST_CASE("an inotify is made anew when it watches other things, and emptied when events came") {
+  InotifyState wanted;
+  wanted.watches.push_back({1, 2, 3, 4, 0, "/workspace"});
+  InotifyState live = wanted;
+  CHECK(correction_of(live, wanted) == Correction::kNone);
+  live.queued_bytes = 32;
+  CHECK(correction_of(live, wanted) == Correction::kInPlace);
+  live.watches[0].mask = 3;
+  CHECK(correction_of(live, wanted) == Correction::kAnew);
+  CHECK(watches_any(wanted, {0}));
+  CHECK_FALSE(watches_any(wanted, {1}));
+  CHECK_FALSE(watches_any(EventfdState{}, {0}));
+}
+
 TEST_CASE("a correction is made in place where the kernel lets us") {
   const auto of = [](ObjectState live, ObjectState wanted) { return correction_of(live, wanted); };
   CHECK(of(EventfdState{3, false}, EventfdState{3, false}) == Correction::kNone);

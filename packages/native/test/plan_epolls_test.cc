@@ -3,6 +3,7 @@
 #include "expect.h"
 #include "images.h"
 #include "reconcile/plan.h"
+#include "reconcile/plan_epolls.h"
 
 namespace deltabox::test {
 
@@ -105,6 +106,25 @@ TEST_CASE("one that watches an epoll that is made anew is made anew") {
   const DescriptorPlan plan = plan_descriptors(nested(epoll({})), target, {});
   CHECK(plan.make == std::vector<std::uint32_t>{1, 2, 3});
   CHECK(plan.epolls.size() == 3);
+}
+
+TEST_CASE("an inotify of a switched volume is made anew, with the epoll that watches it; unread events are reported") {
+  InotifyState watching;
+  watching.watches.push_back({1, 2, 3, 4, 0, "/workspace"});
+  TreeImage image = tree({object("inotify", watching), epoll({entry(3, 0)})}, {{3, false, 0}, {4, false, 1}});
+  CHECK(plan_descriptors(image, image, {1}).make.empty());
+  CHECK(plan_descriptors(image, image, {0}).make == std::vector<std::uint32_t>{0, 1});
+  CHECK(plan_descriptors(image, image, {0}).unrestorable.empty());
+  const std::vector<EpollChange> again = plan_watching_again(image, {0});
+  REQUIRE(again.size() == 1);
+  CHECK(again[0].add);
+  CHECK(again[0].epoll_fd == 4);
+  CHECK(plan_watching_again(image, {1}).empty());
+  watching.queued_bytes = 16;
+  image.descriptions[0].state = watching;
+  CHECK(plan_descriptors(image, image, {}).unrestorable.empty());
+  REQUIRE(plan_descriptors(image, image, {0}).unrestorable.size() == 1);
+  CHECK(plan_descriptors(image, image, {0}).unrestorable[0].kind == "inotify");
 }
 
 TEST_CASE("what is watched under a number that leads elsewhere is put there, and what nobody has is reported") {

@@ -81,7 +81,8 @@ std::vector<VolumeView> SandboxState::volume_views(const std::vector<bool>& chan
     struct stat info {};
     ::fstat(volumes_[index].mount_fd(), &info);
     views.push_back({volumes_[index].mount_id(), info.st_dev, volumes_[index].serial(), volumes_[index].spec().path,
-                     changed[index], sealing && changed[index], volumes_[index].writable_layer()->dir.get()});
+                     changed[index], sealing && changed[index], volumes_[index].writable_layer()->dir.get(),
+                     volumes_[index].mount_fd()});
   }
   return views;
 }
@@ -126,6 +127,8 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
     if (volumes_[index].changed()) TRY(stage_seal(index));
   }
   TRY(namespaces_.enter_m1());
+  const std::vector<bool> written = changed_volumes();
+  if (std::find(written.begin(), written.end(), true) != written.end()) descriptors_.let_watchers_read(registry_);
 
   renames::Pause no_renames = TRY(renames_.pause());
   Freeze freeze = TRY(freezer_.freeze_all());

@@ -12,6 +12,7 @@
 
 #include "deltacr/deleted_files.h"
 #include "deltacr/kinds/read_state.h"
+#include "deltacr/live_process.h"
 #include "deltacr/locks.h"
 #include "deltacr/shared_memory.h"
 #include "deltacr/sockets.h"
@@ -61,6 +62,8 @@ void DescriptorReader::begin(std::vector<VolumeView> volumes, const BoundaryPipe
   image_ = image;
   met_.clear();
   met_pipes_.clear();
+  watched_paths_.begin();
+  watchers_.clear();
   files_with_locks_.clear();
   std::erase_if(handles_, [](const auto& entry) { return entry.second.expired(); });
 }
@@ -201,6 +204,56 @@ Result<void> DescriptorReader::read_locks_of(HostTid pid, int fd, Description& d
   return {};
 }
 
+void DescriptorReader::find_watched_paths(const ProcessImage& process, int fd, InotifyState& inotify) {
+  watchers_.push_back({process.incarnation, fd});
+  for (InotifyWatch& watch : inotify.watches) {
+    const auto on = std::find_if(volumes_.begin(), volumes_.end(),
+                                 [&](const VolumeView& volume) { return volume.device == watch.device; });
+    if (on != volumes_.end()) watch.volume = static_cast<int>(on - volumes_.begin());
+  }
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    watched_paths_.find(static_cast<int>(index), volumes_[index].root, volumes_[index].path, inotify.watches);
+  }
+}
+
+// What an inotify that is made anew, because a volume that it watches is sealed, does not have any more.
+void DescriptorReader::warn_of_inotify(int fd, const InotifyState& inotify, const ProcessImage& process,
+                                       std::vector<Notice>& warnings) const {
+  const bool is_remade = std::any_of(inotify.watches.begin(), inotify.watches.end(), [&](const InotifyWatch& watch) {
+    return watch.volume >= 0 && volumes_[static_cast<std::size_t>(watch.volume)].sealing;
+  });
+  if (!is_remade) return;
+  const std::string name = "descriptor " + std::to_string(fd) + ": ";
+  if (inotify.queued_bytes != 0) {
+    warnings.push_back({process.pid.value, "inotify", name + "events that it had not read are lost"});
+  }
+  const auto unknown = std::count_if(inotify.watches.begin(), inotify.watches.end(),
+                                     [](const InotifyWatch& watch) { return watch.path.empty(); });
+  if (unknown != 0) {
+    warnings.push_back(
+        {process.pid.value, "inotify",
+         name + std::to_string(unknown) + " of its watches are on what was not found on a volume, and end"});
+  }
+}
+
+void DescriptorReader::let_watchers_read(ProcessRegistry& registry) const {
+  constexpr int kLooks = 20;
+  constexpr int kBetweenLooks_us = 1000;
+  for (int look = 0; look < kLooks; ++look) {
+    const bool waits = std::any_of(watchers_.begin(), watchers_.end(), [&](const Watcher& watcher) {
+      const LiveProcess* live = registry.find(watcher.process);
+      if (live == nullptr) return false;
+      const Result<UniqueFd> duplicate = sys::pidfd_get_fd(live->pidfd.get(), watcher.fd);
+      if (!duplicate.ok()) return false;
+      // The number may lead to something else by now; then the answer is harmless.
+      const Result<std::uint64_t> bytes = queued_bytes(duplicate.value().get());
+      return bytes.ok() && bytes.value() != 0;
+    });
+    if (!waits) return;
+    ::usleep(kBetweenLooks_us);
+  }
+}
+
 Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage& process,
                                             std::vector<Notice>& warnings) {
   for (DescriptorSlot& slot : process.descriptors) {
@@ -224,6 +277,10 @@ Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage
     if (description.kind == DescriptionKind::kOther) {
       description.state = TRY(read_object_state(description.type, {proc_fd_, pid, slot.fd, duplicate.get()}));
       if (is_captured(description.state)) description.kind = DescriptionKind::kObject;
+      if (auto* inotify = std::get_if<InotifyState>(&description.state)) {
+        find_watched_paths(process, slot.fd, *inotify);
+        warn_of_inotify(slot.fd, *inotify, process, warnings);
+      }
     }
     slot.description = static_cast<std::uint32_t>(image_->descriptions.size());
     met_.emplace(key, Met{pid, slot.fd, slot.description});

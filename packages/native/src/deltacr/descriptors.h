@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "deltacr/image.h"
+#include "deltacr/watched_paths.h"
 
 namespace deltabox {
 
@@ -24,6 +25,7 @@ struct VolumeView {
   bool changed = false;     // written since it was switched last
   bool sealing = false;     // this capture's checkpoint seals it
   int writable_layer = -1;  // its directory in the store
+  int root = -1;            // its root directory
 };
 
 // Identifies the pipes that lead out of the sandbox. The engine adds those it hands to commands.
@@ -32,6 +34,7 @@ using BoundaryPipes = std::set<std::uint64_t>;  // inodes of pipefs
 class DeletedFileReader;
 class SharedMemoryReader;
 class SocketReader;
+class ProcessRegistry;
 
 class DescriptorReader {
  public:
@@ -46,6 +49,9 @@ class DescriptorReader {
   void begin(std::vector<VolumeView> volumes, const BoundaryPipes* boundary, TreeImage* image);
   // Fills in the descriptions of the image's slots (image.descriptors has the numbers and flags already).
   Result<void> read_process(HostTid pid, int pidfd, ProcessImage& process, std::vector<Notice>& warnings);
+  // Gives the programs that had an inotify at the last capture a moment to read their events, which a switch of volumes
+  // would lose. Tasks run.
+  void let_watchers_read(ProcessRegistry& registry) const;
   // Which descriptions the epolls watch; once all processes have been read.
   Result<void> find_watched();
   // The contents of all pipes met; leaves them as they are.
@@ -57,11 +63,18 @@ class DescriptorReader {
     int fd = -1;
     std::uint32_t description = 0;
   };
+  struct Watcher {
+    Incarnation process = 0;
+    int fd = -1;
+  };
   struct MetPipe {
     std::shared_ptr<const PipeHandle> handle;
     UniqueFd duplicate;
   };
   Result<std::int64_t> description_of(const Met& epoll, const EpollEntry& entry) const;
+  void find_watched_paths(const ProcessImage& process, int fd, InotifyState& inotify);
+  void warn_of_inotify(int fd, const InotifyState& inotify, const ProcessImage& process,
+                       std::vector<Notice>& warnings) const;
   Result<void> warn_of_limits(int fd, const Description& description, const ProcessImage& process,
                               std::vector<Notice>& warnings) const;
   Result<void> read_locks_of(HostTid pid, int fd, Description& description, ProcessImage& process);
@@ -78,6 +91,8 @@ class DescriptorReader {
   UniqueFd scratch_read_;  // pipe contents are tee'd here
   UniqueFd scratch_write_;
   std::map<std::pair<std::uint64_t, std::uint64_t>, std::weak_ptr<const PipeHandle>> handles_;  // by device, inode
+  WatchedPaths watched_paths_;
+  std::vector<Watcher> watchers_;  // inotifys of the last capture
   // of the capture that is under way
   std::vector<VolumeView> volumes_;
   const BoundaryPipes* boundary_ = nullptr;

@@ -363,15 +363,28 @@ Result<void> apply_process_memory(ApplyContext& context, HeldProcess& held, cons
 // --- Descriptors of the tree ---
 
 Result<UniqueFd> make_description(ApplyContext& context, const Description& wanted, RevivedFiles& revived,
-                                  ApplyOutcome& outcome) {
+                                  std::vector<std::string>& lost, ApplyOutcome& outcome) {
   if (wanted.kind != DescriptionKind::kBoundary) {
-    return open_description(wanted, context.m1_root, context.self_fd_dir, revived);
+    return open_description(wanted, context.m1_root, context.self_fd_dir, revived, lost);
   }
   Result<UniqueFd> opened = context.open_boundary(wanted);
   if (opened.ok()) return opened;
   // A slot that is closed would be given to the next file that is opened.
   outcome.not_restored.push_back({0, "stream", "a stream that leads out: " + opened.error().describe()});
   return sys::open_in_root(context.m1_root, "/dev/null", O_RDWR);
+}
+
+// What of an object could not be had again, said of the first slot that it is for.
+void report_lost(const ApplyContext& context, const TreeImage& target, const DescriptorPlan& plan, std::uint32_t made,
+                 const std::vector<std::string>& lost, ApplyOutcome& outcome) {
+  const auto install = std::find_if(plan.install.begin(), plan.install.end(),
+                                    [&](const SlotInstall& one) { return one.description == made; });
+  if (install == plan.install.end()) return;
+  for (const std::string& part : lost) {
+    outcome.not_restored.push_back({context.capture->find(install->process)->live->inside.value,
+                                    target.descriptions[made].type,
+                                    "descriptor " + std::to_string(install->fd) + ": " + part});
+  }
 }
 
 Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, const TreeImage& target,
@@ -383,7 +396,9 @@ Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, con
   std::vector<UniqueFd> shared;  // closed again before anybody runs
   for (const std::uint32_t index : plan.make) {
     if (target.descriptions[index].socket) continue;  // once names and ports are free
-    Result<UniqueFd> opened = make_description(context, target.descriptions[index], revived, outcome);
+    std::vector<std::string> lost;
+    Result<UniqueFd> opened = make_description(context, target.descriptions[index], revived, lost, outcome);
+    report_lost(context, target, plan, index, lost, outcome);
     if (opened.ok()) {
       made[index] = opened.release_value();
       continue;

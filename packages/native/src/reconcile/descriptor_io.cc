@@ -9,9 +9,12 @@
 #include <cstring>
 #include <map>
 
+#include "reconcile/kinds/correction.h"
+#include "reconcile/kinds/epoll.h"
 #include "reconcile/kinds/objects.h"
 #include "reconcile/lock_io.h"
 #include "reconcile/map_file.h"
+#include "reconcile/plan_epolls.h"
 #include "sys/files.h"
 #include "sys/processes.h"
 #include "sys/sockets.h"
@@ -101,10 +104,11 @@ Result<std::vector<int>> transfer(HeldProcess& held, const TransferSockets& sock
 
 }  // namespace
 
-Result<UniqueFd> open_description(const Description& description, int m1_root, int self_fd_dir, RevivedFiles& revived) {
+Result<UniqueFd> open_description(const Description& description, int m1_root, int self_fd_dir, RevivedFiles& revived,
+                                  std::vector<std::string>& lost) {
   const int flags = description.status_flags & kOpenFlags;
   if (description.kind == DescriptionKind::kObject) {
-    UniqueFd object = TRY(make_object(description.state));
+    UniqueFd object = TRY(make_object(description.state, {m1_root, self_fd_dir}, lost));
     if (::fcntl(object.get(), F_SETFL, flags & kSettableFlags) != 0) return os_error("fcntl", "F_SETFL");
     return object;
   }
@@ -246,6 +250,7 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
   const auto is_switched = [&](int volume) { return switched.contains(volume); };
   // One new description per old one, shared by the same slots of the same processes.
   std::map<std::uint32_t, UniqueFd> opened;
+  std::vector<std::string> lost;
   RevivedFiles revived(image, m1_root);
   // Those for writing first: they copy files up, and what is opened or mapped for reading must find the copy.
   for (std::uint32_t index = 0; index < image.descriptions.size(); ++index) {
@@ -254,7 +259,7 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
     const bool writes = (description.status_flags & O_ACCMODE) != O_RDONLY;
     if (!is_switched(description.volume) || !can_move || !writes || description.kind != DescriptionKind::kFile)
       continue;
-    opened[index] = TRY(open_description(description, m1_root, self_fd_dir, revived));
+    opened[index] = TRY(open_description(description, m1_root, self_fd_dir, revived, lost));
   }
   std::vector<WorkingDirChange> dirs;
   for (const ProcessImage& process : image.processes) {
@@ -270,12 +275,19 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
     for (const DescriptorSlot& slot : process.descriptors) {
       const Description& description = image.descriptions[slot.description];
       const bool can_move = !description.deleted || description.is_deleted_file();
-      if (!is_switched(description.volume) || !can_move || description.kind != DescriptionKind::kFile) continue;
+      const bool is_left = is_switched(description.volume) && can_move && description.kind == DescriptionKind::kFile;
+      const bool watches = watches_any(description.state, switched);
+      if (!is_left && !watches) continue;
       if (!opened.contains(slot.description)) {
-        Result<UniqueFd> file = open_description(description, m1_root, self_fd_dir, revived);
+        Result<UniqueFd> file = open_description(description, m1_root, self_fd_dir, revived, lost);
+        for (const std::string& part : lost) {
+          failures.push_back(
+              {process.pid.value, description.type, "descriptor " + std::to_string(slot.fd) + ": " + part});
+        }
+        lost.clear();
         if (!file.ok()) {
           // Reading the sealed layer on is harmless, writing it is not.
-          if ((description.status_flags & O_ACCMODE) != O_RDONLY || description.type == "directory")
+          if (is_left && ((description.status_flags & O_ACCMODE) != O_RDONLY || description.type == "directory"))
             return file.error();
           failures.push_back({process.pid.value, description.type,
                               "descriptor " + std::to_string(slot.fd) + ": " + file.error().describe()});
@@ -297,6 +309,11 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
     });
     TRY(take_process_locks(*held, locks));
   }
+  std::set<std::uint32_t> remade;
+  for (const auto& [index, object] : opened) {
+    if (object.valid() && image.descriptions[index].kind == DescriptionKind::kObject) remade.insert(index);
+  }
+  TRY(change_epolls(capture, plan_watching_again(image, remade), failures));
   // The new files have no locks but these, so that none can be in another's way.
   for (const auto& [index, file] : opened) {
     if (file.valid()) TRY(take_description_locks(file.get(), image.descriptions[index].locks));

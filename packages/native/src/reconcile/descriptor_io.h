@@ -13,8 +13,9 @@
 namespace deltabox {
 
 // Opens the file, device or pipe end of a description as it was (path, flags, offset), or makes its object anew. Paths
-// resolve below m1_root and never leave it.
-Result<UniqueFd> open_description(const Description& description, int m1_root, int self_fd_dir, RevivedFiles& revived);
+// resolve below m1_root and never leave it. Adds to `lost` what of an object's state could not be had again.
+Result<UniqueFd> open_description(const Description& description, int m1_root, int self_fd_dir, RevivedFiles& revived,
+                                  std::vector<std::string>& lost);
 
 // Sets offset, settable flags and state of a description through a duplicate.
 Result<void> adjust_description(const Description& wanted, int pidfd, int fd);

@@ -13,19 +13,6 @@ namespace deltabox {
 
 namespace {
 
-Slots index_slots(const TreeImage& tree, const TreeImage& wanted_processes) {
-  Slots slots;
-  for (const ProcessImage& process : tree.processes) {
-    if (wanted_processes.find(process.incarnation) == nullptr) continue;
-    for (const DescriptorSlot& slot : process.descriptors) {
-      const SlotKey key{process.incarnation, slot.fd};
-      slots.by_key[key] = &slot;
-      slots.by_description[slot.description].push_back(key);
-    }
-  }
-  return slots;
-}
-
 int pid_of(const TreeImage& tree, Incarnation incarnation) {
   const ProcessImage* process = tree.find(incarnation);
   return process != nullptr ? process->pid.value : 0;
@@ -36,6 +23,7 @@ bool can_be(const Description& present, const Description& wanted, const std::se
             const std::set<SharedObjectId>& renewed) {
   if (!present.same_object(wanted) || present.locks != wanted.locks) return false;
   if (correction_of(present.state, wanted.state) == Correction::kAnew) return false;
+  if (watches_any(present.state, switched) || watches_any(wanted.state, switched)) return false;
   if (renewed.contains(wanted.shared_object)) return false;
   if (wanted.socket && difference_of(*present.socket, *wanted.socket).identity) return false;
   if (wanted.is_deleted_file()) return false;  // one file, made anew, serves all its descriptors and mappings
@@ -105,6 +93,23 @@ KeptDescriptions find_kept(const TreeImage& live, const Slots& live_slots, const
   return kept;
 }
 
+// Events that a program had not read at the checkpoint can't be put back; they are there still if nobody read them.
+void report_lost_events(const TreeImage& live, const TreeImage& target, const Slots& target_slots,
+                        const KeptDescriptions& kept, DescriptorPlan& plan) {
+  for (const auto& [index, keys] : target_slots.by_description) {
+    const auto* wanted = std::get_if<InotifyState>(&target.descriptions[index].state);
+    if (wanted == nullptr || wanted->queued_bytes == 0) continue;
+    const auto stays = kept.find(index);
+    if (stays != kept.end() &&
+        correction_of(live.descriptions[stays->second].state, target.descriptions[index].state) == Correction::kNone) {
+      continue;
+    }
+    plan.unrestorable.push_back({pid_of(target, keys.front().first), "inotify",
+                                 "descriptor " + std::to_string(keys.front().second) +
+                                     ": events that it had not read at the checkpoint are lost"});
+  }
+}
+
 }  // namespace
 
 DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, const std::set<int>& switched,
@@ -161,6 +166,7 @@ DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, 
     if (!target_slots.by_key.contains(key)) plan.close.push_back({key.first, key.second});
   }
   plan_epolls(live, target, target_slots, kept, plan);
+  report_lost_events(live, target, target_slots, kept, plan);
   return plan;
 }
 

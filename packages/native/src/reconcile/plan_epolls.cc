@@ -71,6 +71,19 @@ std::optional<EpollChange> route(const EpollEntry& entry, const std::vector<Slot
 
 }  // namespace
 
+Slots index_slots(const TreeImage& tree, const TreeImage& wanted_processes) {
+  Slots slots;
+  for (const ProcessImage& process : tree.processes) {
+    if (wanted_processes.find(process.incarnation) == nullptr) continue;
+    for (const DescriptorSlot& slot : process.descriptors) {
+      const SlotKey key{process.incarnation, slot.fd};
+      slots.by_key[key] = &slot;
+      slots.by_description[slot.description].push_back(key);
+    }
+  }
+  return slots;
+}
+
 void drop_other_epolls(const TreeImage& live, const TreeImage& target, KeptDescriptions& kept) {
   // One that goes may be watched by another; each round drops at least one.
   for (bool dropped = true; dropped;) {
@@ -114,6 +127,24 @@ void plan_epolls(const TreeImage& live, const TreeImage& target, const Slots& ta
       }
     }
   }
+}
+
+std::vector<EpollChange> plan_watching_again(const TreeImage& image, const std::set<std::uint32_t>& remade) {
+  std::vector<EpollChange> changes;
+  if (remade.empty()) return changes;
+  const Slots slots = index_slots(image, image);
+  for (const auto& [index, keys] : slots.by_description) {
+    const EpollState* epoll = epoll_of(image.descriptions[index]);
+    if (epoll == nullptr) continue;
+    for (const EpollEntry& entry : epoll->entries) {
+      if (entry.description < 0 || !remade.contains(static_cast<std::uint32_t>(entry.description))) continue;
+      std::optional<EpollChange> change = route(entry, keys, slots);
+      if (!change) continue;
+      change->add = true;
+      changes.push_back(*change);
+    }
+  }
+  return changes;
 }
 
 }  // namespace deltabox

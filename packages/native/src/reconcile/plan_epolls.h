@@ -15,6 +15,8 @@ struct Slots {
   std::map<SlotKey, const DescriptorSlot*> by_key;
   std::map<std::uint32_t, std::vector<SlotKey>> by_description;
 };
+// Of the processes that both trees have.
+Slots index_slots(const TreeImage& tree, const TreeImage& wanted_processes);
 // Descriptions of the target that stay, and the live ones that they are.
 using KeptDescriptions = std::map<std::uint32_t, std::uint32_t>;
 
@@ -24,5 +26,8 @@ void drop_other_epolls(const TreeImage& live, const TreeImage& target, KeptDescr
 
 void plan_epolls(const TreeImage& live, const TreeImage& target, const Slots& target_slots,
                  const KeptDescriptions& kept, DescriptorPlan& plan);
+
+// Entries for descriptions that were made anew under unchanged processes.
+std::vector<EpollChange> plan_watching_again(const TreeImage& image, const std::set<std::uint32_t>& remade);
 
 }  // namespace deltabox

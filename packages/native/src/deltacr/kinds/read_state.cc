@@ -23,6 +23,11 @@ Result<ObjectState> read_object_state(const std::string& type, const ObjectSourc
   }
   if (type == "signalfd") return ObjectState(TRY(parse_signalfd(TRY(fdinfo_of(source)))));
   if (type == "eventpoll") return ObjectState(TRY(parse_epoll(TRY(fdinfo_of(source)))));
+  if (type == "inotify") {
+    InotifyState state = TRY(parse_inotify(TRY(fdinfo_of(source))));
+    state.queued_bytes = TRY(queued_bytes(source.duplicate));
+    return ObjectState(std::move(state));
+  }
   if (type == "timerfd") {
     return ObjectState(TRY(read_timerfd(source.duplicate, [&] { return fdinfo_of(source); })));
   }

@@ -1,5 +1,7 @@
 #include "reconcile/kinds/correction.h"
 
+#include <algorithm>
+
 namespace deltabox {
 
 namespace {
@@ -26,6 +28,12 @@ Correction correction_of(const SignalfdState& live, const SignalfdState& wanted)
 // Entries are planned on their own, with what they watch (plan_epolls.h).
 Correction correction_of(const EpollState&, const EpollState&) { return Correction::kNone; }
 
+Correction correction_of(const InotifyState& live, const InotifyState& wanted) {
+  if (live.watches != wanted.watches) return Correction::kAnew;
+  // As many bytes are taken to be the same events: one that is told twice does less harm than one that is lost.
+  return in_place_unless_equal(live.queued_bytes == wanted.queued_bytes);
+}
+
 Correction correction_of(std::monostate, std::monostate) { return Correction::kNone; }
 
 }  // namespace
@@ -34,6 +42,12 @@ Correction correction_of(const ObjectState& live, const ObjectState& wanted) {
   if (live.index() != wanted.index()) return Correction::kAnew;
   return std::visit(
       [&](const auto& state) { return correction_of(std::get<std::decay_t<decltype(state)>>(live), state); }, wanted);
+}
+
+bool watches_any(const ObjectState& state, const std::set<int>& volumes) {
+  const auto* inotify = std::get_if<InotifyState>(&state);
+  return inotify != nullptr && std::any_of(inotify->watches.begin(), inotify->watches.end(),
+                                           [&](const InotifyWatch& watch) { return volumes.contains(watch.volume); });
 }
 
 }  // namespace deltabox

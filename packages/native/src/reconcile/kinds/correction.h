@@ -1,6 +1,8 @@
 // How an object that is still there becomes what an image says. Pure.
 #pragma once
 
+#include <set>
+
 #include "deltacr/kinds/state.h"
 
 namespace deltabox {
@@ -12,5 +14,8 @@ enum class Correction {
 };
 // Two objects of one kind.
 Correction correction_of(const ObjectState& live, const ObjectState& wanted);
+
+// An inotify that watches anything on these volumes.
+bool watches_any(const ObjectState& state, const std::set<int>& volumes);
 
 }  // namespace deltabox

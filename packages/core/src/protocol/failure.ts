@@ -8,6 +8,7 @@ const SIGNAL_NAMES = new Map(Object.entries(constants.signals).map(([name, numbe
 
 /** The next step of a failure for which the engine knows no better one. */
 export const LOOK_INTO_LOG = 'look into engine.log in the sandbox’s state directory'
+const MAKE_SPACE = 'free space and inodes on the disk of the state directory, then call again'
 
 /** "SIGKILL" for 9; null for 0, which the wire uses for none. */
 export function signalName(signal: number): string | null {
@@ -30,7 +31,7 @@ export function toError(failure: Failure): DeltaboxError {
   }
   return new DeltaboxError(code, {
     message: failure.message === '' ? failure.code : failure.message,
-    nextStep: failure.nextStep === '' ? LOOK_INTO_LOG : failure.nextStep,
+    nextStep: failure.nextStep !== '' ? failure.nextStep : code === 'NO_SPACE' ? MAKE_SPACE : LOOK_INTO_LOG,
     data,
   })
 }

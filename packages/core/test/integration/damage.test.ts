@@ -1,6 +1,6 @@
 // Layers and records that somebody removed or altered behind our back: they are named and never used, and what is whole
 // stays usable.
-import { appendFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { Sandbox } from '../../src/index.js'
@@ -61,4 +61,36 @@ test.each(['state', 'checkpoints/cp-2'])('a damaged record, %s, is named and nev
   if (name !== 'state') await expect(second.rollback('cp-2')).rejects.toMatchObject({ code: 'DAMAGED' })
   await second.rollback('n1')
   expect(await read(second)).toBe('1\n1\n')
+})
+
+test('without the record of the live state, the head is the one of the last sync', async () => {
+  const sandbox = await Sandbox.create({ workspace: state.workspace })
+  for (const n of [1, 2]) {
+    await write(sandbox, n)
+    await sandbox.checkpoint({ name: `n${n}` })
+  }
+  await write(sandbox, 'left')
+  await sandbox.rollback('n1') // the newest is the state that was left
+  await until('all are durable', async () =>
+    (await sandbox.listCheckpoints()).checkpoints.every(({ durable }) => durable),
+  )
+  await killEngine(sandbox)
+  // As XFS leaves a file that was renamed into its place and not synced.
+  writeFileSync(join(storeOf(sandbox), 'state'), '')
+  const second = await comeBack(sandbox.id)
+  expect((await second.getInfo()).head).toBe('cp-1')
+  expect(await read(second)).toBe('1\n1\n')
+})
+
+test('the id of a damaged checkpoint is not given again, and what cut-off writes left goes', async () => {
+  const first = await prepareDamage()
+  const records = join(storeOf(first), 'checkpoints')
+  for (const name of ['state', 'state.synced']) rmSync(join(storeOf(first), name))
+  writeFileSync(join(records, 'cp-2'), '')
+  writeFileSync(join(records, 'cp-3.durable'), '')
+  writeFileSync(join(records, 'cp-4.new'), 'half')
+  const second = await comeBack(first.id)
+  for (const name of ['cp-3.durable', 'cp-4.new']) expect(existsSync(join(records, name)), name).toBe(false)
+  expect((await second.checkpoint()).id).toBe('cp-3')
+  await expect(second.rollback('cp-2')).rejects.toMatchObject({ code: 'DAMAGED' })
 })

@@ -79,3 +79,22 @@ test('retention keeps the last ones and the named ones', async () => {
   await sandbox.rollback('kept', { redo: false })
   expect(await sandbox.files.read('/workspace/number')).toBe('1\n')
 })
+
+test('a sandbox that does nothing merges nothing, once all is merged', async () => {
+  const sandbox = await Sandbox.create({ workspace: state.workspace })
+  for (let n = 0; n < 8; n++) {
+    await sandbox.files.write('file', String(n))
+    await sandbox.checkpoint()
+  }
+  const ids = () => readdirSync(join(state.stateDir, 'sandboxes', sandbox.id, 'store', 'layers')).sort().join()
+  // A merge makes a layer with a number of its own. Requests give the engine its turn.
+  await until('the layers stay as they are', async () => {
+    const before = ids()
+    for (let n = 0; n < 20; n++) {
+      await sandbox.getInfo()
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      if (ids() !== before) return false
+    }
+    return true
+  })
+})

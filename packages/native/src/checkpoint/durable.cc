@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "base/fault.h"
 #include "deltafs/layer_digest.h"
 
 namespace deltabox {
@@ -12,7 +13,11 @@ namespace deltabox {
 void DurableWriter::add(const std::string& id, std::vector<std::shared_ptr<const Layer>> layers) {
   const std::lock_guard lock(mutex_);
   waiting_.push_back({id, std::move(layers)});
-  if (std::exchange(posted_, true)) return;
+}
+
+void DurableWriter::start() {
+  const std::lock_guard lock(mutex_);
+  if (waiting_.empty() || std::exchange(posted_, true)) return;
   worker_.post([this] { write_all(); });
 }
 
@@ -46,12 +51,19 @@ void DurableWriter::write_all() {
     for (const auto& layer : one.layers) {
       const bool known = ::faccessat(layer->dir.get(), "../digest", F_OK, 0) == 0;
       complete = complete && (known || write_digest(*layer).ok());
+      fault_point(FaultPoint::kDigestWritten);
     }
     if (complete) digested.push_back(one.id);
   }
-  if (digested.empty() || ::syncfs(records_.fd()) != 0) return;
+  if (digested.empty()) return;
+  // Best effort: without it a crash of the machine may lose which checkpoint was the head, and no checkpoint.
+  (void)records_.keep_state_copy();
+  fault_point(FaultPoint::kBeforeSync);
+  if (::syncfs(records_.fd()) != 0) return;
+  fault_point(FaultPoint::kAfterSync);
   for (const std::string& id : digested) {
     if (!records_.mark_durable(id).ok()) continue;
+    fault_point(FaultPoint::kMarked);
     const std::lock_guard lock(mutex_);
     durable_.insert(id);
   }

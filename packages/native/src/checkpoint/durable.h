@@ -21,6 +21,8 @@ class DurableWriter {
 
   // `layers`: all that the checkpoint needs.
   void add(const std::string& id, std::vector<std::shared_ptr<const Layer>> layers);
+  // Begins with those added; once the record of the live state names them, so that one sync takes all.
+  void start();
   // One that an earlier engine made durable.
   void adopt(const std::string& id);
   bool is_durable(const std::string& id) const;

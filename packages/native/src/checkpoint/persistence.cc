@@ -11,12 +11,12 @@ Result<void> SandboxState::begin(const std::vector<VolumeSpec>& specs, bool reco
   TRY(ns.enter_m0());
   layers_ = TRY(LayerStore::create(ns.store.get()));
   records_ = TRY(RecordStore::open(ns.store.get()));
-  boot_id_ = TRY(current_boot_id());
+  boot_id_ = ns.boot_id;
   std::optional<Recovered> recovered;
   std::vector<std::uint64_t> old_layers;
   if (recovering) {
     old_layers = TRY(layers_.adopt_ids());
-    recovered = TRY(recover(records_, layers_, specs));
+    recovered = TRY(recover(records_, layers_, specs, boot_id_));
   }
   for (std::size_t index = 0; index < specs.size(); ++index) {
     volumes_.push_back(
@@ -85,6 +85,7 @@ Result<void> SandboxState::write_state() const {
   }
   TRY(records_.write_state(state));
   fault_point(FaultPoint::kStateWritten);
+  durable_->start();
   return {};
 }
 

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/fault.h"
 #include "sys/files.h"
 
 namespace deltabox {
@@ -19,6 +20,7 @@ namespace {
 constexpr char kMagic[4] = {'D', 'B', 'X', 'R'};
 constexpr std::size_t kMaxRecordBytes = 64u << 20;
 constexpr const char* kState = "state";
+constexpr const char* kStateCopy = "state.synced";
 constexpr const char* kCheckpoints = "checkpoints";
 constexpr std::string_view kDurable = ".durable";
 
@@ -68,12 +70,6 @@ Result<std::string> unpack_record(const std::string& file, const std::string& na
   return payload;
 }
 
-Result<std::string> current_boot_id() {
-  std::string id = TRY(sys::read_file_at(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 128));
-  while (!id.empty() && id.back() == '\n') id.pop_back();
-  return id;
-}
-
 Result<RecordStore> RecordStore::open(int store_fd) {
   RecordStore store;
   store.root_ = TRY(sys::duplicate(store_fd));
@@ -84,7 +80,12 @@ Result<RecordStore> RecordStore::open(int store_fd) {
 
 Result<void> RecordStore::write(const std::string& path, const std::string& payload) const {
   const std::string temporary = path + ".new";
-  TRY(sys::write_file_at(root_.get(), temporary, pack_record(payload)));
+  const Result<void> written = sys::write_file_at(root_.get(), temporary, pack_record(payload));
+  if (!written.ok()) {
+    ::unlinkat(root_.get(), temporary.c_str(), 0);
+    return written;
+  }
+  fault_point(FaultPoint::kRecordBeside);
   if (::renameat(root_.get(), temporary.c_str(), root_.get(), path.c_str()) != 0) return os_error("renameat", path);
   return {};
 }
@@ -93,10 +94,25 @@ Result<void> RecordStore::write_state(const records::State& state) const {
   return write(kState, state.SerializeAsString());
 }
 
-Result<records::State> RecordStore::read_state() const {
+Result<records::State> RecordStore::read_state() const { return read_state_from(kState); }
+
+Result<records::State> RecordStore::read_state_copy() const { return read_state_from(kStateCopy); }
+
+Result<void> RecordStore::keep_state_copy() const {
+  const std::string temporary = std::string(kStateCopy) + ".new";
+  ::unlinkat(root_.get(), temporary.c_str(), 0);
+  // A link: the record's file is replaced as a whole, never written again.
+  if (::linkat(root_.get(), kState, root_.get(), temporary.c_str(), 0) != 0) return os_error("linkat", temporary);
+  if (::renameat(root_.get(), temporary.c_str(), root_.get(), kStateCopy) != 0) return os_error("renameat", kStateCopy);
+  // Where both were links of one file already, renaming does nothing.
+  ::unlinkat(root_.get(), temporary.c_str(), 0);
+  return {};
+}
+
+Result<records::State> RecordStore::read_state_from(const std::string& path) const {
   records::State state;
-  const std::string name = std::string("store/") + kState;
-  Result<std::string> file = sys::read_file_at(root_.get(), kState, kMaxRecordBytes);
+  const std::string name = "store/" + path;
+  Result<std::string> file = sys::read_file_at(root_.get(), path, kMaxRecordBytes);
   if (!file.ok()) return damaged(name, file.error().describe());
   if (!state.ParseFromString(TRY(unpack_record(file.value(), name)))) return damaged(name, "it can't be parsed");
   return state;
@@ -108,8 +124,10 @@ Result<void> RecordStore::write_checkpoint(const records::Checkpoint& checkpoint
 
 void RecordStore::remove_checkpoint(const std::string& id) const {
   const std::string path = std::string(kCheckpoints) + "/" + id;
-  ::unlinkat(root_.get(), path.c_str(), 0);
+  // The mark first: one without its record would make the next checkpoint of this id look durable.
   ::unlinkat(root_.get(), (path + std::string(kDurable)).c_str(), 0);
+  fault_point(FaultPoint::kMarkRemoved);
+  ::unlinkat(root_.get(), path.c_str(), 0);
 }
 
 Result<RecordStore::Found> RecordStore::read_checkpoints() const {
@@ -120,7 +138,10 @@ Result<RecordStore::Found> RecordStore::read_checkpoints() const {
       found.durable.insert(name.substr(0, name.size() - kDurable.size()));
       continue;
     }
-    if (name.ends_with(".new")) continue;
+    if (name.ends_with(".new")) {
+      ::unlinkat(dir.get(), name.c_str(), 0);
+      continue;
+    }
     const auto read = [&]() -> Result<records::Checkpoint> {
       records::Checkpoint checkpoint;
       const std::string file = TRY(sys::read_file_at(dir.get(), name, kMaxRecordBytes));
@@ -136,6 +157,11 @@ Result<RecordStore::Found> RecordStore::read_checkpoints() const {
       found.damaged.push_back({0, name, checkpoint.error().describe()});
     }
   }
+  std::erase_if(found.durable, [&](const std::string& id) {
+    if (::faccessat(dir.get(), id.c_str(), F_OK, 0) == 0) return false;
+    ::unlinkat(dir.get(), (id + std::string(kDurable)).c_str(), 0);
+    return true;
+  });
   std::sort(found.checkpoints.begin(), found.checkpoints.end(),
             [](const auto& a, const auto& b) { return number_of(a.id()) < number_of(b.id()); });
   return found;

@@ -18,8 +18,6 @@ inline constexpr std::uint32_t kRecordVersion = 1;
 std::string pack_record(const std::string& payload);
 Result<std::string> unpack_record(const std::string& file, const std::string& name);
 
-Result<std::string> current_boot_id();
-
 class RecordStore {
  public:
   struct Found {
@@ -33,8 +31,13 @@ class RecordStore {
 
   Result<void> write_state(const records::State& state) const;
   Result<records::State> read_state() const;
+  // Keeps the state's record as it is now under a second name, for the next sync: what replaces it may be empty after a
+  // crash of the machine (XFS). On any thread.
+  Result<void> keep_state_copy() const;
+  Result<records::State> read_state_copy() const;
   Result<void> write_checkpoint(const records::Checkpoint& checkpoint) const;
   void remove_checkpoint(const std::string& id) const;
+  // Removes what writes and deletions that were cut off have left.
   Result<Found> read_checkpoints() const;
   // After its layers and its record are on the disk. On any thread.
   Result<void> mark_durable(const std::string& id) const;
@@ -42,6 +45,7 @@ class RecordStore {
 
  private:
   Result<void> write(const std::string& path, const std::string& payload) const;
+  Result<records::State> read_state_from(const std::string& path) const;
 
   UniqueFd root_;
 };

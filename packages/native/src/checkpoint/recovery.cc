@@ -102,12 +102,12 @@ const Checkpoint* fallback(const Recovered& recovered, const std::map<std::strin
 
 }  // namespace
 
-Result<Recovered> recover(const RecordStore& records, LayerStore& layers, const std::vector<VolumeSpec>& specs) {
+Result<Recovered> recover(const RecordStore& records, LayerStore& layers, const std::vector<VolumeSpec>& specs,
+                          const std::string& boot_id) {
   Recovered recovered;
   const RecordStore::Found found = TRY(records.read_checkpoints());
   recovered.damaged = found.damaged;
   recovered.durable.assign(found.durable.begin(), found.durable.end());
-  const std::string boot_id = TRY(current_boot_id());
   Result<records::State> state = records.read_state();
   if (!state.ok() && found.checkpoints.empty()) return state.release_error();
   if (!state.ok()) recovered.warnings.push_back(state.error().describe());
@@ -136,15 +136,25 @@ Result<Recovered> recover(const RecordStore& records, LayerStore& layers, const 
     }
     recovered.damaged.push_back({0, record.id(), why});
   }
+  // The copy names the head of the last sync; of the live state's layers it knows nothing that still counts.
+  const auto take_head = [&](const Result<records::State>& last) {
+    if (!last.ok()) return;
+    recovered.head = last.value().head();
+    recovered.next_checkpoint = last.value().next_checkpoint();
+  };
   if (state.ok()) {
-    recovered.head = state.value().head();
-    recovered.next_checkpoint = state.value().next_checkpoint();
+    take_head(state);
+  } else {
+    take_head(records.read_state_copy());
   }
-  for (const records::Checkpoint& record : found.checkpoints) {
-    const std::size_t dash = record.id().rfind('-');
-    recovered.next_checkpoint = std::max<std::uint64_t>(recovered.next_checkpoint,
-                                                        std::strtoull(record.id().c_str() + dash + 1, nullptr, 10) + 1);
-  }
+  // No id is given twice, those of damaged checkpoints included.
+  const auto reserve = [&](const std::string& id) {
+    const std::size_t dash = id.rfind('-');
+    recovered.next_checkpoint =
+        std::max<std::uint64_t>(recovered.next_checkpoint, std::strtoull(id.c_str() + dash + 1, nullptr, 10) + 1);
+  };
+  for (const records::Checkpoint& record : found.checkpoints) reserve(record.id());
+  for (const Notice& damaged : found.damaged) reserve(damaged.kind);
   std::string why = "the machine was started anew since";
   if (same_boot) {
     // The layers that were being written have no digest: they are taken as they are.

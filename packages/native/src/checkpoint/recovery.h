@@ -26,6 +26,7 @@ struct Recovered {
   std::vector<std::string> warnings;
 };
 
-Result<Recovered> recover(const RecordStore& records, LayerStore& layers, const std::vector<VolumeSpec>& specs);
+Result<Recovered> recover(const RecordStore& records, LayerStore& layers, const std::vector<VolumeSpec>& specs,
+                          const std::string& boot_id);
 
 }  // namespace deltabox

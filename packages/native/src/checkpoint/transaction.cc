@@ -130,8 +130,10 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   const std::vector<bool> written = changed_volumes();
   if (std::find(written.begin(), written.end(), true) != written.end()) descriptors_.let_watchers_read(registry_);
 
+  fault_point(FaultPoint::kBeforeFreeze);
   renames::Pause no_renames = TRY(renames_.pause());
   Freeze freeze = TRY(freezer_.freeze_all());
+  fault_point(FaultPoint::kAfterFreeze);
   const double freeze_us = elapsed_us(freeze.started_ns());
   const std::uint64_t pause_start_ns = freeze.started_ns();
   TreeCapture capture(namespaces_.host_proc.get(), freeze, registry_, store_, descriptors_, deleted_files_,
@@ -139,6 +141,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   const std::vector<bool> changed = changed_volumes();
   const std::vector<VolumeView> views = volume_views(changed, true);
   CaptureResult captured = TRY(capture.run(views, boundary_pipes_));
+  fault_point(FaultPoint::kAfterCapture);
   if (options.strict && !captured.warnings.empty()) {
     return strict_error("the checkpoint would not capture everything", std::move(captured.warnings));
   }
@@ -185,6 +188,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   // A task that still has a way to the sealed layer must not run on.
   if (!outcome.ok()) return end_everything(freeze, capture, outcome.release_error(), "the checkpoint");
   if (options.before_thaw) options.before_thaw();
+  fault_point(FaultPoint::kBeforeThaw);
   TRY(capture.release());
   freeze.thaw();
   no_renames.end();
@@ -239,6 +243,7 @@ Result<void> SandboxState::seal_changed(HandOvers& hand_overs, std::vector<std::
     staged.kept = hand_overs[index]->kept();
     staged.mark = TRY(hand_overs[index]->mark());
     TRY(switch_volume(index, std::move(staged)));
+    fault_point(FaultPoint::kAfterOneSwitch);
   }
   return {};
 }
@@ -276,7 +281,9 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
     TRY(hand_overs[index]->commit());
     staged[index]->kept = hand_overs[index]->kept();
     TRY(switch_volume(index, std::move(*staged[index])));
+    fault_point(FaultPoint::kAfterOneSwitch);
     TRY(hand_overs[index]->correct());
+    fault_point(FaultPoint::kFilesCorrected);
     volumes_[index].set_mark(TRY(hand_overs[index]->mark()));
     outcome.copied_open_file_bytes += hand_overs[index]->copied_bytes();
     standby_[index].reset();
@@ -329,8 +336,10 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   };
   TRY(stage_needed());
 
+  fault_point(FaultPoint::kBeforeFreeze);
   renames::Pause no_renames = TRY(renames_.pause());
   Freeze freeze = TRY(freezer_.freeze_all());
+  fault_point(FaultPoint::kAfterFreeze);
   const std::uint64_t pause_start_ns = freeze.started_ns();
   outcome.parts.freeze_us = elapsed_us(pause_start_ns);
   TRY(stage_needed());  // what was first written since; usually nothing
@@ -347,6 +356,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
     switched.insert(static_cast<int>(index));
   }
   CaptureResult captured = TRY(capture.run(views, boundary_pipes_));
+  fault_point(FaultPoint::kAfterCapture);
   capture_terminals(terminals_, *captured.image);
   captured.image->commands = command_leaders_;
   const std::uint64_t stored_pages = capture.enter_pages();
@@ -389,8 +399,10 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
     return end_everything(freeze, capture, applied.release_error(), "the rollback to " + target.id);
   }
   Stopwatch watch;
+  fault_point(FaultPoint::kBeforeThaw);
   freeze.thaw();
   no_renames.end();
+  fault_point(FaultPoint::kAfterThaw);
   outcome.parts.thaw_us = watch.lap_us();
   outcome.pause_us = elapsed_us(pause_start_ns);
   outcome.processes = target.image->processes.size();

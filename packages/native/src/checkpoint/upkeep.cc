@@ -26,6 +26,8 @@ void SandboxState::remove_unused_layers() {
 void SandboxState::start_merge() {
   if (merge_job_ || merge_failed_) return;
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    // Until the next switch the live stack still has the run: it would be merged again and again.
+    if (volumes_[index].merge_waits()) continue;
     const LayerStack& stack = *volumes_[index].live_stack();
     const std::optional<LayerRun> run = choose_run(stack);
     if (!run) continue;
@@ -39,7 +41,9 @@ void SandboxState::start_merge() {
     job->merged = std::move(fresh.value().layer);
     merge_job_ = job;
     worker_->post([job] {
+      fault_point(FaultPoint::kBeforeMerge);
       job->ok = merge_layers(job->run, job->below, job->merged->dir.get()).ok();  // digested with its first checkpoint
+      fault_point(FaultPoint::kAfterMerge);
       job->ended = true;
     });
     return;
@@ -79,6 +83,7 @@ void SandboxState::settle() {
   if (!parked_.empty() && namespaces_.enter_m1().ok()) {
     for (UniqueFd& parked : parked_) (void)release_parked(std::move(parked), namespaces_.self_fd_dir.get());
     parked_.clear();
+    fault_point(FaultPoint::kParkedReleased);
   }
   start_merge();
   if (namespaces_.enter_m0().ok()) {
@@ -87,9 +92,11 @@ void SandboxState::settle() {
       if (was_used) (void)stage_seal(index);
     }
     (void)namespaces_.enter_m1();
+    fault_point(FaultPoint::kSealsStaged);
   }
   // What the disk's record of the live state names must not go.
   if (write_state().ok()) remove_unused_layers();
+  durable_->start();
   (void)store_.reserve(kReservedPages);
 }
 

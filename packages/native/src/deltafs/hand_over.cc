@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "base/fault.h"
 #include "sys/file_copy.h"
 #include "sys/files.h"
 
@@ -261,16 +262,20 @@ Result<void> HandOver::replace_in_left(const Step& step) {
     const Place place = TRY(place_of(*left_, name));
     const struct stat dir = TRY(sys::stat_fd(place.parent.get()));
     const bool is_last = &name == &step.names.back();
-    if (step.temporary.empty() || !is_last) {
+    if (step.temporary.empty()) {
       if (::unlinkat(place.parent.get(), place.name.c_str(), 0) != 0) return os_error("unlinkat", name);
+    } else {
+      // All names but the last get a link of the copy, the last one the copy itself. Renamed over the name, which is
+      // there at every moment: the next layer may not be on record yet, should the engine end here.
+      const std::string source = is_last ? step.temporary : step.temporary + "-link";
+      if (!is_last && ::linkat(left_->dir.get(), step.temporary.c_str(), left_->dir.get(), source.c_str(), 0) != 0) {
+        return os_error("linkat", name);
+      }
+      if (::renameat(left_->dir.get(), source.c_str(), place.parent.get(), place.name.c_str()) != 0) {
+        return os_error("renameat", name);
+      }
     }
-    if (!step.temporary.empty()) {
-      // All names but the last get a link of the copy, the last one the copy itself.
-      const int placed =
-          is_last ? ::renameat(left_->dir.get(), step.temporary.c_str(), place.parent.get(), place.name.c_str())
-                  : ::linkat(left_->dir.get(), step.temporary.c_str(), place.parent.get(), place.name.c_str(), 0);
-      if (placed != 0) return os_error("renameat", name);
-    }
+    fault_point(FaultPoint::kBetweenNames);
     const timespec times[2] = {dir.st_atim, dir.st_mtim};
     if (::futimens(place.parent.get(), times) != 0) return os_error("futimens", name);
   }

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "base/fault.h"
 #include "sys/files.h"
 
 namespace deltabox {
@@ -126,6 +127,7 @@ Result<void> LayerStore::remove(std::uint64_t id) const {
     moved = false;
     TRY(empty_dir(top.get(), top.get(), 0, moved));
   }
+  fault_point(FaultPoint::kLayerEmptied);
   if (::unlinkat(root_.get(), path.c_str(), AT_REMOVEDIR) != 0) return os_error("unlinkat", path);
   return {};
 }

@@ -93,6 +93,7 @@ class Volume {
 
   const VolumeSpec& spec() const { return spec_; }
   const std::shared_ptr<const LayerStack>& live_stack() const { return live_.stack; }
+  bool merge_waits() const { return merge_.has_value(); }
   const std::shared_ptr<const Layer>& writable_layer() const { return live_.upper; }
   // Identifies descriptors that lie on the live overlay (statx(2), STATX_MNT_ID).
   std::uint64_t mount_id() const { return mount_id_; }

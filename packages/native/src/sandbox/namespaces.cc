@@ -49,6 +49,7 @@ namespace {
 
 // A user namespace keeps its creator's RLIMIT_NPROC as the most that it may hold, whatever user inside starts them
 // (ucounts, 5.14). The engine, init and a helper count too.
+constexpr std::size_t kMaxBootIdBytes = 128;
 constexpr std::uint64_t kOwnProcesses = 3;
 
 Result<void> set_process_limit(std::uint64_t processes) {
@@ -261,6 +262,8 @@ Result<SandboxNamespaces> build_namespaces(const NamespaceConfig& config) {
   for (const std::string& base : config.bases) TRY(refuse_mounts_below(base));
   for (const HostBind& bind : config.binds) TRY(refuse_mounts_below(bind.host_path));
   built.host_proc = TRY(sys::open_at(AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY));
+  built.boot_id = TRY(sys::read_file_at(built.host_proc.get(), "sys/kernel/random/boot_id", kMaxBootIdBytes));
+  while (!built.boot_id.empty() && built.boot_id.back() == '\n') built.boot_id.pop_back();
   built.self_fd_dir = TRY(sys::open_at(built.host_proc.get(), "self/fd", O_RDONLY | O_DIRECTORY));
   UniqueFd binary = TRY(sys::open_at(AT_FDCWD, config.init_binary, O_PATH));
   // "/" is what clone3's child and pivot_root expect as working directory.

@@ -45,6 +45,7 @@ struct NamespaceConfig {
 };
 
 struct SandboxNamespaces {
+  std::string boot_id;   // of the kernel; read where the host's /proc is
   UniqueFd host_proc;    // the host's /proc: tasks by the engine's own tids
   UniqueFd self_fd_dir;  // /proc/self/fd of the host's /proc, for calls that take only paths
   UniqueFd m0;           // namespace descriptors

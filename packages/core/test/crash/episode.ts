@@ -151,10 +151,10 @@ export class CrashEpisode {
     }
     const timer = fault === undefined ? setTimeout(kill, this.#random.below(LONGEST_DELAY_MS)) : undefined
     try {
-      for (let n = 0; n < OPERATIONS_PER_LIFE || fault === undefined; n++) {
+      const most = this.options.fault !== undefined || fault === undefined ? 5 * OPERATIONS_PER_LIFE : OPERATIONS_PER_LIFE
+      for (let n = 0; n < most; n++) {
         await this.#operate()
         this.counts.operations++
-        if (n >= 4 * OPERATIONS_PER_LIFE) break
       }
       // Points that this life never passes: the test of every point asks for them.
       if (this.options.fault !== undefined && fault !== undefined) {

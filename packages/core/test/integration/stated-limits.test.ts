@@ -1,0 +1,292 @@
+// What docs/limits.md says of things that are refused, kept or different after a checkpoint, seen with real programs.
+import { chmodSync, chownSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { Sandbox, type CommandHandle } from '../../src/index.js'
+import { until, useTestState } from '../support/state.js'
+
+const state = useTestState()
+const isRoot = process.getuid?.() === 0
+const FOREIGN_UID = 1_000_000
+
+const create = (workspace = state.workspace) => Sandbox.create({ workspace })
+const shell = async (sandbox: Sandbox, line: string) => (await sandbox.commands.run(line)).stdout
+
+/** A Python program that prints "ready" and then obeys lines: each is executed, and what it prints comes back. */
+async function startPython(sandbox: Sandbox, prepare: string): Promise<PythonSession> {
+  const source = `
+import sys
+${prepare}
+print('ready', flush=True)
+for line in sys.stdin:
+    try:
+        exec(line)
+    except Exception as error:
+        print(type(error).__name__, error)
+    print('done', flush=True)
+`
+  const command = await sandbox.commands.run(['python3', '-c', source], { background: true })
+  await until('the program', () => command.stdout.includes('ready\n') || !command.isRunning)
+  expect(command.stderr).toBe('')
+  return new PythonSession(command)
+}
+
+class PythonSession {
+  constructor(readonly command: CommandHandle) {}
+
+  async run(line: string): Promise<string> {
+    const from = this.command.stdout.length
+    await this.command.sendStdin(`${line}\n`)
+    await until(line, () => this.command.stdout.slice(from).endsWith('done\n') || !this.command.isRunning)
+    return this.command.stdout
+      .slice(from)
+      .replace(/done\n$/, '')
+      .trim()
+  }
+}
+
+// Files
+
+test('files of owners that are not mapped are nobody’s, and their modes protect them', async () => {
+  // An ordinary user has no files of others but those of the system.
+  const workspace = isRoot ? state.workspace : '/usr/share/base-files'
+  if (isRoot) {
+    writeFileSync(join(workspace, 'foreign'), 'secret\n')
+    chmodSync(join(workspace, 'foreign'), 0o640)
+    chownSync(join(workspace, 'foreign'), FOREIGN_UID, FOREIGN_UID)
+  } else {
+    expect(statSync(join(workspace, 'motd')).uid).toBe(0)
+  }
+  await using sandbox = await create(workspace)
+  const name = isRoot ? 'foreign' : 'motd'
+  expect(await shell(sandbox, `stat -c '%U %u' ${name}`)).toBe('nobody 65534\n')
+  expect((await sandbox.commands.run(`echo x >> ${name}`)).stderr).toMatch(/Permission denied/)
+  if (isRoot) expect((await sandbox.commands.run(`cat ${name}`)).stderr).toMatch(/Permission denied/)
+})
+
+test('hard links of a file that nobody has open part at the first write after a checkpoint, and not before', async () => {
+  await using sandbox = await create()
+  const look = () => shell(sandbox, "cat one two three; stat -c '%n %h' one two three")
+  await shell(sandbox, 'echo first > one; ln one two; ln one three; echo second >> two')
+  const together = 'first\nsecond\n'.repeat(3) + 'one 3\ntwo 3\nthree 3\n'
+  expect(await look()).toBe(together)
+  const checkpoint = await sandbox.checkpoint()
+  expect(checkpoint.warnings).toEqual([])
+  expect(await look()).toBe(together)
+  await shell(sandbox, 'echo third >> two')
+  const parted = 'first\nsecond\n' + 'first\nsecond\nthird\n' + 'first\nsecond\n' + 'one 3\ntwo 1\nthree 3\n'
+  expect(await look()).toBe(parted)
+  // What replaces a name, as git, dpkg, rsync and editors do, does not notice.
+  await shell(sandbox, 'echo new > temporary; mv temporary three')
+  expect(await shell(sandbox, 'cat one')).toBe('first\nsecond\n')
+  await sandbox.rollback(checkpoint)
+  expect(await look()).toBe(together)
+})
+
+test('after a seal, the paths of files in /proc/PID are not those of the volume', async () => {
+  await using sandbox = await create()
+  await shell(sandbox, 'cp /bin/sleep program; echo text > mapped')
+  const program = await sandbox.commands.run(['/workspace/program', '1000'], { background: true })
+  const python = await startPython(
+    sandbox,
+    "import mmap\nfile = open('/workspace/mapped')\nheld = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE)\nfile.close()",
+  )
+  const look = () =>
+    shell(sandbox, `readlink /proc/${program.pid}/exe; grep -o '/.*mapped' /proc/${python.command.pid}/maps`)
+  expect(await look()).toBe('/workspace/program\n/workspace/mapped\n')
+  await sandbox.checkpoint()
+  const after = (await look()).split('\n')
+  expect(after[0]).toMatch(/program$/)
+  expect(after[1]).toMatch(/mapped$/)
+  expect(after.slice(0, 2).filter((path) => path.startsWith('/workspace/'))).toEqual([])
+  expect(await python.run('print(bytes(held))')).toBe("b'text\\n'")
+})
+
+test('inotify watches of programs end when their volume is switched, and are reported', async () => {
+  await using sandbox = await create()
+  const python = await startPython(
+    sandbox,
+    `
+import ctypes, os, struct
+libc = ctypes.CDLL(None)
+os.mkdir('/workspace/watched')
+fd = libc.inotify_init1(os.O_NONBLOCK)
+libc.inotify_add_watch(fd, b'/workspace/watched', 0x100)
+def seen():
+    events, found = b'', []
+    try:
+        events = os.read(fd, 4096)
+    except BlockingIOError:
+        pass
+    while events:
+        _, mask, _, size = struct.unpack('iIII', events[:16])
+        found.append(hex(mask) + ':' + events[16:16 + size].rstrip(b'\\0').decode())
+        events = events[16 + size:]
+    return ' '.join(found)
+`,
+  )
+  const make = (name: string) => python.run(`open('/workspace/watched/${name}', 'w').close(); print(seen())`)
+  expect(await make('one')).toBe('0x100:one')
+  const { warnings } = await sandbox.checkpoint()
+  expect(warnings).toContainEqual(expect.objectContaining({ pid: python.command.pid, kind: 'inotify' }))
+  // The end of the old overlay, as IN_UNMOUNT (of a directory) and IN_IGNORED tell it; nothing of what happens on the new one.
+  let seen = ''
+  await until('the end of the watch', async () => (seen += await make('two')).includes('0x8000:'))
+  expect(seen).toBe('0x40002000: 0x8000:')
+})
+
+test('numbers of closed files that were copied up, and devices, change with a seal; those of other files do not', async () => {
+  await using sandbox = await create()
+  const look = async (name: string) => (await shell(sandbox, `stat -c '%d %i' ${name}`)).trim().split(' ').map(Number)
+  await shell(sandbox, 'echo new > made; echo more >> src/main.txt')
+  const [made, copied] = [await look('made'), await look('src/main.txt')]
+  await sandbox.checkpoint()
+  const [madeAfter, copiedAfter] = [await look('made'), await look('src/main.txt')]
+  expect(madeAfter[1]).toBe(made[1])
+  expect(madeAfter[0]).not.toBe(made[0])
+  expect(copiedAfter[1]).not.toBe(copied[1])
+})
+
+test('fsync returns, on layers that are volatile', async () => {
+  await using sandbox = await create()
+  const python = await startPython(sandbox, "import os\nfile = open('/workspace/file', 'w')")
+  expect(await python.run("file.write('x'); file.flush(); print(os.fsync(file.fileno()))")).toBe('None')
+  expect(await shell(sandbox, "grep ' /workspace ' /proc/self/mountinfo")).toMatch(/volatile/)
+})
+
+test('to remove an access control list that is not there is an error in a lower layer', async () => {
+  await using sandbox = await create()
+  await shell(sandbox, 'touch file')
+  const python = await startPython(sandbox, 'import os')
+  const remove = (name: string) => python.run(`os.removexattr('/workspace/${name}', 'system.posix_acl_access')`)
+  expect(await remove('file')).toBe('')
+  expect(await remove('src/main.txt')).toMatch(/^OSError \[Errno 61\]/)
+})
+
+// Processes
+
+test.each([
+  ['gdb', 'gdb -q -nx -batch -ex "shell echo traced > /workspace/traced; sleep 1000" -p $(cat /workspace/pid)'],
+  ['strace', 'strace -o /workspace/traced -p $(cat /workspace/pid)'],
+])('a process that %s traces is refused', async (_, tracer) => {
+  await using sandbox = await create()
+  const target = await sandbox.commands.run('echo $$ > /workspace/pid; while :; do sleep 0.05; done', {
+    background: true,
+  })
+  await until('the target', async () => (await shell(sandbox, 'cat pid 2>/dev/null')) !== '')
+  const pid = Number(await shell(sandbox, 'cat pid'))
+  const tracing = await sandbox.commands.run(tracer, { background: true })
+  const traced = () => shell(sandbox, `grep TracerPid /proc/${pid}/status`)
+  await until('the tracer', async () => !/\t0\n/.test(await traced()) || !tracing.isRunning)
+  expect(tracing.stderr).not.toMatch(/not permitted/)
+  await expect(sandbox.checkpoint()).rejects.toMatchObject({
+    code: 'UNSUPPORTED',
+    data: { details: [{ pid, kind: 'traced' }] },
+  })
+  expect(target.isRunning).toBe(true)
+  await sandbox.commands.run('pkill -KILL -x gdb; pkill -KILL -x strace; pkill -KILL sleep')
+  await until('the end of the tracer', async () => /\t0\n/.test(await traced()))
+  await sandbox.checkpoint()
+})
+
+test('a process with a seccomp filter of its own is refused', async () => {
+  await using sandbox = await create()
+  const python = await startPython(
+    sandbox,
+    `
+import ctypes, struct
+libc = ctypes.CDLL(None)
+allow = ctypes.create_string_buffer(struct.pack('HBBI', 0x06, 0, 0, 0x7fff0000))
+program = ctypes.create_string_buffer(struct.pack('HxxxxxxQ', 1, ctypes.addressof(allow)))
+assert libc.prctl(22, 2, program, 0, 0) == 0
+`,
+  )
+  await expect(sandbox.checkpoint()).rejects.toMatchObject({
+    code: 'UNSUPPORTED',
+    data: { details: [{ pid: python.command.pid, kind: 'seccomp' }] },
+  })
+  expect(await python.run('print(1 + 1)')).toBe('2')
+})
+
+test('a process without a vdso is refused', async () => {
+  await using sandbox = await create()
+  // Nothing but a system call may follow: reading the clock would be a fault.
+  const source = `
+import ctypes
+libc = ctypes.CDLL(None)
+line = [line for line in open('/proc/self/maps') if line.endswith('[vdso]\\n')][0]
+start, end = (int(part, 16) for part in line.split()[0].split('-'))
+buffer = ctypes.create_string_buffer(1)
+calls = [(11, ctypes.c_void_p(start), ctypes.c_size_t(end - start)), (0, 0, buffer, 1), (1, 1, buffer, 1), (231, 0)]
+[libc.syscall(*call) for call in calls]
+`
+  const command = await sandbox.commands.run(['python3', '-c', source], { background: true })
+  const maps = () => shell(sandbox, `cat /proc/${command.pid}/maps`)
+  await until('the vdso is gone', async () => {
+    const text = await maps()
+    return text.includes('[stack]') && !text.includes('[vdso]')
+  })
+  await expect(sandbox.checkpoint()).rejects.toMatchObject({
+    code: 'UNSUPPORTED',
+    data: { details: [{ pid: command.pid, kind: 'vdso' }] },
+  })
+  await command.sendStdin('x')
+  await until('its end', () => !command.isRunning)
+  expect(command.stdout).toBe('x')
+})
+
+test('a process whose main thread has ended while others run is refused', async () => {
+  await using sandbox = await create()
+  const source = `
+import ctypes, threading, time
+threading.Thread(target=lambda: [time.sleep(0.05) for _ in range(10**6)]).start()
+print('ready', flush=True)
+ctypes.CDLL(None).syscall(60, 0)
+`
+  const command = await sandbox.commands.run(['python3', '-c', source], { background: true })
+  await until('the program', () => command.stdout === 'ready\n')
+  await until('the end of its main thread', async () =>
+    /^State:\tZ/m.test(await shell(sandbox, `cat /proc/${command.pid}/task/${command.pid}/status`)),
+  )
+  await expect(sandbox.checkpoint()).rejects.toMatchObject({ code: 'BUSY' })
+  expect((await sandbox.listCheckpoints()).checkpoints).toEqual([])
+})
+
+test('clocks go on over a rollback', async () => {
+  await using sandbox = await create()
+  const python = await startPython(
+    sandbox,
+    'import time\nclocks = (time.CLOCK_REALTIME, time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME)',
+  )
+  const read = async () =>
+    (await python.run('print(*[time.clock_gettime(clock) for clock in clocks])')).split(' ').map(Number)
+  const checkpoint = await sandbox.checkpoint()
+  const before = await read()
+  await sandbox.rollback(checkpoint)
+  const after = await read()
+  for (const [index, value] of before.entries()) expect(after[index]).toBeGreaterThan(value)
+})
+
+test('the first checkpoint of a process copies all its memory, the next only what was written', async () => {
+  await using sandbox = await create()
+  const size = 32 << 20
+  const python = await startPython(sandbox, `held = bytearray(b'x' * ${size})`)
+  const first = await sandbox.checkpoint()
+  await python.run('held[0] = 1')
+  const second = await sandbox.checkpoint()
+  expect(first.dirtyPages * 4096).toBeGreaterThan(size)
+  expect(second.dirtyPages * 4096).toBeLessThan(size / 8)
+})
+
+// Commands
+
+test('arguments and environment of a command hold 192 KiB together', async () => {
+  await using sandbox = await create()
+  const fits = await sandbox.commands.run(['printf', '%s', 'x'.repeat(100_000)], { envs: { LONG: 'y'.repeat(90_000) } })
+  expect(fits.stdout).toHaveLength(100_000)
+  const tooMuch = sandbox.commands.run(['printf', '%s', 'x'.repeat(100_000)], { envs: { LONG: 'y'.repeat(100_000) } })
+  await expect(tooMuch).rejects.toMatchObject({ code: 'TOO_LARGE' })
+  await expect(sandbox.commands.run(['true', ...Array<string>(8192).fill('')])).rejects.toMatchObject({
+    code: 'TOO_LARGE',
+  })
+})

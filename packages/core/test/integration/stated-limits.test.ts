@@ -278,6 +278,52 @@ test('the first checkpoint of a process copies all its memory, the next only wha
   expect(second.dirtyPages * 4096).toBeLessThan(size / 8)
 })
 
+// Descriptors
+
+const FILL_TABLE = (hard: number) => `
+import os, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, ${hard}))
+held = []
+try:
+    while True:
+        held.append(open('/workspace/file%d' % len(held), 'w+'))
+except OSError:
+    pass
+`
+
+test('a process that has as many files open as it may goes on after a checkpoint and a rollback', async () => {
+  await using sandbox = await create()
+  const python = await startPython(sandbox, FILL_TABLE(1024))
+  await python.run('[print(index, file=file, flush=True) for index, file in enumerate(held)]')
+  const checkpoint = await sandbox.checkpoint()
+  expect(checkpoint.warnings).toEqual([])
+  await python.run('[file.truncate(0) for file in held]')
+  expect((await sandbox.rollback(checkpoint)).notRestored).toEqual([])
+  const read = 'print([int(os.pread(file.fileno(), 10, 0)) for file in held] == list(range(len(held))), len(held) > 50)'
+  expect(await python.run(read)).toBe('True True')
+  expect(await python.run('print(resource.getrlimit(resource.RLIMIT_NOFILE))')).toBe('(64, 1024)')
+})
+
+test('a process whose table is full up to its hard limit is refused, and lives on', async () => {
+  await using sandbox = await create()
+  const known = await startPython(sandbox, 'import os')
+  const first = await sandbox.checkpoint()
+  // One that checkpoints have met before, and one that they have not.
+  await known.run(`exec(${JSON.stringify(FILL_TABLE(64))})`)
+  const refusal = (pid: number) => ({
+    code: 'UNSUPPORTED',
+    data: { details: [{ pid, kind: 'descriptors' }] },
+  })
+  await expect(sandbox.checkpoint()).rejects.toMatchObject(refusal(known.command.pid))
+  await known.run('[held.pop().close() for _ in range(32)]')
+  const unknown = await startPython(sandbox, FILL_TABLE(64))
+  await expect(sandbox.checkpoint()).rejects.toMatchObject(refusal(unknown.command.pid))
+  expect((await sandbox.listCheckpoints()).checkpoints.map(({ id }) => id)).toEqual([first.id])
+  await unknown.run('[held.pop().close() for _ in range(32)]')
+  await sandbox.checkpoint()
+  for (const python of [known, unknown]) expect(await python.run('print(len(held) > 20)')).toBe('True')
+})
+
 // Commands
 
 test('arguments and environment of a command hold 192 KiB together', async () => {

@@ -10,6 +10,7 @@
 #include "base/fault.h"
 #include "reconcile/apply.h"
 #include "reconcile/descriptor_io.h"
+#include "reconcile/descriptor_room.h"
 #include "reconcile/plan.h"
 #include "reconcile/preview.h"
 #include "restore/restore.h"
@@ -167,6 +168,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
     staged[index] = &*standby_[index];
     switched.insert(static_cast<int>(index));
   }
+  TRY(check_descriptor_room(*image, switched));
   HandOvers hand_overs = TRY(prepare_hand_overs(files_to_keep(*image, views), staged));
   for (const auto& hand_over : hand_overs) record.copied_open_file_bytes += hand_over ? hand_over->copied_bytes() : 0;
   std::vector<std::shared_ptr<const Layer>> sealed;

@@ -16,6 +16,7 @@
 #include "deltacr/program.h"
 #include "sys/files.h"
 #include "tracee/proc_files.h"
+#include "tracee/raised_limit.h"
 
 namespace deltabox {
 
@@ -161,7 +162,8 @@ Result<void> TreeCapture::find_volumes(LiveProcess& live, std::shared_ptr<const 
 // neither (MADV_DONTFORK; userfaultfd registrations are not inherited).
 Result<void> TreeCapture::ensure_parasite(HeldProcess& held, std::shared_ptr<const MappingList>& mappings) {
   LiveProcess& live = *held.live;
-  if (live.site.mapping.value != 0) {
+  // Without a tracker an earlier capture failed on its way here.
+  if (live.site.mapping.value != 0 && live.tracker) {
     const Mapping* found = find_mapping(*mappings, live.site.mapping.value);
     if (found != nullptr && found->range == parasite_range(live) && !found->has_file() && !found->shared &&
         found->protection == (PROT_READ | PROT_WRITE | PROT_EXEC)) {
@@ -199,7 +201,13 @@ Result<void> TreeCapture::install_parasite(HeldProcess& held, const MappingList&
     if (!installed.ok() && installed.error().os_errno != EEXIST) return installed;
   }
   TRY(std::move(installed));
-  live.tracker = TRY(MemoryTracker::create(held.session, live.site, live.pidfd.get()));
+  const RaisedDescriptorLimit limit(live.pid);
+  Result<MemoryTracker> tracker = MemoryTracker::create(held.session, live.site, live.pidfd.get());
+  if (!tracker.ok() && tracker.error().os_errno == EMFILE) {
+    return unsupported(live, "descriptors", "its table of descriptors is full up to its hard limit",
+                       "Let it close one, or raise `limits.openFiles`.");
+  }
+  live.tracker = TRY(std::move(tracker));
   return {};
 }
 

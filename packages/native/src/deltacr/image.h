@@ -225,7 +225,7 @@ struct Description {
   std::vector<FileLock> locks;                // of this description: flock and open-file-description locks
 
   // A file whose contents the image has (TreeImage::deleted_files).
-  bool is_deleted_file() const { return deleted && volume >= 0 && type == "file" && (status_flags & O_PATH) == 0; }
+  bool is_deleted_file() const { return deleted && volume >= 0 && type == "file"; }
   // The same kernel object, opened the same way: flags that fcntl can change, and the offset, may differ.
   bool same_object(const Description& other) const;
 };

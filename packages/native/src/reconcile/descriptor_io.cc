@@ -18,6 +18,7 @@
 #include "sys/files.h"
 #include "sys/processes.h"
 #include "sys/sockets.h"
+#include "tracee/raised_limit.h"
 
 namespace deltabox {
 
@@ -60,15 +61,17 @@ struct TransferSockets {
   int remote_receive = -1;
   int remote_send = -1;
   UniqueFd send;  // our copy of the sending end
+  RaisedDescriptorLimit limit;
 };
 
 Result<TransferSockets> make_transfer_sockets(HeldProcess& held) {
+  TransferSockets sockets;
+  sockets.limit = RaisedDescriptorLimit(held.live->pid);
   Call pair = make_call(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, buffer_at(held, 0));
   TRY(held.session.run(held.live->site, {&pair, 1}));
   if (pair.result < 0) return os_error_from(static_cast<int>(-pair.result), "socketpair in a tracee");
   int ends[2] = {-1, -1};
   TRY(held.session.read_buffer(held.live->site, 0, ends, sizeof ends));
-  TransferSockets sockets;
   sockets.remote_receive = ends[0];
   sockets.remote_send = ends[1];
   sockets.send = TRY(sys::pidfd_get_fd(held.live->pidfd.get(), ends[1]));

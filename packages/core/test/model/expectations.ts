@@ -8,7 +8,7 @@ export const expectations = {
   /** Read-only MAP_SHARED mappings: of a file in a lower layer they show what it was before its next change. */
   readonlyMappings: false,
   /** Files whose last name is removed while a descriptor is open. */
-  deletedOpenFiles: false,
+  deletedOpenFiles: true,
   /** Directories that are removed while a descriptor or the working directory is in them. */
   deletedDirectories: false,
   /** Descriptors and working directories whose path is longer than PATH_MAX. */

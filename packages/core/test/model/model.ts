@@ -16,6 +16,8 @@ const INSIDE = '/var/lib/model'
 const ROOTS = ['/workspace/model', '/tmp/model']
 const BATCH_SIZES = [1, 1, 4, 8, 16, 24]
 const MAX_SHOWN = 12
+/** Neighbouring layers become one by four: more seals in a row let layers of merged ones merge, too. */
+const BURST_CHECKPOINTS = 6
 const BUSY_ATTEMPTS = 5
 
 /** One step of a run, enough to repeat it. */
@@ -23,6 +25,7 @@ export type ModelEvent =
   | { readonly kind: 'calls'; readonly calls: readonly Call[] }
   | { readonly kind: 'checkpoint' }
   | { readonly kind: 'rollback'; readonly to: number; readonly redo: boolean }
+  | { readonly kind: 'delete'; readonly which: number }
 
 export interface ModelOptions {
   readonly seed: number
@@ -40,6 +43,7 @@ export interface ModelCounts {
   failedCalls: number
   checkpoints: number
   rollbacks: number
+  deletions: number
   comparisons: number
   layersHashed: number
 }
@@ -110,10 +114,12 @@ class Run {
     failedCalls: 0,
     checkpoints: 0,
     rollbacks: 0,
+    deletions: 0,
     comparisons: 0,
     layersHashed: 0,
   }
-  readonly #recorded: Recorded[] = []
+  /** By number; undefined: deleted. */
+  readonly #recorded: (Recorded | undefined)[] = []
   readonly #random: SeededRandom
 
   constructor(
@@ -140,14 +146,26 @@ class Run {
     if (this.events.length === 0 || this.#random.chance(55)) {
       const seed = this.#random.below(2 ** 31)
       await this.#calls(() => this.replica.draw(seed, this.#random.pick(BATCH_SIZES)))
-    } else if (this.#recorded.length === 0 || this.#random.chance(60)) await this.#checkpoint()
+    } else if (this.#recorded.length === 0 || this.#random.chance(55)) await this.#checkpoint()
+    else if (this.#random.chance(12)) await this.#delete(this.#random.below(this.#recorded.length))
+    else if (this.#random.chance(5)) await this.#burst()
     else await this.#rollback(this.#random.below(this.#recorded.length), this.#random.chance(70))
+  }
+
+  /** Many layers at once, which the engine merges meanwhile. */
+  async #burst(): Promise<void> {
+    for (let count = 0; count < BURST_CHECKPOINTS; count++) {
+      const seed = this.#random.below(2 ** 31)
+      await this.#calls(() => this.replica.draw(seed, 2))
+      await this.#checkpoint()
+    }
   }
 
   async #repeat(event: ModelEvent): Promise<void> {
     if (event.kind === 'calls') await this.#calls(() => this.replica.repeat(event.calls))
     else if (event.kind === 'checkpoint') await this.#checkpoint()
-    else if (event.to < this.#recorded.length) await this.#rollback(event.to, event.redo)
+    else if (event.kind === 'rollback') await this.#rollback(event.to, event.redo)
+    else await this.#delete(event.which)
   }
 
   async #calls(perform: () => Promise<{ call: Call; outcome: Outcome }[]>): Promise<void> {
@@ -188,7 +206,8 @@ class Run {
   }
 
   async #rollback(to: number, redo: boolean): Promise<void> {
-    const target = this.#recorded[to] as Recorded
+    const target = this.#recorded[to]
+    if (target === undefined) return
     const state = redo ? await this.#state() : undefined
     const { history } = this.replica
     this.events.push({ kind: 'rollback', to, redo })
@@ -209,6 +228,16 @@ class Run {
       differsFromReplica(await this.replica.state(), target.state, this.options.switches),
       'the plain copy after its replay',
     )
+  }
+
+  /** Others stay what they are, which later rollbacks show. */
+  async #delete(which: number): Promise<void> {
+    const checkpoint = this.#recorded[which]
+    if (checkpoint === undefined) return
+    this.events.push({ kind: 'delete', which })
+    await this.sandbox.deleteCheckpoint(checkpoint.id)
+    this.#recorded[which] = undefined
+    this.counts.deletions++
   }
 
   async #expectState(wanted: Snapshot, what: string): Promise<void> {

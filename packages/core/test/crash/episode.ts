@@ -32,6 +32,7 @@ const OPERATIONS_PER_LIFE = 24
 const RESTORED_PER_DEATH = 3
 const LONGEST_DELAY_MS = 400
 // A merged layer is named with the next switch of its volume: one for each of the two that are written.
+/** Of each engine, empty ones among them, until the next one starts or the sandbox ends. */
 const MOST_UNUSED_LAYERS = 2
 
 /** Prints all regular files of both volumes. */
@@ -303,7 +304,7 @@ export class CrashEpisode {
     let left: string[] = []
     const isClean = () => {
       left = leftovers(store)
-      return left.length <= MOST_UNUSED_LAYERS && left.every((name) => /^\d+$/.test(name))
+      return left.length <= MOST_UNUSED_LAYERS * (1 + this.counts.deaths) && left.every((name) => /^\d+$/.test(name))
     }
     await until('nothing is left', isClean).catch(() => {
       throw new Error(`left in the store: ${left.join()} of ${readdirSync(join(store, 'layers')).length}`)

@@ -102,39 +102,6 @@ test('after a seal, the paths of files in /proc/PID are not those of the volume'
   expect(await python.run('print(bytes(held))')).toBe("b'text\\n'")
 })
 
-test('inotify watches of programs end when their volume is switched, and are reported', async () => {
-  await using sandbox = await create()
-  const python = await startPython(
-    sandbox,
-    `
-import ctypes, os, struct
-libc = ctypes.CDLL(None)
-os.mkdir('/workspace/watched')
-fd = libc.inotify_init1(os.O_NONBLOCK)
-libc.inotify_add_watch(fd, b'/workspace/watched', 0x100)
-def seen():
-    events, found = b'', []
-    try:
-        events = os.read(fd, 4096)
-    except BlockingIOError:
-        pass
-    while events:
-        _, mask, _, size = struct.unpack('iIII', events[:16])
-        found.append(hex(mask) + ':' + events[16:16 + size].rstrip(b'\\0').decode())
-        events = events[16 + size:]
-    return ' '.join(found)
-`,
-  )
-  const make = (name: string) => python.run(`open('/workspace/watched/${name}', 'w').close(); print(seen())`)
-  expect(await make('one')).toBe('0x100:one')
-  const { warnings } = await sandbox.checkpoint()
-  expect(warnings).toContainEqual(expect.objectContaining({ pid: python.command.pid, kind: 'inotify' }))
-  // The end of the old overlay, as IN_UNMOUNT (of a directory) and IN_IGNORED tell it; nothing of what happens on the new one.
-  let seen = ''
-  await until('the end of the watch', async () => (seen += await make('two')).includes('0x8000:'))
-  expect(seen).toBe('0x40002000: 0x8000:')
-})
-
 test('numbers of closed files that were copied up, and devices, change with a seal; those of other files do not', async () => {
   await using sandbox = await create()
   const look = async (name: string) => (await shell(sandbox, `stat -c '%d %i' ${name}`)).trim().split(' ').map(Number)

@@ -31,10 +31,14 @@ class Client {
 
   constructor(kind: string, options: { fault?: string; id?: string } = {}) {
     const { DELTABOX_FAULT: _, ...env } = process.env
-    this.#child = spawn(process.execPath, [CLIENT, kind, state.workspace, ...(options.id === undefined ? [] : [options.id])], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...env, ...(options.fault !== undefined && { DELTABOX_FAULT: options.fault }) },
-    })
+    this.#child = spawn(
+      process.execPath,
+      [CLIENT, kind, state.workspace, ...(options.id === undefined ? [] : [options.id])],
+      {
+        stdio: ['ignore', 'pipe', 'pipe'],
+        env: { ...env, ...(options.fault !== undefined && { DELTABOX_FAULT: options.fault }) },
+      },
+    )
     this.#child.stderr!.on('data', (chunk) => (this.#errors += String(chunk)))
     createInterface({ input: this.#child.stdout! }).on('line', (line) => this.said.push(JSON.parse(line) as Line))
   }

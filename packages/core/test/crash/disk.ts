@@ -1,6 +1,7 @@
 // File systems of a test's own, which can lose what was not synced, as a machine does that loses its power.
 import { execFileSync } from 'node:child_process'
-import { closeSync, ftruncateSync, openSync } from 'node:fs'
+import { closeSync, ftruncateSync, openSync, readdirSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import { until } from '../support/state.js'
 
 const IMAGE_BYTES = 512 << 20
@@ -28,6 +29,20 @@ export class Disk {
   /** Replays the journal, after a loss. */
   mount(): void {
     execFileSync('mount', ['-o', 'loop', this.image, this.mountPoint])
+  }
+
+  /** The same, once no namespace that is on its way out holds the file system as it was lost. */
+  async mountAfterLoss(): Promise<void> {
+    await until('the file system is there again', () => {
+      this.mount()
+      try {
+        for (const name of readdirSync(this.mountPoint)) statSync(join(this.mountPoint, name, '.'))
+        return true
+      } catch {
+        execFileSync('umount', [this.mountPoint])
+        return false
+      }
+    })
   }
 
   /** From this moment nothing reaches the image any more; what is only in memory is lost. */

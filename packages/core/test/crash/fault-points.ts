@@ -3,9 +3,9 @@ import { readFileSync } from 'node:fs'
 const HEADER = new URL('../../../native/src/base/fault.h', import.meta.url)
 
 /** All points at which an engine can be made to die, from the one list that the engine is built with. */
-export const FAULT_POINTS: readonly string[] = [...readFileSync(HEADER, 'utf8').matchAll(/X\(k\w+, "([a-z-]+)"\)/g)].map(
-  ([, name]) => name!,
-)
+export const FAULT_POINTS: readonly string[] = [
+  ...readFileSync(HEADER, 'utf8').matchAll(/X\(k\w+, "([a-z-]+)"\)/g),
+].map(([, name]) => name!)
 
 /** Makes engines that are started meanwhile die when they come to `fault` (`point` or `point:passes`). */
 export async function withFault<Result>(fault: string | undefined, start: () => Promise<Result>): Promise<Result> {

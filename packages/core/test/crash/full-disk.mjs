@@ -53,7 +53,9 @@ const { enginePid } = await sandbox.getInfo()
 process.kill(enginePid, 'SIGKILL')
 while (!gone(enginePid)) await new Promise((resolve) => setTimeout(resolve, 20))
 sandbox.disconnect()
-const found = await attempt('recovery', () => Sandbox.connect(sandbox.id).then((made) => (sandbox = made) && 'connected'))
+const found = await attempt('recovery', () =>
+  Sandbox.connect(sandbox.id).then((made) => (sandbox = made) && 'connected'),
+)
 rmSync(ballast)
 if (found.code !== 'done') sandbox = await Sandbox.connect(sandbox.id)
 events.push({ what: 'kept', value: (await sandbox.files.read('kept')).length })

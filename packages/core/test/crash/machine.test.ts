@@ -74,10 +74,14 @@ async function liveAndCrash(disk: Disk, lifeMs: number): Promise<Said> {
     for (const id of line.durable ?? []) said.durable.add(id)
   })
   try {
-    await until('two durable checkpoints', () => {
-      if (victim.exitCode !== null) throw new Error(`the victim ended: ${errors}`)
-      return said.durable.size >= 2
-    }, 30_000)
+    await until(
+      'two durable checkpoints',
+      () => {
+        if (victim.exitCode !== null) throw new Error(`the victim ended: ${errors}`)
+        return said.durable.size >= 2
+      },
+      30_000,
+    )
     await new Promise((resolve) => setTimeout(resolve, lifeMs))
     if (victim.exitCode !== null) throw new Error(`the victim ended: ${errors}`)
     // Blocks this thread: what the victim calls durable from here on does not count.
@@ -123,7 +127,9 @@ async function verify(said: Said): Promise<{ durable: number; listed: number; na
   // No id is given twice, and the sandbox goes on.
   await sandbox.files.write('after', 'x')
   const { id } = await sandbox.checkpoint()
-  expect([...said.checkpoints.keys()].filter((known) => told.includes(known) || listed.includes(known))).not.toContain(id)
+  expect([...said.checkpoints.keys()].filter((known) => told.includes(known) || listed.includes(known))).not.toContain(
+    id,
+  )
   await until('it is durable', async () =>
     (await sandbox.listCheckpoints()).checkpoints.some((checkpoint) => checkpoint.id === id && checkpoint.durable),
   )
@@ -142,7 +148,7 @@ test.runIf(isRoot).each(['ext4', 'xfs'] as const)(
         const random = new SeededRandom(FIRST_SEED + round)
         const said = await liveAndCrash(disk, random.below(LONGEST_LIFE_MS))
         await disk.unmount()
-        disk.mount()
+        await disk.mountAfterLoss()
         const counts = await verify(said)
         if (process.env['CRASH_MACHINE_ROUNDS'] !== undefined) console.log(kind, FIRST_SEED + round, counts)
       }

@@ -19,7 +19,7 @@ function varint(data: Buffer, at: number): readonly [number, number] {
 }
 
 function* fields(data: Buffer): Generator<Field> {
-  for (let at = 0; at < data.length; ) {
+  for (let at = 0; at < data.length;) {
     let key: number
     ;[key, at] = varint(data, at)
     if ((key & 7) === 0) {

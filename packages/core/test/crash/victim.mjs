@@ -33,7 +33,8 @@ for (let n = 0; ; n++) {
   }
   held += `${n}\n`
   await sandbox.commands.sendStdin(holder.commandId, `${n}\n`)
-  while ((await sandbox.files.read('held').catch(() => '')) !== held) await new Promise((resolve) => setTimeout(resolve, 2))
+  while ((await sandbox.files.read('held').catch(() => '')) !== held)
+    await new Promise((resolve) => setTimeout(resolve, 2))
   files = { ...files, '/workspace/held': hash(held) }
   say({ next: files })
   const { id } = await sandbox.checkpoint()

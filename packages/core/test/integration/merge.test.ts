@@ -86,7 +86,10 @@ test('a sandbox that does nothing merges nothing, once all is merged', async () 
     await sandbox.files.write('file', String(n))
     await sandbox.checkpoint()
   }
-  const ids = () => readdirSync(join(state.stateDir, 'sandboxes', sandbox.id, 'store', 'layers')).sort().join()
+  const ids = () =>
+    readdirSync(join(state.stateDir, 'sandboxes', sandbox.id, 'store', 'layers'))
+      .sort()
+      .join()
   // A merge makes a layer with a number of its own. Requests give the engine its turn.
   await until('the layers stay as they are', async () => {
     const before = ids()

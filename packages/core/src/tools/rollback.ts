@@ -9,7 +9,7 @@ export const rollbackTool = defineTool({
   title: 'Roll the sandbox back to a checkpoint',
   description:
     'Returns the sandbox to a checkpoint: files are as they were, processes that lived then go on with the memory ' +
-    'and pid they had, processes started since are ended. The state before the rollback is kept as a safety ' +
+    'and pid they had (also those that have ended since), processes started since are ended. The state before the rollback is kept as a safety ' +
     'checkpoint: roll back to that to undo.',
   inputSchema: z.strictObject({
     target: z.string().min(1).describe('Id or name of a checkpoint.'),
@@ -20,6 +20,7 @@ export const rollbackTool = defineTool({
     pauseMs: z.number(),
     processes: z.number(),
     endedProcesses: z.number(),
+    restoredProcesses: z.number().describe('Those of the checkpoint that had ended and were made again.'),
     notRestored: z.array(noticeSchema),
   }),
   isReadOnly: false,
@@ -27,13 +28,22 @@ export const rollbackTool = defineTool({
   run: async (session, { target }, { signal }) => {
     const sandbox = await session.sandbox()
     const done = await sandbox.rollback(target, signal === undefined ? {} : { signal })
-    const { checkpoint, safetyCheckpoint, pauseMs, processes, endedProcesses, notRestored } = done
+    const { checkpoint, safetyCheckpoint, pauseMs, processes, endedProcesses, restoredProcesses, notRestored } = done
     const undo = safetyCheckpoint === null ? '' : `; to undo, roll back to ${safetyCheckpoint}`
     return {
       text:
         `rolled back to ${checkpoint}: ${processes} processes restored, ${endedProcesses} ended, ` +
+        (restoredProcesses > 0 ? `${restoredProcesses} made again, ` : '') +
         `pause ${pauseMs.toFixed(2)} ms${undo}${renderNotices('not restored:', notRestored)}`,
-      data: { checkpoint, safetyCheckpoint, pauseMs, processes, endedProcesses, notRestored: [...notRestored] },
+      data: {
+        checkpoint,
+        safetyCheckpoint,
+        pauseMs,
+        processes,
+        endedProcesses,
+        restoredProcesses,
+        notRestored: [...notRestored],
+      },
     }
   },
 })

@@ -122,9 +122,9 @@ async function killAll(sandbox: Sandbox): Promise<void> {
   await until('the end of all', async () => (await sandbox.getInfo()).tasks === 0)
 }
 
-test.each(guests)('killed and made again, thrice: %s', async (name) => {
+async function killAndMakeAgain(names: string[]): Promise<void> {
   await using sandbox = await createWithGuests()
-  const all = await startAll(sandbox, [name])
+  const all = await startAll(sandbox, names)
   const checkpoint = await sandbox.checkpoint()
   for (let round = 1; round <= 3; round++) {
     await changeAll(all)
@@ -134,21 +134,11 @@ test.each(guests)('killed and made again, thrice: %s', async (name) => {
     expect(await failures(all), `round ${round}`).toEqual([])
     await sandbox.rollback(checkpoint)
   }
-})
+}
 
-test('all together, killed and made again', async () => {
-  await using sandbox = await createWithGuests()
-  const all = await startAll(sandbox, guests)
-  const checkpoint = await sandbox.checkpoint()
-  for (let round = 1; round <= 3; round++) {
-    await changeAll(all)
-    await killAll(sandbox)
-    expect((await sandbox.rollback(checkpoint)).notRestored, `round ${round}`).toEqual([])
-    await Promise.all(all.map((guest) => guest.reconnect(sandbox)))
-    expect(await failures(all), `round ${round}`).toEqual([])
-    await sandbox.rollback(checkpoint)
-  }
-})
+test.each(guests)('killed and made again, thrice: %s', (name) => killAndMakeAgain([name]))
+
+test('all together, killed and made again', () => killAndMakeAgain(guests))
 
 test('all together, to the grandparent, through every generation', async () => {
   await using sandbox = await createWithGuests()

@@ -9,8 +9,8 @@ export const rollbackTool = defineTool({
   title: 'Roll the sandbox back to a checkpoint',
   description:
     'Returns the sandbox to a checkpoint: files are as they were, processes that lived then go on with the memory ' +
-    'and pid they had (also those that have ended since), processes started since are ended. The state before the rollback is kept as a safety ' +
-    'checkpoint: roll back to that to undo.',
+    'and pid they had (also those that have ended since), processes started since are ended. The state before the ' +
+    'rollback is kept as a safety checkpoint: roll back to that to undo.',
   inputSchema: z.strictObject({
     target: z.string().min(1).describe('Id or name of a checkpoint.'),
   }),

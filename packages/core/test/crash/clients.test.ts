@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline'
 import { expect, test } from 'vitest'
 import { Sandbox } from '../../src/index.js'
 import { SeededRandom } from '../model/random.js'
-import { enginePids, until, untilEnginesAre, useTestState } from '../support/state.js'
+import { until, useTestState } from '../support/state.js'
 import { FAULT_POINTS } from './fault-points.js'
 
 const state = useTestState()

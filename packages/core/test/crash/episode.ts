@@ -203,7 +203,7 @@ export class CrashEpisode {
   async #rollback(): Promise<void> {
     const target = this.#random.pick([...this.#saved.keys()])
     const redo = this.#random.chance(50)
-    this.#begin(`rollback ${target} redo ${redo}`, this.#saved.get(target)!)
+    this.#begin(`rollback ${target} redo ${redo}`, this.#saved.get(target))
     const { safetyCheckpoint } = await this.#sandbox.rollback(target, { redo })
     if (safetyCheckpoint !== null) this.#saved.set(safetyCheckpoint, this.#files)
   }

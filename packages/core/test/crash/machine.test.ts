@@ -1,7 +1,6 @@
 // The machine crashes: all that no sync has brought to the disk is lost, the journal is replayed, the boot id is another.
 // What had been reported durable is whole, and nothing is half there.
 import { spawn } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'

@@ -18,7 +18,6 @@ namespace {
 
 constexpr std::size_t kSinkBytes = 1u << 16;
 constexpr int kMaxReads = 1 << 20;
-constexpr std::uint8_t kShutReceive = 1;
 constexpr std::uint8_t kShutSend = 2;
 constexpr std::size_t kUnixPathOffset = offsetof(sockaddr_un, sun_path);
 

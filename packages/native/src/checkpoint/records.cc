@@ -80,7 +80,7 @@ Result<RecordStore> RecordStore::open(int store_fd) {
 
 Result<void> RecordStore::write(const std::string& path, const std::string& payload) const {
   const std::string temporary = path + ".new";
-  const Result<void> written = sys::write_file_at(root_.get(), temporary, pack_record(payload));
+  Result<void> written = sys::write_file_at(root_.get(), temporary, pack_record(payload));
   if (!written.ok()) {
     ::unlinkat(root_.get(), temporary.c_str(), 0);
     return written;

@@ -285,9 +285,10 @@ Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage
     slot.description = static_cast<std::uint32_t>(image_->descriptions.size());
     met_.emplace(key, Met{pid, slot.fd, slot.description});
     TRY(warn_of_limits(slot.fd, description, process, warnings));
-    if (description.type == "socket") sockets_->meet(slot.description, process.pid, slot.fd, std::move(duplicate));
     if (description.is_deleted_file()) TRY(deleted_files_->meet(description, duplicate.get()));
-    if (description.kind == DescriptionKind::kPipe) {
+    if (description.type == "socket") {
+      sockets_->meet(slot.description, process.pid, slot.fd, std::move(duplicate));
+    } else if (description.kind == DescriptionKind::kPipe) {
       const auto known = std::find_if(met_pipes_.begin(), met_pipes_.end(),
                                       [&](const MetPipe& pipe) { return pipe.handle == description.pipe; });
       if (known == met_pipes_.end()) met_pipes_.push_back({description.pipe, std::move(duplicate)});

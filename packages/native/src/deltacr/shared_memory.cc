@@ -224,8 +224,9 @@ Result<void> SharedMemoryReader::read(TreeImage& image, TreeCapture& capture, Pa
     std::vector<PageUpdate> updates;
     std::vector<std::size_t> fresh;  // indices into updates, of pages to store
     std::uint64_t cursor = 0;        // pages before it have been looked at
+    const PageMap& before = object.pages;
     const auto erase_until = [&](std::uint64_t offset) {
-      object.pages.for_each(cursor >> kPageShift, offset >> kPageShift, [&](PageNumber page, PageId) {
+      before.for_each(cursor >> kPageShift, offset >> kPageShift, [&](PageNumber page, PageId) {
         updates.push_back({page, std::nullopt});
       });
       cursor = offset;

@@ -115,7 +115,7 @@ class Restorer {
     const HostTid between = TRY(maker.session->give_birth(maker.instruction, SIGCHLD));
     Bare middle = TRY(bare(between));
     const InsidePid between_inside = TRY(task_status(context_.proc_fd, between)).inside;
-    const Result<HostTid> made =
+    Result<HostTid> made =
         make_task(context_.proc_fd, init_, Maker{&middle.session, middle.instruction}, birth.pid, SIGCHLD);
     middle.session.abandon();
     end_task(between);

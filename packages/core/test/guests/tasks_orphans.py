@@ -61,6 +61,7 @@ def change(count):
         return
     for name, pid in pids().items():
         if name != "shell":
+            expect(state(pid), "S", name)
             os.kill(pid, 9)
     for name, pid in pids().items():
         if name != "shell":

@@ -61,7 +61,9 @@ test('list, getInfo, exists, makeDir, rename, remove', async () => {
   for (const volume of ['/workspace', '/tmp', '/', '..', '/workspace/.']) {
     await expect(files.remove(volume), volume).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
   }
-  await expect(files.remove('/usr/bin/env')).rejects.toMatchObject({ code: 'PERMISSION_DENIED' })
+  // Where root started the sandbox it may write its own view of the system directories.
+  if (process.getuid?.() === 0) await files.remove('/usr/bin/env')
+  else await expect(files.remove('/usr/bin/env')).rejects.toMatchObject({ code: 'PERMISSION_DENIED' })
   expect(names(await files.list('.'))).toEqual(['README.md', 'deep', 'pipe', 'private', 'src'])
 })
 

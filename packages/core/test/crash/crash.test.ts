@@ -5,7 +5,7 @@ import { CrashEpisode } from './episode.js'
 import { FAULT_POINTS } from './fault-points.js'
 
 const state = useTestState()
-const SEEDS = 60
+const SEEDS = 20
 const SEEDS_PER_TEST = 10
 
 test('the list of fault points is the engine’s', () => {

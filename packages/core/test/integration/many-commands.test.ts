@@ -59,7 +59,7 @@ async function runOne({ commands, pty }: Sandbox, index: number): Promise<void> 
     case 4: {
       const shell = await pty.create({ command: ['bash', '-c', 'read line; echo "$line"'] })
       await shell.sendInput('z\n')
-      expect(await shell.wait()).toEqual({ exitCode: 0, signal: null })
+      expect(await shell.wait()).toMatchObject({ exitCode: 0, signal: null })
       break
     }
     case 5:

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "deltacr/address_space.h"
 #include "deltacr/memory.h"
@@ -339,10 +340,35 @@ Result<void> apply_signals_and_attributes(HeldProcess& held, const ProcessImage&
   return {};
 }
 
+// A process keeps its own copies of pages of a file that was cut off below them, but a mapping made anew has no place
+// for them: memory without a file takes them. Everything is written again, since the runs for it come late.
+Result<void> write_beyond_files(ApplyContext& context, HeldProcess& held, const ProcessImage& target,
+                                const PagePlan& plan, ApplyOutcome& outcome) {
+  std::vector<Call> calls;
+  const Mapping* reported = nullptr;
+  for (const PageWrite& page : plan.writes) {
+    const Mapping* mapping = find_mapping(*target.mappings, page.address);
+    if (mapping == nullptr || !mapping->has_file() || mapping->shared) continue;
+    if (write_pages(context.proc_fd, held.live->pid, *target.mappings, {page}, *context.store).ok()) continue;
+    calls.push_back(make_call(SYS_mmap, page.address, kPageSize, static_cast<std::uint64_t>(mapping->protection),
+                              MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, static_cast<std::uint64_t>(-1), 0));
+    if (std::exchange(reported, mapping) == mapping) continue;
+    outcome.not_restored.push_back({held.live->inside.value, "mapping",
+                                    mapping->name + ": its file ends before pages of which the process has copies of "
+                                                    "its own; they are back, without the file"});
+  }
+  TRY(run_batched(held.session, held.live->site, calls));
+  return write_pages(context.proc_fd, held.live->pid, *target.mappings, plan.writes, *context.store);
+}
+
 Result<void> apply_process_memory(ApplyContext& context, HeldProcess& held, const ProcessImage& target,
-                                  const PagePlan& plan, bool mappings_changed) {
+                                  const PagePlan& plan, bool mappings_changed, ApplyOutcome& outcome) {
   LiveProcess& live = *held.live;
-  TRY(write_pages(context.proc_fd, live.pid, *target.mappings, plan.writes, *context.store));
+  const Result<void> written = write_pages(context.proc_fd, live.pid, *target.mappings, plan.writes, *context.store);
+  if (!written.ok()) {
+    TRY(write_beyond_files(context, held, target, plan, outcome));
+    mappings_changed = true;
+  }
   live.pages = target.pages;
   live.mappings = mappings_changed ? TRY(list_mappings(context.proc_fd, live.pid, target.mappings)) : target.mappings;
   std::vector<ChangedRun> runs;
@@ -535,7 +561,7 @@ Result<void> apply_target(ApplyContext& context, const TreeImage& live, const Tr
     const std::vector<Notice> one_way = one_way_changes(present, wanted);
     outcome.not_restored.insert(outcome.not_restored.end(), one_way.begin(), one_way.end());
     outcome.written_pages += pages.writes.size();
-    TRY(apply_process_memory(context, held, wanted, pages, present.mappings != wanted.mappings));
+    TRY(apply_process_memory(context, held, wanted, pages, present.mappings != wanted.mappings, outcome));
     TRY(apply_registers(held, present, wanted));
   }
   return {};

@@ -214,8 +214,10 @@ class Run {
     const { notRestored, safetyCheckpoint } = await whenQuiet(() => this.sandbox.rollback(target.id, { redo }))
     this.counts.rollbacks++
     await this.layers.observe()
+    // The guest writes all of a private mapping, and that comes back even when its file can't be mapped again.
+    const lost = notRestored.filter(({ kind }) => kind !== 'mapping')
     this.#expectNone(
-      notRestored.map(({ reason }) => reason),
+      lost.map(({ reason }) => reason),
       'what a rollback did not restore',
     )
     await this.#expectState(target.state, 'the state after a rollback beside that of its checkpoint')

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <string>
 
 #include "base/clock.h"
@@ -249,6 +250,8 @@ Result<ProcessImage> TreeCapture::begin_process(HeldProcess& held, CaptureResult
   TRY(ensure_parasite(held, held.mappings));
   const std::vector<int> fds = TRY(sys::list_numeric_dir(TRY(live.files.get(ProcFile::kDescriptors))));
   image.umask = status.umask;
+  image.attributes.oom_score_adjustment =
+      std::atoi(TRY(read_from_start(TRY(live.files.get(ProcFile::kOomScore)))).c_str());
   image.incarnation = live.incarnation;
   image.address_space = live.address_space;
   image.host_pid = live.pid;

@@ -1,12 +1,14 @@
 #include "deltacr/describe.h"
 
 #include <fcntl.h>
+#include <linux/ioprio.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <cstring>
 #include <span>
 #include <string>
 
@@ -21,7 +23,34 @@ using parasite::make_call;
 
 constexpr std::uint64_t kKernelSigsetBytes = 8;
 constexpr std::size_t kMaxTripFds = 100;  // the rest in further trips; the calls before take about half of a batch
-constexpr std::size_t kThreadCalls = 5;
+
+// Places of results among a thread's calls, and of those that are always asked among its group's.
+enum ThreadCall : std::size_t {
+  kAlternateStack,
+  kName,
+  kRobustList,
+  kTidAddress,
+  kTid,
+  kScheduling,
+  kCpus,
+  kIoPriority,
+  kTimerSlack,
+  kDeathSignal,
+  kPersonality,
+  kThreadCalls,
+};
+enum GroupCall : std::size_t {
+  kBreak,
+  kProcessGroup,
+  kSession,
+  kParent,
+  kUids,
+  kGids,
+  kDumpable,
+  kSubreaper,
+  kHugePages,
+  kGroupCalls,
+};
 constexpr std::size_t kThreadsAtOnce = parasite::kMaxCalls / kThreadCalls;
 
 // Where each result lies in the parasite's buffer.
@@ -31,12 +60,16 @@ struct ThreadPart {
   std::uint64_t robust_list;
   std::uint64_t robust_list_bytes;
   std::uint64_t clear_child_tid;
+  KernelScheduling scheduling;
+  CpuMask cpus;
+  std::int32_t death_signal;
 };
 struct Buffer {
   KernelSigaction actions[kSignals];
   itimerval timers[3];
   rlimit limits[kLimits];
   Credentials credentials;
+  std::int32_t child_subreaper;
   ThreadPart thread;
 };
 static_assert(sizeof(Buffer) <= parasite::kBufferBytes);
@@ -60,14 +93,17 @@ Error refused_call(const char* call, const Call& result, InsidePid pid) {
 // The calls of the group's trip, in the order in which read_group_results expects them.
 std::vector<Call> group_calls(const parasite::Site& site, std::uint64_t handled_signals) {
   const auto at = [&](std::size_t offset) { return buffer_address(site, offset); };
-  std::vector<Call> calls;
-  calls.push_back(make_call(SYS_brk, 0));
-  calls.push_back(make_call(SYS_getpgid, 0));
-  calls.push_back(make_call(SYS_getsid, 0));
-  calls.push_back(make_call(SYS_getppid));
   const std::uint64_t credentials = offsetof(Buffer, credentials);
-  calls.push_back(make_call(SYS_getresuid, at(credentials), at(credentials + 4), at(credentials + 8)));
-  calls.push_back(make_call(SYS_getresgid, at(credentials + 12), at(credentials + 16), at(credentials + 20)));
+  std::vector<Call> calls(kGroupCalls);
+  calls[kBreak] = make_call(SYS_brk, 0);
+  calls[kProcessGroup] = make_call(SYS_getpgid, 0);
+  calls[kSession] = make_call(SYS_getsid, 0);
+  calls[kParent] = make_call(SYS_getppid);
+  calls[kUids] = make_call(SYS_getresuid, at(credentials), at(credentials + 4), at(credentials + 8));
+  calls[kGids] = make_call(SYS_getresgid, at(credentials + 12), at(credentials + 16), at(credentials + 20));
+  calls[kDumpable] = make_call(SYS_prctl, PR_GET_DUMPABLE);
+  calls[kSubreaper] = make_call(SYS_prctl, PR_GET_CHILD_SUBREAPER, at(offsetof(Buffer, child_subreaper)));
+  calls[kHugePages] = make_call(SYS_prctl, PR_GET_THP_DISABLE);
   for (int signal = 1; signal <= kSignals; ++signal) {
     if (!may_differ_from_default(signal, handled_signals)) continue;
     const std::size_t offset =
@@ -85,25 +121,49 @@ std::vector<Call> group_calls(const parasite::Site& site, std::uint64_t handled_
 
 void add_thread_calls(const parasite::Site& site, std::size_t part_offset, std::vector<Call>& calls) {
   const auto at = [&](std::size_t offset) { return buffer_address(site, part_offset + offset); };
-  calls.push_back(make_call(SYS_sigaltstack, 0, at(offsetof(ThreadPart, alternate_stack))));
-  calls.push_back(make_call(SYS_prctl, PR_GET_NAME, at(offsetof(ThreadPart, name))));
-  calls.push_back(make_call(SYS_get_robust_list, 0, at(offsetof(ThreadPart, robust_list)),
-                            at(offsetof(ThreadPart, robust_list_bytes))));
-  calls.push_back(make_call(SYS_prctl, PR_GET_TID_ADDRESS, at(offsetof(ThreadPart, clear_child_tid))));
-  calls.push_back(make_call(SYS_gettid));
+  calls.resize(calls.size() + kThreadCalls);
+  const std::span<Call> own = std::span(calls).last(kThreadCalls);
+  own[kAlternateStack] = make_call(SYS_sigaltstack, 0, at(offsetof(ThreadPart, alternate_stack)));
+  own[kName] = make_call(SYS_prctl, PR_GET_NAME, at(offsetof(ThreadPart, name)));
+  own[kRobustList] = make_call(SYS_get_robust_list, 0, at(offsetof(ThreadPart, robust_list)),
+                               at(offsetof(ThreadPart, robust_list_bytes)));
+  own[kTidAddress] = make_call(SYS_prctl, PR_GET_TID_ADDRESS, at(offsetof(ThreadPart, clear_child_tid)));
+  own[kTid] = make_call(SYS_gettid);
+  own[kScheduling] = make_call(SYS_sched_getattr, 0, at(offsetof(ThreadPart, scheduling)), sizeof(KernelScheduling), 0);
+  own[kCpus] = make_call(SYS_sched_getaffinity, 0, sizeof(CpuMask), at(offsetof(ThreadPart, cpus)));
+  own[kIoPriority] = make_call(SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0);
+  own[kTimerSlack] = make_call(SYS_prctl, PR_GET_TIMERSLACK);
+  own[kDeathSignal] = make_call(SYS_prctl, PR_GET_PDEATHSIG, at(offsetof(ThreadPart, death_signal)));
+  own[kPersonality] = make_call(SYS_personality, 0xffffffff);
+}
+
+// Answers that only look like errors, and a mask that has no room for all processors.
+bool may_be_negative(const Call& call) {
+  return call.number == SYS_sched_getaffinity || (call.number == SYS_prctl && call.arguments[0] == PR_GET_TIMERSLACK);
 }
 
 Result<void> check_all(const std::vector<Call>& calls, InsidePid pid) {
   for (const Call& call : calls) {
-    if (call.result < 0) return refused_call("describing call", call, pid);
+    if (call.result < 0 && !may_be_negative(call)) return refused_call("describing call", call, pid);
   }
   return {};
 }
 
-void fill_thread(const parasite::Session& session, const ThreadPart& part, ThreadImage& thread) {
+void fill_thread(const parasite::Session& session, const ThreadPart& part, std::span<const Call> calls,
+                 ThreadImage& thread) {
   thread.alternate_stack = part.alternate_stack;
   std::copy(std::begin(part.name), std::end(part.name), thread.name.begin());
   thread.kernel_pointers = {session.rseq(), part.robust_list, part.robust_list_bytes, part.clear_child_tid};
+  ThreadAttributes& attributes = thread.attributes;
+  attributes.scheduling = part.scheduling;
+  attributes.cpus = {};
+  // The call tells how many bytes it wrote.
+  const std::int64_t cpu_bytes = std::clamp<std::int64_t>(calls[kCpus].result, 0, sizeof(CpuMask));
+  std::memcpy(attributes.cpus.data(), part.cpus.data(), static_cast<std::size_t>(cpu_bytes));
+  attributes.io_priority = static_cast<std::uint32_t>(calls[kIoPriority].result);
+  attributes.timer_slack_ns = static_cast<std::uint64_t>(calls[kTimerSlack].result);
+  attributes.parent_death_signal = static_cast<std::uint32_t>(part.death_signal);
+  attributes.personality = static_cast<std::uint32_t>(calls[kPersonality].result);
 }
 
 Result<ThreadImage> describe_registers(parasite::Session& session, TimedCalls& timed_calls, FrozenThread& frozen) {
@@ -146,8 +206,9 @@ Result<void> describe_threads(const LiveProcess& live, TimedCalls& timed_calls, 
   TRY(sessions.front().read_buffer(live.site, 0, parts.data(), parts.size() * sizeof(ThreadPart)));
   for (std::size_t index = 0; index < frozen.size(); ++index) {
     ThreadImage& thread = image.threads[first_image + index];
-    fill_thread(sessions[index], parts[index], thread);
-    thread.inside = InsidePid{static_cast<pid_t>(calls[(index + 1) * kThreadCalls - 1].result)};
+    const std::span<const Call> own = std::span(calls).subspan(index * kThreadCalls, kThreadCalls);
+    fill_thread(sessions[index], parts[index], own, thread);
+    thread.inside = InsidePid{static_cast<pid_t>(own[kTid].result)};
     TRY(sessions[index].finish());
   }
   return {};
@@ -190,11 +251,14 @@ Result<void> finish_describing(parasite::Session& leader, const LiveProcess& liv
   TRY(check_all(calls, live.inside));
   Buffer buffer;
   TRY(leader.read_buffer(site, 0, &buffer, sizeof buffer));
-  image.program_break = RemoteAddress{static_cast<std::uint64_t>(calls[0].result)};
-  image.process_group = static_cast<std::int32_t>(calls[1].result);
-  image.session = static_cast<std::int32_t>(calls[2].result);
-  image.parent = InsidePid{static_cast<pid_t>(calls[3].result)};
+  image.program_break = RemoteAddress{static_cast<std::uint64_t>(calls[kBreak].result)};
+  image.process_group = static_cast<std::int32_t>(calls[kProcessGroup].result);
+  image.session = static_cast<std::int32_t>(calls[kSession].result);
+  image.parent = InsidePid{static_cast<pid_t>(calls[kParent].result)};
   image.credentials = buffer.credentials;
+  image.attributes.dumpable = static_cast<std::uint32_t>(calls[kDumpable].result);
+  image.attributes.child_subreaper = static_cast<std::uint32_t>(buffer.child_subreaper);
+  image.attributes.huge_pages_off = static_cast<std::uint32_t>(calls[kHugePages].result);
   for (const Call& call : calls) {
     if (call.number != SYS_rt_sigaction) continue;
     const std::size_t index = static_cast<std::size_t>(call.arguments[0]) - 1;
@@ -202,7 +266,8 @@ Result<void> finish_describing(parasite::Session& leader, const LiveProcess& liv
   }
   std::copy(std::begin(buffer.timers), std::end(buffer.timers), image.timers.begin());
   std::copy(std::begin(buffer.limits), std::end(buffer.limits), image.limits.begin());
-  fill_thread(leader, buffer.thread, image.threads.front());
+  const std::size_t thread_calls = trip.first_fd_call - kThreadCalls;
+  fill_thread(leader, buffer.thread, std::span(calls).subspan(thread_calls, kThreadCalls), image.threads.front());
   image.threads.front().inside = image.pid;
   const std::size_t asked = calls.size() - trip.first_fd_call;
   for (std::size_t index = 0; index < asked; ++index) {

@@ -18,6 +18,7 @@
 
 #include "base/ids.h"
 #include "base/unique_fd.h"
+#include "deltacr/attributes.h"
 #include "deltacr/kinds/socket.h"
 #include "deltacr/kinds/state.h"
 #include "pagestore/page_map.h"
@@ -112,6 +113,7 @@ struct ThreadImage {
   KernelAltStack alternate_stack;
   KernelPointers kernel_pointers;
   std::array<char, kTaskNameBytes> name{};
+  ThreadAttributes attributes;
   std::vector<siginfo_t> pending;  // queued to this thread
 };
 
@@ -178,6 +180,7 @@ struct ProcessImage {
   std::int32_t session = 0;
   std::uint32_t umask = 0;
   Credentials credentials;
+  ProcessAttributes attributes;
   std::string working_dir;
   int working_dir_volume = -1;  // index of the volume it lies on, -1 for the skeleton
   bool working_dir_deleted = false;

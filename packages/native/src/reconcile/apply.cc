@@ -18,6 +18,7 @@
 #include "reconcile/kinds/epoll.h"
 #include "reconcile/lock_io.h"
 #include "reconcile/map_file.h"
+#include "reconcile/plan_attributes.h"
 #include "reconcile/preview.h"
 #include "reconcile/shared_memory_io.h"
 #include "reconcile/socket_io.h"
@@ -228,61 +229,9 @@ Result<void> restore_kernel_pointers(HeldProcess& held, const ProcessImage& live
 
 // --- Attributes of the group and of one thread ---
 
-struct AttributeBatch {
-  std::string buffer;
-  std::vector<Call> calls;
-  std::vector<const char*> kinds;
-
-  // Copies `size_bytes` of data into the parasite's buffer and returns its address there.
-  std::uint64_t place(const HeldProcess& held, const void* data, std::size_t size_bytes) {
-    buffer.resize((buffer.size() + 15) / 16 * 16);
-    const std::size_t offset = buffer.size();
-    buffer.append(static_cast<const char*>(data), size_bytes);
-    return buffer_at(held, offset);
-  }
-  void add(const char* kind, Call call) {
-    calls.push_back(call);
-    kinds.push_back(kind);
-  }
-};
-
-void plan_group_attributes(const HeldProcess& held, const ProcessImage& live, const ProcessImage& target,
-                           AttributeBatch& batch) {
-  for (std::size_t index = 0; index < target.actions.size(); ++index) {
-    if (live.actions[index] == target.actions[index]) continue;
-    const std::uint64_t action = batch.place(held, &target.actions[index], sizeof(KernelSigaction));
-    batch.add("signal-action", make_call(SYS_rt_sigaction, index + 1, action, 0, kKernelSigsetBytes));
-  }
-  for (std::uint64_t timer = 0; timer < target.timers.size(); ++timer) {
-    const itimerval& before = live.timers[timer];
-    const itimerval& wanted = target.timers[timer];
-    if (std::memcmp(&before, &wanted, sizeof wanted) == 0) continue;
-    batch.add("itimer", make_call(SYS_setitimer, timer, batch.place(held, &wanted, sizeof wanted), 0));
-  }
-  for (std::uint64_t limit = 0; limit < target.limits.size(); ++limit) {
-    if (std::memcmp(&live.limits[limit], &target.limits[limit], sizeof(rlimit)) == 0) continue;
-    batch.add("limit", make_call(SYS_prlimit64, 0, limit, batch.place(held, &target.limits[limit], sizeof(rlimit)), 0));
-  }
-  if (live.umask != target.umask) batch.add("umask", make_call(SYS_umask, target.umask));
-  if (live.process_group != target.process_group) {
-    batch.add("process-group", make_call(SYS_setpgid, 0, static_cast<std::uint64_t>(target.process_group)));
-  }
-}
-
-void plan_thread_attributes(const HeldProcess& held, const ThreadImage& live, const ThreadImage& target,
-                            AttributeBatch& batch) {
-  if (std::memcmp(&live.alternate_stack, &target.alternate_stack, sizeof(KernelAltStack)) != 0) {
-    batch.add("alternate-stack",
-              make_call(SYS_sigaltstack, batch.place(held, &target.alternate_stack, sizeof(KernelAltStack)), 0));
-  }
-  if (live.name != target.name) {
-    batch.add("name", make_call(SYS_prctl, PR_SET_NAME, batch.place(held, target.name.data(), target.name.size())));
-  }
-}
-
 Result<void> run_attributes(parasite::Session& session, const HeldProcess& held, AttributeBatch& batch,
                             ApplyOutcome& outcome) {
-  if (batch.calls.empty()) return {};
+  if (batch.empty()) return {};
   TRY(session.write_buffer(held.live->site, 0, batch.buffer.data(), batch.buffer.size()));
   TRY(run_batched(session, held.live->site, batch.calls));
   for (std::size_t index = 0; index < batch.calls.size(); ++index) {
@@ -315,22 +264,39 @@ Result<void> apply_registers(HeldProcess& held, const ProcessImage& live, const 
   return {};
 }
 
-Result<void> apply_signals_and_attributes(HeldProcess& held, const ProcessImage& live, const ProcessImage& target,
-                                          ApplyOutcome& outcome) {
-  AttributeBatch batch;
-  plan_group_attributes(held, live, target, batch);
-  plan_thread_attributes(held, live.threads.front(), target.threads.front(), batch);
+// A file of /proc and no call. Only what was raised with privileges can't be lowered without them.
+void apply_oom_score(const ApplyContext& context, const HeldProcess& held, const ProcessImage& live,
+                     const ProcessImage& target, ApplyOutcome& outcome) {
+  const std::int32_t wanted = target.attributes.oom_score_adjustment;
+  if (live.attributes.oom_score_adjustment == wanted) return;
+  const auto write = [&]() -> Result<void> {
+    const std::string path = std::to_string(held.live->pid.value) + "/oom_score_adj";
+    UniqueFd file = TRY(sys::open_at(context.proc_fd, path, O_WRONLY));
+    const std::string text = std::to_string(wanted);
+    return sys::write_all(file.get(), text.data(), text.size());
+  };
+  const Result<void> written = write();
+  if (!written.ok()) outcome.not_restored.push_back({target.pid.value, "oom-score", written.error().describe()});
+}
+
+Result<void> apply_signals_and_attributes(ApplyContext& context, HeldProcess& held, const ProcessImage& live,
+                                          const ProcessImage& target, ApplyOutcome& outcome) {
+  // Scheduling before the limits by which it may be allowed.
+  AttributeBatch batch(buffer_at(held, 0));
+  plan_thread_attributes(live.threads.front(), target.threads.front(), batch);
+  plan_process_attributes(live, target, batch);
   TRY(run_attributes(held.session, held, batch, outcome));
+  apply_oom_score(context, held, live, target, outcome);
   const bool queued = TRY(has_queued_signals(held.session.tid()));
   TRY(replace_pending(held.session, held, queued, target.threads.front().pending, target.pending));
   for (std::size_t index = 1; index < target.threads.size(); ++index) {
     const ThreadImage& wanted = target.threads[index];
     const ThreadImage* present = live.find_thread(wanted.inside);
     if (present == nullptr) return make_error(Code::kInternal, "a thread of the target is not held");
-    AttributeBatch thread_batch;
-    plan_thread_attributes(held, *present, wanted, thread_batch);
+    AttributeBatch thread_batch(buffer_at(held, 0));
+    plan_thread_attributes(*present, wanted, thread_batch);
     const bool thread_queued = !TRY(ptrace::pending_signals(present->tid, false)).empty();
-    if (thread_batch.calls.empty() && !thread_queued && wanted.pending.empty()) continue;
+    if (thread_batch.empty() && !thread_queued && wanted.pending.empty()) continue;
     parasite::Session session = TRY(parasite::Session::begin(present->tid));
     session.keep_rseq_cs_from_memory();
     TRY(run_attributes(session, held, thread_batch, outcome));
@@ -556,7 +522,7 @@ Result<void> apply_target(ApplyContext& context, const TreeImage& live, const Tr
     const ProcessImage& present = *live.find(wanted.incarnation);
     const PagePlan pages = plan_pages(present.pages, wanted.pages, *wanted.mappings, remapped.at(wanted.incarnation));
     TRY(drop_pages(held, pages.drops));
-    TRY(apply_signals_and_attributes(held, present, wanted, outcome));
+    TRY(apply_signals_and_attributes(context, held, present, wanted, outcome));
     TRY(restore_kernel_pointers(held, present, wanted));
     const std::vector<Notice> one_way = one_way_changes(present, wanted);
     outcome.not_restored.insert(outcome.not_restored.end(), one_way.begin(), one_way.end());

@@ -10,7 +10,8 @@ namespace deltabox {
 
 namespace {
 
-constexpr std::array<const char*, kProcFiles> kNames = {"/maps", "/pagemap", "/status", "/timers", "/fd"};
+constexpr std::array<const char*, kProcFiles> kNames = {"/maps",   "/pagemap", "/status",
+                                                        "/timers", "/fd",      "/oom_score_adj"};
 
 }  // namespace
 

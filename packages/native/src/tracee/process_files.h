@@ -13,8 +13,8 @@
 
 namespace deltabox {
 
-enum class ProcFile { kMappings, kPageMap, kStatus, kTimers, kDescriptors };
-inline constexpr std::size_t kProcFiles = 5;
+enum class ProcFile { kMappings, kPageMap, kStatus, kTimers, kDescriptors, kOomScore };
+inline constexpr std::size_t kProcFiles = 6;
 
 class ProcessFiles {
  public:

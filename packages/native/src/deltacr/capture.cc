@@ -116,11 +116,6 @@ Result<TaskStatus> TreeCapture::check_supported(LiveProcess& live, const Mapping
                               ": its contents are not captured and stay as they are"});
     }
   }
-  // Not every kernel has this file.
-  const Result<int> timers = live.files.get(ProcFile::kTimers);
-  if (timers.ok() && !TRY(read_from_start(timers.value())).empty()) {
-    warnings.push_back({live.inside.value, "posix-timer", "its POSIX timers are not captured and stay as they are"});
-  }
   return status;
 }
 
@@ -230,6 +225,7 @@ Result<ProcessImage> TreeCapture::capture_reborn(HeldProcess& held) {
   ProcessImage image = TRY(begin_process(held, result));
   TRY(read_working_dir(image, result));
   TRY(finish_describing(held.session, live, freeze_.timed_calls(), *held.frozen, held.trip, image));
+  TRY(read_posix_timers(held.session, live, image));
   MemoryTimes times;
   MemoryCapture memory = TRY(capture_memory(proc_fd_, live, std::move(held.mappings), store_, times));
   (void)deltabox::enter_pages(live, std::move(memory), store_);
@@ -317,6 +313,7 @@ Result<void> TreeCapture::capture_processes(std::size_t first, std::size_t last,
   for (std::size_t index = first; index < last; ++index) {
     HeldProcess& held = held_[index];
     TRY(finish_describing(held.session, *held.live, freeze_.timed_calls(), *held.frozen, held.trip, images[index]));
+    TRY(read_posix_timers(held.session, *held.live, images[index]));
   }
   result.times.describe_us += watch.lap_us();
   for (std::size_t index = first; index < last; ++index) TRY(read_memory(held_[index], index, result));

@@ -21,6 +21,7 @@
 #include "deltacr/attributes.h"
 #include "deltacr/kinds/socket.h"
 #include "deltacr/kinds/state.h"
+#include "deltacr/posix_timers.h"
 #include "pagestore/page_map.h"
 #include "tracee/ptrace.h"
 
@@ -175,6 +176,7 @@ struct ProcessImage {
   RemoteAddress program_break;
   std::array<KernelSigaction, kSignals> actions{};  // by signal - 1
   std::array<itimerval, 3> timers{};
+  std::vector<PosixTimer> posix_timers;
   std::array<rlimit, kLimits> limits{};
   std::int32_t process_group = 0;
   std::int32_t session = 0;

@@ -19,6 +19,8 @@
 #include "reconcile/lock_io.h"
 #include "reconcile/map_file.h"
 #include "reconcile/plan_attributes.h"
+#include "reconcile/plan_posix_timers.h"
+#include "reconcile/posix_timer_io.h"
 #include "reconcile/preview.h"
 #include "reconcile/shared_memory_io.h"
 #include "reconcile/socket_io.h"
@@ -523,6 +525,8 @@ Result<void> apply_target(ApplyContext& context, const TreeImage& live, const Tr
     const PagePlan pages = plan_pages(present.pages, wanted.pages, *wanted.mappings, remapped.at(wanted.incarnation));
     TRY(drop_pages(held, pages.drops));
     TRY(apply_signals_and_attributes(context, held, present, wanted, outcome));
+    // Once the signals of earlier expirations are gone.
+    TRY(change_posix_timers(held, plan_posix_timers(present, wanted), outcome.not_restored));
     TRY(restore_kernel_pointers(held, present, wanted));
     const std::vector<Notice> one_way = one_way_changes(present, wanted);
     outcome.not_restored.insert(outcome.not_restored.end(), one_way.begin(), one_way.end());

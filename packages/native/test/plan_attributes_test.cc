@@ -17,6 +17,7 @@ AttributeBatch planned(const ProcessImage& live, const ProcessImage& target) {
   AttributeBatch batch(kBuffer);
   plan_thread_attributes(live.threads.front(), target.threads.front(), batch);
   plan_process_attributes(live, target, batch);
+  plan_thread_rights(live, live.threads.front(), target, target.threads.front(), batch);
   return batch;
 }
 
@@ -61,11 +62,12 @@ TEST_CASE("each attribute that differs is one call, with its data in the buffer"
   CHECK(batch.calls[2].arguments[2] == 2 << 13);
   CHECK(batch.calls[3].arguments[1] == 70'000);
   CHECK(batch.calls[4].arguments[0] == 0x40000);
-  CHECK(batch.calls[5].arguments[1] == 15);
-  CHECK(batch.calls[6].arguments[0] == PR_SET_CHILD_SUBREAPER);
-  CHECK(batch.calls[7].arguments[0] == PR_SET_THP_DISABLE);
-  CHECK(batch.calls[7].arguments[1] == 1);
-  CHECK(batch.calls[7].arguments[2] == 2);  // the flag beside it
+  CHECK(batch.calls[5].arguments[0] == PR_SET_CHILD_SUBREAPER);
+  CHECK(batch.calls[6].arguments[0] == PR_SET_THP_DISABLE);
+  CHECK(batch.calls[6].arguments[1] == 1);
+  CHECK(batch.calls[6].arguments[2] == 2);  // the flag beside it
+  CHECK(batch.calls[7].arguments[0] == PR_SET_PDEATHSIG);
+  CHECK(batch.calls[7].arguments[1] == 15);
   CHECK(batch.calls[8].arguments[0] == PR_SET_DUMPABLE);
 }
 

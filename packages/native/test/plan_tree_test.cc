@@ -152,7 +152,7 @@ TEST_CASE("a group without its leader gets its number from somebody who stands i
 TEST_CASE("who changed its session or users is made again, and its children with it") {
   TreeImage target = tree({child_of_init(11, {10}), in_session(12, 11, 11), in_session(13, 12, 11)});
   TreeImage live = target;
-  live.processes[1].credentials.uids[1] = 1000;
+  for (std::uint32_t& id : live.processes[1].credentials.uids) id = 1000;
   CHECK(processes_to_make(live, target) == std::set<Incarnation>{12, 13});
   live = target;
   live.processes[2].session = 13;

@@ -246,6 +246,9 @@ Result<ProcessImage> TreeCapture::begin_process(HeldProcess& held, CaptureResult
   TRY(ensure_parasite(held, held.mappings));
   const std::vector<int> fds = TRY(sys::list_numeric_dir(TRY(live.files.get(ProcFile::kDescriptors))));
   image.umask = status.umask;
+  image.credentials.groups = status.groups;
+  image.credentials.bounding = status.bounding_capabilities;
+  image.credentials.ambient = status.ambient_capabilities;
   image.attributes.oom_score_adjustment =
       std::atoi(TRY(read_from_start(TRY(live.files.get(ProcFile::kOomScore)))).c_str());
   image.incarnation = live.incarnation;

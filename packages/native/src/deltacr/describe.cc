@@ -1,6 +1,7 @@
 #include "deltacr/describe.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/ioprio.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -37,6 +38,7 @@ enum ThreadCall : std::size_t {
   kTimerSlack,
   kDeathSignal,
   kPersonality,
+  kCapabilities,
   kThreadCalls,
 };
 enum GroupCall : std::size_t {
@@ -49,6 +51,7 @@ enum GroupCall : std::size_t {
   kDumpable,
   kSubreaper,
   kHugePages,
+  kSecureBits,
   kGroupCalls,
 };
 constexpr std::size_t kThreadsAtOnce = parasite::kMaxCalls / kThreadCalls;
@@ -63,12 +66,14 @@ struct ThreadPart {
   KernelScheduling scheduling;
   CpuMask cpus;
   std::int32_t death_signal;
+  __user_cap_data_struct capabilities[2];
 };
 struct Buffer {
   KernelSigaction actions[kSignals];
   itimerval timers[3];
   rlimit limits[kLimits];
-  Credentials credentials;
+  std::uint32_t uids[3];
+  std::uint32_t gids[3];
   std::int32_t child_subreaper;
   ThreadPart thread;
 };
@@ -93,17 +98,19 @@ Error refused_call(const char* call, const Call& result, InsidePid pid) {
 // The calls of the group's trip, in the order in which read_group_results expects them.
 std::vector<Call> group_calls(const parasite::Site& site, std::uint64_t handled_signals) {
   const auto at = [&](std::size_t offset) { return buffer_address(site, offset); };
-  const std::uint64_t credentials = offsetof(Buffer, credentials);
+  const std::uint64_t uids = offsetof(Buffer, uids);
+  const std::uint64_t gids = offsetof(Buffer, gids);
   std::vector<Call> calls(kGroupCalls);
   calls[kBreak] = make_call(SYS_brk, 0);
   calls[kProcessGroup] = make_call(SYS_getpgid, 0);
   calls[kSession] = make_call(SYS_getsid, 0);
   calls[kParent] = make_call(SYS_getppid);
-  calls[kUids] = make_call(SYS_getresuid, at(credentials), at(credentials + 4), at(credentials + 8));
-  calls[kGids] = make_call(SYS_getresgid, at(credentials + 12), at(credentials + 16), at(credentials + 20));
+  calls[kUids] = make_call(SYS_getresuid, at(uids), at(uids + 4), at(uids + 8));
+  calls[kGids] = make_call(SYS_getresgid, at(gids), at(gids + 4), at(gids + 8));
   calls[kDumpable] = make_call(SYS_prctl, PR_GET_DUMPABLE);
   calls[kSubreaper] = make_call(SYS_prctl, PR_GET_CHILD_SUBREAPER, at(offsetof(Buffer, child_subreaper)));
   calls[kHugePages] = make_call(SYS_prctl, PR_GET_THP_DISABLE);
+  calls[kSecureBits] = make_call(SYS_prctl, PR_GET_SECUREBITS);
   for (int signal = 1; signal <= kSignals; ++signal) {
     if (!may_differ_from_default(signal, handled_signals)) continue;
     const std::size_t offset =
@@ -119,7 +126,9 @@ std::vector<Call> group_calls(const parasite::Site& site, std::uint64_t handled_
   return calls;
 }
 
-void add_thread_calls(const parasite::Site& site, std::size_t part_offset, std::vector<Call>& calls) {
+// `slot`: where among the calls inside these will lie. The header that capget(2) reads is one of its own arguments,
+// which the call does not use.
+void add_thread_calls(const parasite::Site& site, std::size_t part_offset, std::size_t slot, std::vector<Call>& calls) {
   const auto at = [&](std::size_t offset) { return buffer_address(site, part_offset + offset); };
   calls.resize(calls.size() + kThreadCalls);
   const std::span<Call> own = std::span(calls).last(kThreadCalls);
@@ -135,6 +144,11 @@ void add_thread_calls(const parasite::Site& site, std::size_t part_offset, std::
   own[kTimerSlack] = make_call(SYS_prctl, PR_GET_TIMERSLACK);
   own[kDeathSignal] = make_call(SYS_prctl, PR_GET_PDEATHSIG, at(offsetof(ThreadPart, death_signal)));
   own[kPersonality] = make_call(SYS_personality, 0xffffffff);
+  constexpr std::size_t kUnused = 5;
+  const std::uint64_t header = site.mapping.value + parasite::kCallsOffset + (slot + kCapabilities) * sizeof(Call) +
+                               offsetof(Call, arguments) + kUnused * sizeof(std::uint64_t);
+  own[kCapabilities] = make_call(SYS_capget, header, at(offsetof(ThreadPart, capabilities)));
+  own[kCapabilities].arguments[kUnused] = _LINUX_CAPABILITY_VERSION_3;  // of the task itself
 }
 
 // Answers that only look like errors, and a mask that has no room for all processors.
@@ -164,6 +178,10 @@ void fill_thread(const parasite::Session& session, const ThreadPart& part, std::
   attributes.timer_slack_ns = static_cast<std::uint64_t>(calls[kTimerSlack].result);
   attributes.parent_death_signal = static_cast<std::uint32_t>(part.death_signal);
   attributes.personality = static_cast<std::uint32_t>(calls[kPersonality].result);
+  const auto whole = [](std::uint32_t low, std::uint32_t high) { return std::uint64_t{high} << 32 | low; };
+  const auto& [low, high] = part.capabilities;
+  thread.capabilities = {whole(low.effective, high.effective), whole(low.permitted, high.permitted),
+                         whole(low.inheritable, high.inheritable)};
 }
 
 Result<ThreadImage> describe_registers(parasite::Session& session, TimedCalls& timed_calls, FrozenThread& frozen) {
@@ -193,8 +211,8 @@ Result<void> describe_threads(const LiveProcess& live, TimedCalls& timed_calls, 
   for (std::size_t index = 0; index < frozen.size(); ++index) {
     sessions.push_back(TRY(parasite::Session::begin(frozen[index].tid)));
     image.threads.push_back(TRY(describe_registers(sessions.back(), timed_calls, frozen[index])));
-    add_thread_calls(live.site, index * sizeof(ThreadPart), calls);
     const std::size_t slot = index * kThreadCalls;
+    add_thread_calls(live.site, index * sizeof(ThreadPart), slot, calls);
     TRY(sessions.back().start(live.site, std::span(calls).subspan(slot, kThreadCalls), slot));
   }
   for (std::size_t index = 0; index < frozen.size(); ++index) {
@@ -232,7 +250,7 @@ Result<DescribingTrip> start_describing(parasite::Session& leader, const LivePro
   image.group_stopped = frozen.threads.front().group_stopped;
   DescribingTrip trip;
   trip.calls = group_calls(site, handled_signals);
-  add_thread_calls(site, offsetof(Buffer, thread), trip.calls);
+  add_thread_calls(site, offsetof(Buffer, thread), trip.calls.size(), trip.calls);
   trip.first_fd_call = trip.calls.size();
   for (std::size_t index = 0; index < fds.size(); ++index) {
     image.descriptors.push_back({fds[index], false, 0});
@@ -255,7 +273,9 @@ Result<void> finish_describing(parasite::Session& leader, const LiveProcess& liv
   image.process_group = static_cast<std::int32_t>(calls[kProcessGroup].result);
   image.session = static_cast<std::int32_t>(calls[kSession].result);
   image.parent = InsidePid{static_cast<pid_t>(calls[kParent].result)};
-  image.credentials = buffer.credentials;
+  std::copy(std::begin(buffer.uids), std::end(buffer.uids), std::begin(image.credentials.uids));
+  std::copy(std::begin(buffer.gids), std::end(buffer.gids), std::begin(image.credentials.gids));
+  image.credentials.securebits = static_cast<std::uint32_t>(calls[kSecureBits].result);
   image.attributes.dumpable = static_cast<std::uint32_t>(calls[kDumpable].result);
   image.attributes.child_subreaper = static_cast<std::uint32_t>(buffer.child_subreaper);
   image.attributes.huge_pages_off = static_cast<std::uint32_t>(calls[kHugePages].result);

@@ -19,6 +19,7 @@
 #include "base/ids.h"
 #include "base/unique_fd.h"
 #include "deltacr/attributes.h"
+#include "deltacr/credentials.h"
 #include "deltacr/kinds/socket.h"
 #include "deltacr/kinds/state.h"
 #include "deltacr/posix_timers.h"
@@ -115,13 +116,8 @@ struct ThreadImage {
   KernelPointers kernel_pointers;
   std::array<char, kTaskNameBytes> name{};
   ThreadAttributes attributes;
+  Capabilities capabilities;
   std::vector<siginfo_t> pending;  // queued to this thread
-};
-
-struct Credentials {
-  std::uint32_t uids[3] = {};  // real, effective, saved
-  std::uint32_t gids[3] = {};
-  bool operator==(const Credentials&) const = default;
 };
 
 enum class LockKind { kFlock, kPosix, kOpenFile };

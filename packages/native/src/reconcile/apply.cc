@@ -287,6 +287,7 @@ Result<void> apply_signals_and_attributes(ApplyContext& context, HeldProcess& he
   AttributeBatch batch(buffer_at(held, 0));
   plan_thread_attributes(live.threads.front(), target.threads.front(), batch);
   plan_process_attributes(live, target, batch);
+  plan_thread_rights(live, live.threads.front(), target, target.threads.front(), batch);
   TRY(run_attributes(held.session, held, batch, outcome));
   apply_oom_score(context, held, live, target, outcome);
   const bool queued = TRY(has_queued_signals(held.session.tid()));
@@ -297,6 +298,7 @@ Result<void> apply_signals_and_attributes(ApplyContext& context, HeldProcess& he
     if (present == nullptr) return make_error(Code::kInternal, "a thread of the target is not held");
     AttributeBatch thread_batch(buffer_at(held, 0));
     plan_thread_attributes(*present, wanted, thread_batch);
+    plan_thread_rights(live, *present, target, wanted, thread_batch);
     const bool thread_queued = !TRY(ptrace::pending_signals(present->tid, false)).empty();
     if (thread_batch.empty() && !thread_queued && wanted.pending.empty()) continue;
     parasite::Session session = TRY(parasite::Session::begin(present->tid));

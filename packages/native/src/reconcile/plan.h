@@ -56,7 +56,8 @@ TreePlan plan_tree(const TreeImage& live, const TreeImage& target);
 
 // Which of the target's processes have to be made: those that are gone, and for each of them what hangs on it (its
 // children, which have another parent now; members of its session or group, which keep its number taken), and those
-// that no call brings back to what they were (another session, other users).
+// that no call brings back to what they were (another session, rights dropped since), with parents that could not make
+// them as they were.
 std::set<Incarnation> processes_to_make(const TreeImage& live, const TreeImage& target);
 // In what order and by whom. Those that nobody can make are added to `dead`.
 std::vector<Birth> plan_births(const TreeImage& live, const TreeImage& target, const std::set<Incarnation>& make,

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "reconcile/plan_credentials.h"
+
 namespace deltabox {
 
 namespace {
@@ -23,9 +25,6 @@ void plan_prctl_state(const ProcessAttributes& live, const ProcessAttributes& ta
   if (live.huge_pages_off != target.huge_pages_off) {
     const std::uint64_t flags = target.huge_pages_off & ~1u;
     batch.add("huge-pages", make_call(SYS_prctl, PR_SET_THP_DISABLE, target.huge_pages_off != 0 ? 1 : 0, flags));
-  }
-  if (live.dumpable != target.dumpable) {
-    batch.add("dumpable", make_call(SYS_prctl, PR_SET_DUMPABLE, target.dumpable));
   }
 }
 
@@ -100,8 +99,21 @@ void plan_thread_attributes(const ThreadImage& live, const ThreadImage& target, 
   if (before.personality != wanted.personality) {
     batch.add("personality", make_call(SYS_personality, wanted.personality));
   }
-  if (before.parent_death_signal != wanted.parent_death_signal) {
-    batch.add("parent-death-signal", make_call(SYS_prctl, PR_SET_PDEATHSIG, wanted.parent_death_signal));
+}
+
+void plan_thread_rights(const ProcessImage& live, const ThreadImage& live_thread, const ProcessImage& target,
+                        const ThreadImage& target_thread, AttributeBatch& batch) {
+  const std::size_t before = batch.calls.size();
+  plan_credentials(rights_of(live, live_thread), rights_of(target, target_thread), batch);
+  const bool resets = batch.calls.size() != before;
+  const std::uint32_t signal = target_thread.attributes.parent_death_signal;
+  if (resets || live_thread.attributes.parent_death_signal != signal) {
+    batch.add("parent-death-signal", make_call(SYS_prctl, PR_SET_PDEATHSIG, signal));
+  }
+  // Only the reset leads to the value of fs.suid_dumpable, which no call sets.
+  const bool is_reset_value = resets && target.attributes.dumpable > 1;
+  if ((resets || live.attributes.dumpable != target.attributes.dumpable) && !is_reset_value) {
+    batch.add("dumpable", make_call(SYS_prctl, PR_SET_DUMPABLE, target.attributes.dumpable));
   }
 }
 

@@ -30,5 +30,9 @@ class AttributeBatch {
 
 void plan_process_attributes(const ProcessImage& live, const ProcessImage& target, AttributeBatch& batch);
 void plan_thread_attributes(const ThreadImage& live, const ThreadImage& target, AttributeBatch& batch);
+// Users, groups and capabilities of one thread, which come last: other calls may need them. With them what the kernel
+// resets when they change.
+void plan_thread_rights(const ProcessImage& live, const ThreadImage& live_thread, const ProcessImage& target,
+                        const ThreadImage& target_thread, AttributeBatch& batch);
 
 }  // namespace deltabox

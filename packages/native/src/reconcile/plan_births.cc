@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "reconcile/plan.h"
+#include "reconcile/plan_one_way.h"
 
 namespace deltabox {
 
@@ -12,8 +13,7 @@ constexpr InsidePid kInit{1};
 
 // What no call changes back.
 bool is_another_by_now(const ProcessImage& present, const ProcessImage& wanted) {
-  return present.session != wanted.session || !(present.credentials == wanted.credentials) ||
-         present.parent != wanted.parent;
+  return present.session != wanted.session || present.parent != wanted.parent || !can_be_what_it_was(present, wanted);
 }
 
 // Numbers of sessions and groups stay taken while they have members.
@@ -166,6 +166,13 @@ std::set<Incarnation> processes_to_make(const TreeImage& live, const TreeImage& 
   }
   for (std::size_t index = 0; index < numbers.size(); ++index) {
     const InsidePid pid = numbers[index];
+    // Who dropped rights since it made the child can't make it again.
+    const ProcessImage& child = *target.find_by_pid(pid);
+    const ProcessImage* parent = target.find_by_pid(child.parent);
+    if (parent != nullptr && !make.contains(parent->incarnation) &&
+        !can_be_child_of(*live.find(parent->incarnation), child)) {
+      add(*parent);
+    }
     for (const ProcessImage& wanted : target.processes) {
       if (make.contains(wanted.incarnation)) continue;
       if (wanted.parent == pid || keeps_number_of(*live.find(wanted.incarnation), pid)) add(wanted);

@@ -14,6 +14,7 @@
 #include "deltacr/describe.h"
 #include "restore/birth.h"
 #include "restore/program.h"
+#include "restore/users.h"
 #include "sys/processes.h"
 #include "tracee/proc_files.h"
 
@@ -57,6 +58,7 @@ class Restorer {
         if (thread.inside != wanted.pid) TRY(make_thread(held, thread.inside));
       }
       now.processes.push_back(TRY(context_.capture->capture_reborn(held)));
+      TRY(assume_users(held, now.processes.back(), wanted));
       outcome_.restored_processes.push_back(wanted.pid);
     }
     for (const TreePlan::ThreadToMake& thread : plan.make_threads) {
@@ -138,7 +140,6 @@ class Restorer {
       return {};
     }
     const ProcessImage& wanted = *target_.find(birth.process);
-    TRY(change_ids(process, wanted));
     const RemoteAddress scratch = TRY(scratch_page(process));
     TRY(execute(process.session, process.instruction, scratch, wanted, outcome_.not_restored));
     return hold(context_.freeze->adopt_process(tid, HostTid{0}), wanted);
@@ -170,16 +171,6 @@ class Restorer {
   Result<void> checked(Bare& process, const Call& call, const char* name) {
     const std::int64_t result = TRY(process.session.single_call(process.instruction, call));
     return result < 0 ? Result<void>(os_error_from(static_cast<int>(-result), name)) : Result<void>();
-  }
-
-  // While it has its parent's rights. What is refused is found, and told, by whoever compares live and target.
-  Result<void> change_ids(Bare& process, const ProcessImage& wanted) {
-    const Credentials& ids = wanted.credentials;
-    (void)TRY(process.session.single_call(process.instruction,
-                                          make_call(SYS_setresgid, ids.gids[0], ids.gids[1], ids.gids[2])));
-    (void)TRY(process.session.single_call(process.instruction,
-                                          make_call(SYS_setresuid, ids.uids[0], ids.uids[1], ids.uids[2])));
-    return {};
   }
 
   Result<void> make_thread(HeldProcess& held, InsidePid tid) {

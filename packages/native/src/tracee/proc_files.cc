@@ -59,6 +59,19 @@ int innermost(std::string_view text, std::string_view key) {
   return last != std::string_view::npos ? std::atoi(ids.data() + last + 1) : 0;
 }
 
+// Numbers that are separated by spaces.
+std::vector<std::uint32_t> parse_ids(std::string_view text) {
+  std::vector<std::uint32_t> ids;
+  while (!text.empty()) {
+    std::uint32_t id = 0;
+    const auto [next, error] = std::from_chars(text.data(), text.data() + text.size(), id);
+    if (error != std::errc()) break;
+    ids.push_back(id);
+    text.remove_prefix(std::min(text.size(), static_cast<std::size_t>(next - text.data()) + 1));
+  }
+  return ids;
+}
+
 TaskStatus parse_status(std::string_view text) {
   TaskStatus status;
   status.inside = InsidePid{innermost(text, "NSpid:")};
@@ -67,6 +80,11 @@ TaskStatus parse_status(std::string_view text) {
   status.tracer = HostTid{std::atoi(status_line(text, "TracerPid:").data())};
   const std::string_view filters = status_line(text, "Seccomp_filters:");
   if (!filters.empty()) status.seccomp_filters = std::atoi(filters.data());
+  const std::string_view bounding = status_line(text, "CapBnd:");
+  if (!bounding.empty()) status.bounding_capabilities = std::strtoull(bounding.data(), nullptr, 16);
+  const std::string_view ambient = status_line(text, "CapAmb:");
+  if (!ambient.empty()) status.ambient_capabilities = std::strtoull(ambient.data(), nullptr, 16);
+  status.groups = parse_ids(status_line(text, "Groups:\t"));
   const std::string_view ignored = status_line(text, "SigIgn:");
   if (!ignored.empty()) status.ignored_signals = std::strtoull(ignored.data(), nullptr, 16);
   const std::string_view caught = status_line(text, "SigCgt:");

@@ -19,6 +19,9 @@ struct TaskStatus {
   std::uint64_t ignored_signals = 0;
   std::uint64_t caught_signals = 0;
   std::uint32_t umask = 0;
+  std::uint64_t bounding_capabilities = 0;
+  std::uint64_t ambient_capabilities = 0;
+  std::vector<std::uint32_t> groups;  // supplementary; by the engine's map of ids, which is that of the tasks
   char state = '?';
 };
 

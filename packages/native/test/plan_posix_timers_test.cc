@@ -3,6 +3,7 @@
 #include "expect.h"
 #include "images.h"
 #include "reconcile/plan_posix_timers.h"
+#include "reconcile/preview.h"
 
 namespace deltabox::test {
 
@@ -78,6 +79,11 @@ TEST_CASE("a timer over one of several threads' processor time can't be made aga
   REQUIRE(plan.unrestorable.size() == 1);
   CHECK(plan.unrestorable[0].kind == "posix-timer");
   CHECK(plan_posix_timers(target, target).unrestorable.empty());  // still there
+  TreeImage before;
+  TreeImage now;
+  before.processes.push_back(target);
+  now.processes.push_back(with_timers({}));
+  CHECK(preview_not_restored(now, before, {}).size() == 1);
 }
 
 }  // namespace deltabox::test

@@ -43,6 +43,12 @@ std::string strip_deleted(const std::string& link, bool& deleted) {
   return deleted ? link.substr(0, link.size() - kDeleted.size()) : link;
 }
 
+Result<void> read_oom_score(LiveProcess& live, ProcessImage& image) {
+  const std::string text = TRY(read_from_start(TRY(live.files.get(ProcFile::kOomScore))));
+  image.attributes.oom_score_adjustment = std::atoi(text.c_str());
+  return {};
+}
+
 }  // namespace
 
 TreeCapture::TreeCapture(int proc_fd, Freeze& freeze, ProcessRegistry& registry, PageStore& store,
@@ -224,6 +230,7 @@ Result<ProcessImage> TreeCapture::capture_reborn(HeldProcess& held) {
   LiveProcess& live = *held.live;
   ProcessImage image = TRY(begin_process(held, result));
   TRY(read_working_dir(image, result));
+  TRY(read_oom_score(live, image));
   TRY(finish_describing(held.session, live, freeze_.timed_calls(), *held.frozen, held.trip, image));
   TRY(read_posix_timers(held.session, live, image));
   MemoryTimes times;
@@ -249,8 +256,6 @@ Result<ProcessImage> TreeCapture::begin_process(HeldProcess& held, CaptureResult
   image.credentials.groups = status.groups;
   image.credentials.bounding = status.bounding_capabilities;
   image.credentials.ambient = status.ambient_capabilities;
-  image.attributes.oom_score_adjustment =
-      std::atoi(TRY(read_from_start(TRY(live.files.get(ProcFile::kOomScore)))).c_str());
   image.incarnation = live.incarnation;
   image.address_space = live.address_space;
   image.host_pid = live.pid;
@@ -311,6 +316,7 @@ Result<void> TreeCapture::capture_processes(std::size_t first, std::size_t last,
   for (std::size_t index = first; index < last; ++index) {
     const LiveProcess& live = *held_[index].live;
     TRY(descriptors_.read_process(live.pid, live.pidfd.get(), images[index], result.warnings));
+    TRY(read_oom_score(*held_[index].live, images[index]));
     TRY(read_working_dir(images[index], result));
   }
   for (std::size_t index = first; index < last; ++index) {

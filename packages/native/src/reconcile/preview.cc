@@ -2,6 +2,7 @@
 
 #include "deltacr/address_space.h"
 #include "reconcile/plan.h"
+#include "reconcile/plan_posix_timers.h"
 
 namespace deltabox {
 
@@ -30,6 +31,7 @@ std::vector<Notice> preview_not_restored(const TreeImage& live, const TreeImage&
     const ProcessImage* present = live.find(wanted.incarnation);
     if (present == nullptr) continue;
     append(notices, one_way_changes(*present, wanted));
+    append(notices, plan_posix_timers(*present, wanted).unrestorable);
     if (present->mappings == wanted.mappings) continue;
     for (const Mapping& lost :
          plan_mappings(*present->mappings, *wanted.mappings, AddressRange{}, switched).unrestorable) {

@@ -151,17 +151,29 @@ void add_thread_calls(const parasite::Site& site, std::size_t part_offset, std::
   own[kCapabilities].arguments[kUnused] = _LINUX_CAPABILITY_VERSION_3;  // of the task itself
 }
 
-// Answers that only look like errors, and a mask that has no room for all processors.
-bool may_be_negative(const Call& call) {
-  return call.number == SYS_sched_getaffinity || (call.number == SYS_prctl && call.arguments[0] == PR_GET_TIMERSLACK);
+// A filter around the sandbox may refuse these, or the kernel be built without; what is not known then is never
+// changed. The answers of some only look like errors.
+bool may_be_refused(const Call& call) {
+  switch (call.number) {
+    case SYS_sched_getattr:
+    case SYS_sched_getaffinity:  // more processors than the mask has room for
+    case SYS_ioprio_get:
+    case SYS_personality:
+      return true;
+    default:
+      return call.number == SYS_prctl &&
+             (call.arguments[0] == PR_GET_TIMERSLACK || call.arguments[0] == PR_GET_THP_DISABLE);
+  }
 }
 
 Result<void> check_all(const std::vector<Call>& calls, InsidePid pid) {
   for (const Call& call : calls) {
-    if (call.result < 0 && !may_be_negative(call)) return refused_call("describing call", call, pid);
+    if (call.result < 0 && !may_be_refused(call)) return refused_call("describing call", call, pid);
   }
   return {};
 }
+
+std::uint32_t answer_or_zero(const Call& call) { return call.result < 0 ? 0 : static_cast<std::uint32_t>(call.result); }
 
 void fill_thread(const parasite::Session& session, const ThreadPart& part, std::span<const Call> calls,
                  ThreadImage& thread) {
@@ -169,15 +181,15 @@ void fill_thread(const parasite::Session& session, const ThreadPart& part, std::
   std::copy(std::begin(part.name), std::end(part.name), thread.name.begin());
   thread.kernel_pointers = {session.rseq(), part.robust_list, part.robust_list_bytes, part.clear_child_tid};
   ThreadAttributes& attributes = thread.attributes;
-  attributes.scheduling = part.scheduling;
+  attributes.scheduling = calls[kScheduling].result == 0 ? part.scheduling : KernelScheduling{};
   attributes.cpus = {};
   // The call tells how many bytes it wrote.
   const std::int64_t cpu_bytes = std::clamp<std::int64_t>(calls[kCpus].result, 0, sizeof(CpuMask));
   std::memcpy(attributes.cpus.data(), part.cpus.data(), static_cast<std::size_t>(cpu_bytes));
-  attributes.io_priority = static_cast<std::uint32_t>(calls[kIoPriority].result);
+  attributes.io_priority = answer_or_zero(calls[kIoPriority]);
   attributes.timer_slack_ns = static_cast<std::uint64_t>(calls[kTimerSlack].result);
   attributes.parent_death_signal = static_cast<std::uint32_t>(part.death_signal);
-  attributes.personality = static_cast<std::uint32_t>(calls[kPersonality].result);
+  attributes.personality = answer_or_zero(calls[kPersonality]);
   const auto whole = [](std::uint32_t low, std::uint32_t high) { return std::uint64_t{high} << 32 | low; };
   const auto& [low, high] = part.capabilities;
   thread.capabilities = {whole(low.effective, high.effective), whole(low.permitted, high.permitted),
@@ -278,7 +290,7 @@ Result<void> finish_describing(parasite::Session& leader, const LiveProcess& liv
   image.credentials.securebits = static_cast<std::uint32_t>(calls[kSecureBits].result);
   image.attributes.dumpable = static_cast<std::uint32_t>(calls[kDumpable].result);
   image.attributes.child_subreaper = static_cast<std::uint32_t>(buffer.child_subreaper);
-  image.attributes.huge_pages_off = static_cast<std::uint32_t>(calls[kHugePages].result);
+  image.attributes.huge_pages_off = answer_or_zero(calls[kHugePages]);
   for (const Call& call : calls) {
     if (call.number != SYS_rt_sigaction) continue;
     const std::size_t index = static_cast<std::size_t>(call.arguments[0]) - 1;

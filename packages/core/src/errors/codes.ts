@@ -25,6 +25,7 @@
  * - `TOO_LARGE`: beyond a bound of the wire or of a file.
  * - `ALREADY_EXISTS`: the name is taken.
  * - `DAMAGED`: something on the disk is missing or was altered; the message names it, and it is not used.
+ * - `COLD_INCOMPATIBLE`: the processes of a checkpoint were written under another kernel or on another kind of processor.
  * - `INTERNAL`: a defect of ours.
  */
 export const ERROR_CODES = [
@@ -52,6 +53,7 @@ export const ERROR_CODES = [
   'TOO_LARGE',
   'ALREADY_EXISTS',
   'DAMAGED',
+  'COLD_INCOMPATIBLE',
   'INTERNAL',
 ] as const
 

@@ -9,12 +9,12 @@ import { toNetworkFields } from '../network/wire.js'
 import { EngineClient } from '../protocol/engine-client.js'
 import { LOOK_INTO_LOG } from '../protocol/failure.js'
 import { native } from '../protocol/native.js'
+import { removeSandbox } from '../state/remove-sandbox.js'
 import { newSandboxId } from '../state/ids.js'
 import {
   listSandboxIds,
   makeSandboxDir,
   readLogTail,
-  removeSandboxDir,
   writeSandboxRecord,
 } from '../state/sandbox-dir.js'
 import { isInside, prepareStateDir } from '../state/state-dir.js'
@@ -95,7 +95,7 @@ export async function createSandbox(options: CreateSandboxOptions): Promise<Conn
     const reason = limit.aborted ? createTimeout(error) : fromSystemError(error, 'starting the engine')
     const failure = withLog(reason, await readLogTail(dir))
     if (client !== undefined) await requestKill(client).catch(() => undefined)
-    await removeSandboxDir(id)
+    await removeSandbox(id)
     throw failure
   }
 }

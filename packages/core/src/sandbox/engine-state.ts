@@ -3,7 +3,8 @@ import { stat } from 'node:fs/promises'
 import { errnoName } from '../errors/convert.js'
 import { native } from '../protocol/native.js'
 import { readEndedMark } from '../state/ended.js'
-import { readSandboxRecord, removeSandboxDir, sandboxDirPath } from '../state/sandbox-dir.js'
+import { removeSandbox } from '../state/remove-sandbox.js'
+import { readSandboxRecord, sandboxDirPath } from '../state/sandbox-dir.js'
 
 /** An engine takes milliseconds to come up; on a machine that needs longer something hangs. */
 export const CREATE_TIMEOUT_MS = 60_000
@@ -44,6 +45,6 @@ export async function engineState(id: string): Promise<EngineState> {
 /** Removes what a sandbox left that ended itself. @returns whether it was one. */
 export async function removeIfEnded(id: string): Promise<boolean> {
   if ((await readEndedMark(id)) === undefined || isListening(id)) return false
-  await removeSandboxDir(id)
+  await removeSandbox(id)
   return true
 }

@@ -1,7 +1,8 @@
 import { setTimeout } from 'node:timers/promises'
 import { DeltaboxError, isDeltaboxError } from '../errors/deltabox-error.js'
 import type { EngineClient } from '../protocol/engine-client.js'
-import { removeSandboxDir, sandboxDirExists } from '../state/sandbox-dir.js'
+import { removeSandbox } from '../state/remove-sandbox.js'
+import { sandboxDirExists } from '../state/sandbox-dir.js'
 import { openEngine } from './connect.js'
 
 /** Ending all tasks and removing the store of a large sandbox takes seconds on a slow disk. */
@@ -78,6 +79,6 @@ export async function killSandbox(id: string): Promise<boolean> {
     else if (!isDeltaboxError(error, 'SANDBOX_DEAD')) throw error
   }
   await ensureEngineGone(id)
-  if (await sandboxDirExists(id)) await removeSandboxDir(id)
+  if (await sandboxDirExists(id)) await removeSandbox(id)
   return existed
 }

@@ -8,9 +8,10 @@ import { Files } from '../files/files.js'
 import { Ports } from '../ports/ports.js'
 import type { EngineClient } from '../protocol/engine-client.js'
 import { Pty } from '../pty/pty.js'
-import { removeSandboxDir } from '../state/sandbox-dir.js'
+import { removeSandbox } from '../state/remove-sandbox.js'
 import { connectSandbox } from './connect.js'
 import { createSandbox, type ConnectedSandbox } from './create.js'
+import { forkSandbox, type ForkOptions, type ForkResult } from './fork.js'
 import { requestInfo, requestMetrics } from './info.js'
 import { ensureEngineGone, killSandbox, requestKill } from './kill.js'
 import { listSandboxes } from './list.js'
@@ -136,6 +137,27 @@ export class Sandbox implements AsyncDisposable {
   }
 
   /**
+   * Makes sandboxes of their own from a checkpoint: files and live processes, which keep their pids and go on
+   * independently of each other and of this one. Files are shared until somebody writes them. Commands that run at the
+   * checkpoint run in each fork under the same id (`commands.connect`). This sandbox stays as it is; it can be killed
+   * before its forks.
+   * @throws CHECKPOINT_NOT_FOUND; what `checkpoint()` throws; the first failure, when not one fork could be made
+   */
+  async fork(options: ForkOptions = {}): Promise<ForkResult> {
+    const { checkpoint, members } = await forkSandbox(this.#client, options, async (signal) => {
+      return (await this.checkpoint(signal === undefined ? {} : { signal })).id
+    })
+    const sandboxes: Sandbox[] = []
+    const failures: unknown[] = []
+    for (const member of members) {
+      if (member.status === 'fulfilled') sandboxes.push(new Sandbox(member.value))
+      else failures.push(member.reason)
+    }
+    if (sandboxes.length === 0) throw failures[0]
+    return { checkpoint, sandboxes, failures }
+  }
+
+  /**
    * Counts the rollbacks, whoever asked for them, as far as this connection has heard. Calls that take
    * `expectedGeneration` are refused with STALE_GENERATION when another rollback came first.
    */
@@ -220,7 +242,7 @@ export class Sandbox implements AsyncDisposable {
     if (this.#client.isOpen) await requestKill(this.#client)
     else await killSandbox(this.id)
     await ensureEngineGone(this.id)
-    await removeSandboxDir(this.id)
+    await removeSandbox(this.id)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -82,17 +82,37 @@ export async function readSandboxRecord(id: string): Promise<SandboxRecord | und
 /** The ids of all sandboxes that have a directory, sorted. */
 export async function listSandboxIds(): Promise<string[]> {
   try {
-    return (await readdir(join(stateDirPath(), 'sandboxes'))).filter(isSandboxId).sort()
+    const ids = (await readdir(join(stateDirPath(), 'sandboxes'))).filter(isSandboxId).sort()
+    const lending = await Promise.all(ids.map((id) => isOnlyLending(id)))
+    return ids.filter((_, index) => lending[index] === false)
   } catch (error) {
     if (errnoName(error) === 'ENOENT') return []
     throw fromSystemError(error, 'listing sandboxes')
   }
 }
 
-/** Whether a sandbox has a directory. */
+/** Whether a sandbox has a directory; what only lends its layers is none any more. */
 export async function sandboxDirExists(id: string): Promise<boolean> {
+  return (await anythingExists(id)) && !(await isOnlyLending(id))
+}
+
+/** In the directory of a sandbox that was removed while forks use its layers (remove-sandbox.ts). */
+export const LENDING_MARK = 'only-lending'
+
+/** Whether a sandbox was removed and is there for its forks alone. */
+export function isOnlyLending(id: string): Promise<boolean> {
+  return pathExists(join(sandboxDirPath(id), LENDING_MARK), id)
+}
+
+/** Whether anything is left of a sandbox. */
+export function anythingExists(id: string): Promise<boolean> {
+  return pathExists(sandboxDirPath(id), id)
+}
+
+async function pathExists(path: string, id: string): Promise<boolean> {
   try {
-    return (await stat(sandboxDirPath(id))).isDirectory()
+    await stat(path)
+    return true
   } catch (error) {
     if (errnoName(error) === 'ENOENT') return false
     throw fromSystemError(error, `sandbox ${id}`)

@@ -12,6 +12,15 @@ inline std::uint64_t monotonic_ns() {
   return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000ull + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
+inline std::uint64_t unix_time_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000ull + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+// Where a counter of names begins that must not repeat those of earlier engines, whose images this one may read.
+inline std::uint64_t first_name() { return unix_time_ns(); }
+
 inline std::uint64_t unix_time_ms() {
   timespec now{};
   clock_gettime(CLOCK_REALTIME, &now);

@@ -32,7 +32,9 @@
   X(kBeforeRemoval, "before-removal") /* of layers that nothing refers to */                                  \
   X(kLayerEmptied, "layer-emptied")   /* its directory is still there */                                      \
   X(kBeforeMerge, "before-merge")                                                                             \
-  X(kAfterMerge, "after-merge") /* the merged layer is whole, nothing refers to it */                         \
+  X(kAfterMerge, "after-merge")     /* the merged layer is whole, nothing refers to it */                     \
+  X(kPagesWritten, "pages-written") /* of an image that is not there yet */                                   \
+  X(kImageBeside, "image-beside")   /* an image is written and not yet in its place */                        \
   X(kDigestWritten, "digest-written")                                                                         \
   X(kBeforeSync, "before-sync")                                                                               \
   X(kAfterSync, "after-sync") /* no checkpoint of this sync has its mark yet */                               \

@@ -39,6 +39,8 @@ std::string_view code_name(Code code) {
       return "TOO_LARGE";
     case Code::kAlreadyExists:
       return "ALREADY_EXISTS";
+    case Code::kColdIncompatible:
+      return "COLD_INCOMPATIBLE";
     case Code::kDamaged:
       return "DAMAGED";
     case Code::kProtocol:

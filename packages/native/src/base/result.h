@@ -40,6 +40,7 @@ enum class Code {
   kTooLarge,
   kAlreadyExists,
   kDamaged,
+  kColdIncompatible,
   kProtocol,
   kTraceeGone,  // a tracee died under our hands; callers decide what that means, it never leaves the engine
 };

@@ -67,6 +67,13 @@ void CheckpointTree::restore(std::vector<Checkpoint> checkpoints, std::string he
   damaged_ = std::move(damaged);
 }
 
+void CheckpointTree::warm(const std::string& id, std::shared_ptr<const TreeImage> image) {
+  const auto found = std::find_if(checkpoints_.begin(), checkpoints_.end(),
+                                  [&](const auto& checkpoint) { return checkpoint->id == id; });
+  (*found)->image = std::move(image);
+  (*found)->cold = false;
+}
+
 void CheckpointTree::remove(const std::string& id) {
   const auto found = std::find_if(checkpoints_.begin(), checkpoints_.end(),
                                   [&](const auto& checkpoint) { return checkpoint->id == id; });

@@ -48,6 +48,8 @@ struct Checkpoint {
   std::uint64_t copied_open_file_bytes = 0;
   int freeze_attempts = 0;
   std::vector<Notice> warnings;
+  std::uint64_t processes = 0;       // that it holds, wherever
+  bool cold = false;                 // its image is on the disk (images/image_store.h), not here
   std::uint64_t lost_processes = 0;  // of a recovered checkpoint: what it held in memory and no longer has
 };
 
@@ -68,6 +70,8 @@ class CheckpointTree {
   // After the engine's death: what was found on the disk. `damaged`: by kind, the ids that must not be used, and why.
   void restore(std::vector<Checkpoint> checkpoints, std::string head, std::uint64_t next, std::vector<Notice> damaged);
   std::uint64_t next() const { return next_; }
+  // The image of a cold checkpoint has been read.
+  void warm(const std::string& id, std::shared_ptr<const TreeImage> image);
   // The checkpoint must exist. Its children become its parent's, and so does the head.
   void remove(const std::string& id);
   std::vector<std::string> expired(const Retention& retention) const;

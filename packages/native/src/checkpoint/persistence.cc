@@ -6,13 +6,33 @@
 
 namespace deltabox {
 
+namespace {
+
+// All that it needs, but the host's directories.
+std::vector<std::shared_ptr<const Layer>> own_layers(const Checkpoint& checkpoint) {
+  std::vector<std::shared_ptr<const Layer>> layers;
+  for (const auto& stack : checkpoint.stacks) {
+    for (const auto& layer : *stack) {
+      if (layer->id != 0) layers.push_back(layer);
+    }
+  }
+  return layers;
+}
+
+}  // namespace
+
 Result<void> SandboxState::begin(const std::vector<VolumeSpec>& specs, bool recovering) {
   SandboxNamespaces& ns = namespaces_;
   TRY(ns.enter_m0());
-  layers_ = TRY(LayerStore::create(ns.store.get()));
+  std::vector<DonorStore> donors;
+  for (std::size_t index = 0; index < ns.donors.size(); ++index) {
+    donors.push_back({std::move(ns.donors[index]), ns.last_layers[index]});
+  }
+  layers_ = TRY(LayerStore::create(ns.store.get(), std::move(donors)));
   records_ = TRY(RecordStore::open(ns.store.get()));
   boot_id_ = ns.boot_id;
   std::optional<Recovered> recovered;
+  images_ = TRY(ImageStore::open(ns.store.get(), ns.self_fd_dir.get(), store_));
   std::vector<std::uint64_t> old_layers;
   if (recovering) {
     old_layers = TRY(layers_.adopt_ids());
@@ -54,12 +74,31 @@ void SandboxState::adopt(Recovered recovered, const std::vector<std::uint64_t>& 
       checkpoint.stacks[index] = std::move(whole);
     }
     checkpoint.kept_files.resize(volumes_.size());
+    if (checkpoint.processes > 0 && images_.has(checkpoint.id)) {
+      checkpoint.cold = true;
+    } else {
+      checkpoint.lost_processes = checkpoint.processes;
+    }
+  }
+  for (auto& layer : recovered.lent) {
+    used.insert(layer->id);
+    lent_.push_back(std::move(layer));
   }
   for (const Volume& volume : volumes_) used.insert(volume.writable_layer()->id);
-  for (const std::string& id : recovered.durable) durable_->adopt(id);
+  std::set<std::string> known;
+  for (const Checkpoint& checkpoint : recovered.checkpoints) known.insert(checkpoint.id);
+  for (const std::string& id : images_.all()) {
+    if (!known.contains(id)) images_.remove(id);
+  }
+  const std::set<std::string> durable(recovered.durable.begin(), recovered.durable.end());
+  for (const std::string& id : durable) durable_->adopt(id);
   recovery_warnings_ = std::move(recovered.warnings);
   for (const Notice& damaged : recovered.damaged) {
     recovery_warnings_.push_back("checkpoint " + damaged.kind + " can't be used: " + damaged.reason);
+  }
+  // Others were not durable yet, or come from a lender.
+  for (const Checkpoint& checkpoint : recovered.checkpoints) {
+    if (!durable.contains(checkpoint.id)) durable_->add(checkpoint.id, own_layers(checkpoint));
   }
   tree_.restore(std::move(recovered.checkpoints), std::move(recovered.head), recovered.next_checkpoint,
                 std::move(recovered.damaged));
@@ -83,6 +122,7 @@ Result<void> SandboxState::write_state() const {
     volume.set_writable_layer(volumes_[index].writable_layer()->id);
     if (seal_is_staged(index)) volume.set_staged_layer(standby_[index]->upper->id);
   }
+  for (const auto& layer : lent_) state.add_lent_layers(layer->id);
   TRY(records_.write_state(state));
   fault_point(FaultPoint::kStateWritten);
   durable_->start();
@@ -101,18 +141,15 @@ Result<const Checkpoint*> SandboxState::commit(Checkpoint record) {
   written.set_created_at_ms(checkpoint.created_at_ms);
   written.set_is_safety(checkpoint.is_safety);
   written.set_boot_id(boot_id_);
-  written.set_processes(checkpoint.image->processes.size());
+  written.set_processes(checkpoint.processes);
   written.set_layer_files(checkpoint.layer_usage.files);
   written.set_layer_bytes(checkpoint.layer_usage.bytes);
   written.set_pause_us(checkpoint.pause_us);
-  std::vector<std::shared_ptr<const Layer>> layers;
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
     records::Stack& stack = *written.add_stacks();
     stack.set_volume(volumes_[index].spec().name);
     for (const auto& layer : *checkpoint.stacks[index]) {
-      if (layer->id == 0) continue;
-      stack.add_layers(layer->id);
-      layers.push_back(layer);
+      if (layer->id != 0) stack.add_layers(layer->id);
     }
   }
   Result<void> outcome = records_.write_checkpoint(written);
@@ -122,7 +159,7 @@ Result<const Checkpoint*> SandboxState::commit(Checkpoint record) {
     tree_.set_head(head);
     return outcome.release_error();
   }
-  durable_->add(checkpoint.id, std::move(layers));
+  durable_->add(checkpoint.id, own_layers(checkpoint));
   return &checkpoint;
 }
 
@@ -130,6 +167,8 @@ void SandboxState::forget(const std::string& id) {
   tree_.remove(id);
   durable_->forget(id);
   records_.remove_checkpoint(id);
+  images_.remove(id);
+  unwritable_images_.erase(id);
 }
 
 }  // namespace deltabox

@@ -4,11 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include <algorithm>
-#include <cstring>
 
 #include "base/fault.h"
 #include "sys/files.h"
@@ -17,25 +13,11 @@ namespace deltabox {
 
 namespace {
 
-constexpr char kMagic[4] = {'D', 'B', 'X', 'R'};
 constexpr std::size_t kMaxRecordBytes = 64u << 20;
 constexpr const char* kState = "state";
 constexpr const char* kStateCopy = "state.synced";
 constexpr const char* kCheckpoints = "checkpoints";
 constexpr std::string_view kDurable = ".durable";
-
-struct Header {
-  char magic[4];
-  std::uint32_t version;
-  std::uint64_t payload_bytes;
-  std::uint64_t checksum;  // XXH3, 64 bits, of the payload
-};
-static_assert(sizeof(Header) == 24);
-
-Error damaged(const std::string& name, const std::string& what) {
-  return make_error(Code::kDamaged, name + " is damaged: " + what,
-                    "Use another checkpoint; what is damaged is never used.");
-}
 
 std::uint64_t number_of(const std::string& id) {
   const std::size_t dash = id.rfind('-');
@@ -43,32 +25,6 @@ std::uint64_t number_of(const std::string& id) {
 }
 
 }  // namespace
-
-std::string pack_record(const std::string& payload) {
-  Header header{};
-  std::memcpy(header.magic, kMagic, sizeof kMagic);
-  header.version = kRecordVersion;
-  header.payload_bytes = payload.size();
-  header.checksum = XXH3_64bits(payload.data(), payload.size());
-  return std::string(reinterpret_cast<const char*>(&header), sizeof header) + payload;
-}
-
-Result<std::string> unpack_record(const std::string& file, const std::string& name) {
-  Header header{};
-  if (file.size() < sizeof header) return damaged(name, "it is too short");
-  std::memcpy(&header, file.data(), sizeof header);
-  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) return damaged(name, "it is no record of DeltaBox");
-  if (header.version != kRecordVersion) {
-    return make_error(
-        Code::kUnsupported,
-        name + " has version " + std::to_string(header.version) + ", this is version " + std::to_string(kRecordVersion),
-        "Use the version of DeltaBox that wrote it.");
-  }
-  const std::string payload = file.substr(sizeof header);
-  if (payload.size() != header.payload_bytes) return damaged(name, "its length is wrong");
-  if (XXH3_64bits(payload.data(), payload.size()) != header.checksum) return damaged(name, "its checksum is wrong");
-  return payload;
-}
 
 Result<RecordStore> RecordStore::open(int store_fd) {
   RecordStore store;
@@ -113,8 +69,8 @@ Result<records::State> RecordStore::read_state_from(const std::string& path) con
   records::State state;
   const std::string name = "store/" + path;
   Result<std::string> file = sys::read_file_at(root_.get(), path, kMaxRecordBytes);
-  if (!file.ok()) return damaged(name, file.error().describe());
-  if (!state.ParseFromString(TRY(unpack_record(file.value(), name)))) return damaged(name, "it can't be parsed");
+  if (!file.ok()) return damaged_record(name, file.error().describe());
+  if (!state.ParseFromString(TRY(unpack_record(file.value(), name)))) return damaged_record(name, "it can't be parsed");
   return state;
 }
 
@@ -146,7 +102,7 @@ Result<RecordStore::Found> RecordStore::read_checkpoints() const {
       records::Checkpoint checkpoint;
       const std::string file = TRY(sys::read_file_at(dir.get(), name, kMaxRecordBytes));
       if (!checkpoint.ParseFromString(TRY(unpack_record(file, "the record of " + name))) || checkpoint.id() != name) {
-        return damaged("the record of " + name, "it can't be parsed");
+        return damaged_record("the record of " + name, "it can't be parsed");
       }
       return checkpoint;
     };

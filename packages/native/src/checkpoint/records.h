@@ -6,17 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "base/packed_record.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "records.pb.h"
 
 namespace deltabox {
-
-inline constexpr std::uint32_t kRecordVersion = 1;
-
-// Header and payload of one file; the reverse names what is wrong. Pure.
-std::string pack_record(const std::string& payload);
-Result<std::string> unpack_record(const std::string& file, const std::string& name);
 
 class RecordStore {
  public:

@@ -78,7 +78,7 @@ Checkpoint to_checkpoint(const records::Checkpoint& record) {
   checkpoint.created_at_ms = record.created_at_ms();
   checkpoint.is_safety = record.is_safety();
   checkpoint.image = std::make_shared<TreeImage>();
-  checkpoint.lost_processes = record.processes();
+  checkpoint.processes = record.processes();
   checkpoint.layer_usage = {record.layer_files(), record.layer_bytes()};
   checkpoint.pause_us = record.pause_us();
   return checkpoint;
@@ -147,6 +147,13 @@ Result<Recovered> recover(const RecordStore& records, LayerStore& layers, const 
   } else {
     take_head(records.read_state_copy());
   }
+  // Known by the copy as well, and of no other state's concern: what can't be opened is not lent any more.
+  if (state.ok()) {
+    for (const std::uint64_t id : state.value().lent_layers()) {
+      std::string unused;
+      if (auto layer = finder.find(id, false, unused)) recovered.lent.push_back(std::move(layer));
+    }
+  }
   // No id is given twice, those of damaged checkpoints included.
   const auto reserve = [&](const std::string& id) {
     const std::size_t dash = id.rfind('-');
@@ -162,7 +169,7 @@ Result<Recovered> recover(const RecordStore& records, LayerStore& layers, const 
       std::vector<std::uint64_t> ids;
       if (volume.name() != name) return ids;
       ids.assign(volume.stack().begin(), volume.stack().end());
-      ids.push_back(volume.writable_layer());
+      if (volume.writable_layer() != 0) ids.push_back(volume.writable_layer());
       if (volume.staged_layer() != 0) ids.push_back(volume.staged_layer());
       return ids;
     };

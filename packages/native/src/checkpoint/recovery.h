@@ -22,7 +22,8 @@ struct Recovered {
   std::vector<std::string> durable;     // ids
   std::string head;
   std::uint64_t next_checkpoint = 1;
-  std::vector<Notice> damaged;  // kind: id of a checkpoint that must not be used; reason
+  std::vector<std::shared_ptr<const Layer>> lent;  // that forks use
+  std::vector<Notice> damaged;                     // kind: id of a checkpoint that must not be used; reason
   std::vector<std::string> warnings;
 };
 

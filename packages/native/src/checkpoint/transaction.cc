@@ -111,6 +111,7 @@ Checkpoint SandboxState::make_record(CaptureResult captured) const {
   Checkpoint record;
   record.created_at_ms = unix_time_ms();
   record.dirty_pages = captured.dirty_pages;
+  record.processes = captured.image->processes.size();
   record.threads = captured.threads;
   record.warnings = std::move(captured.warnings);
   record.parts.describe_us = captured.times.describe_us;
@@ -147,7 +148,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
     return strict_error("the checkpoint would not capture everything", std::move(captured.warnings));
   }
   capture_terminals(terminals_, *captured.image);
-  captured.image->commands = command_leaders_;
+  captured.image->commands = running_commands_;
   const std::shared_ptr<const TreeImage> image = captured.image;
   Checkpoint record = make_record(std::move(captured));
   record.parts.freeze_us = freeze_us;
@@ -308,12 +309,13 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
   for (const InsidePid pid : applied.ended_processes) {
     if (target.image->find_by_pid(pid) == nullptr) outcome.ended_processes.push_back(pid);
   }
-  for (const auto& [command, pid] : target.image->commands) {
+  for (const auto& [id, command] : target.image->commands) {
+    const InsidePid pid = command->pid;
     const ProcessImage* leader = target.image->find_by_pid(pid);
     const LiveProcess* live_leader = leader != nullptr ? registry_.find(leader->incarnation) : nullptr;
     const bool made = std::find(applied.restored_processes.begin(), applied.restored_processes.end(), pid) !=
                       applied.restored_processes.end();
-    if (made && live_leader != nullptr) outcome.restored_commands[command] = live_leader->pid;
+    if (made && live_leader != nullptr) outcome.restored_commands[id] = live_leader->pid;
   }
   outcome.ended_threads = applied.ended_threads;
   outcome.restored_processes = std::move(applied.restored_processes);
@@ -326,6 +328,8 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   const std::uint64_t call_start_ns = monotonic_ns();
   const Checkpoint& target = *TRY(tree_.find(target_name));
   RollbackOutcome outcome;
+  const Result<void> warmed = warm_up(target);
+  if (!warmed.ok() && options.strict) return warmed.error();
   outcome.checkpoint = target.id;
   std::vector<std::optional<StagedOverlay>> staged(volumes_.size());
   const auto stage_needed = [&]() -> Result<void> {
@@ -360,7 +364,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   CaptureResult captured = TRY(capture.run(views, boundary_pipes_));
   fault_point(FaultPoint::kAfterCapture);
   capture_terminals(terminals_, *captured.image);
-  captured.image->commands = command_leaders_;
+  captured.image->commands = running_commands_;
   const std::uint64_t stored_pages = capture.enter_pages();
   const std::shared_ptr<const TreeImage> live = captured.image;
   const TreePlan tree_plan = plan_tree(*live, *target.image);
@@ -422,6 +426,12 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
     outcome.not_restored.push_back(
         {0, "process",
          std::to_string(target.lost_processes) + " processes of the checkpoint ended with an earlier engine"});
+  }
+  if (!warmed.ok()) {
+    outcome.not_restored.push_back({0, "process",
+                                    std::to_string(target.processes) +
+                                        " processes of the checkpoint: " + std::string(code_name(warmed.error().code)) +
+                                        ", " + warmed.error().describe()});
   }
   (void)write_state();
   outcome.engine_us = elapsed_us(call_start_ns);

@@ -9,10 +9,12 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,6 +29,7 @@
 #include "deltafs/hand_over.h"
 #include "deltafs/store_worker.h"
 #include "deltafs/volume.h"
+#include "images/image_store.h"
 #include "renames/service.h"
 #include "sandbox/namespaces.h"
 #include "tracee/freezer.h"
@@ -74,6 +77,20 @@ struct MergeJob {
   bool ok = false;  // once ended
 };
 
+// A process state on its way to the disk; shared with the worker until it has ended.
+struct ImageJob {
+  PreparedImage prepared;
+  std::atomic<bool> ended{false};
+  bool ok = false;  // once ended
+};
+
+// What a fork is made from.
+struct LentCheckpoint {
+  std::string id;
+  std::uint64_t last_layer = 0;  // layers with higher ids are not the fork's
+  std::uint64_t processes = 0;   // that will live on in it
+};
+
 // By volume; none for a volume that is not switched.
 using HandOvers = std::vector<std::optional<HandOver>>;
 
@@ -91,6 +108,11 @@ class SandboxState {
   // Its children become its parent's; the live state stays as it is.
   Result<void> delete_checkpoint(const std::string& target);
   void set_retention(const Retention& retention) { retention_ = retention; }
+  // The processes of every checkpoint go to the disk, behind its back.
+  void set_durable_processes(bool durable) { durable_processes_ = durable; }
+  // Puts all on the disk that another engine needs to begin from the checkpoint, and keeps it there.
+  Result<LentCheckpoint> lend(const std::string& target);
+  bool has_lent() const { return !lent_.empty(); }
   // Work that need not be waited for: detaching parked overlays, staging the next ones, reserving pages. After each
   // reply.
   void settle();
@@ -105,11 +127,13 @@ class SandboxState {
   const CheckpointTree& tree() const { return tree_; }
   BoundaryPipes& boundary_pipes() { return boundary_pipes_; }
   TerminalTable& terminals() { return terminals_; }
-  CommandLeaders& command_leaders() { return command_leaders_; }
+  RunningCommands& running_commands() { return running_commands_; }
   // Whom a rollback asks for the task's end of a stream that leads out, for a process that it makes anew.
   void set_boundary_opener(std::function<Result<UniqueFd>(std::uint64_t inode)> open) {
     open_boundary_ = std::move(open);
   }
+  // Whom to tell of the commands of an image that another engine wrote.
+  void set_command_adopter(std::function<void(const RunningCommands&)> adopt) { adopt_commands_ = std::move(adopt); }
   Freezer& freezer() { return freezer_; }
   renames::Service& renames() { return renames_; }
   // Processes inside, init not counted.
@@ -135,6 +159,13 @@ class SandboxState {
   Result<const Checkpoint*> commit(Checkpoint record);
   void forget(const std::string& id);
   void remove_unused_layers();
+  std::vector<std::string> volume_names() const;
+  bool is_being_written(const std::string& id) const;
+  void start_images();
+  void finish_images();
+  Result<void> write_image_now(const Checkpoint& checkpoint);
+  // Reads the image of a cold checkpoint.
+  Result<void> warm_up(const Checkpoint& checkpoint);
   void start_merge();
   Result<void> switch_volume(std::size_t volume, StagedOverlay staged);
   Checkpoint make_record(CaptureResult captured) const;
@@ -158,8 +189,14 @@ class SandboxState {
   renames::Service renames_;
   BoundaryPipes boundary_pipes_;
   TerminalTable terminals_;
-  CommandLeaders command_leaders_;
+  RunningCommands running_commands_;
   std::function<Result<UniqueFd>(std::uint64_t inode)> open_boundary_;
+  std::function<void(const RunningCommands&)> adopt_commands_;
+  ImageStore images_;
+  std::deque<std::shared_ptr<ImageJob>> image_jobs_;  // in the order of their writing
+  std::set<std::string> unwritable_images_;           // checkpoints
+  bool durable_processes_ = false;
+  std::vector<std::shared_ptr<const Layer>> lent_;
   CheckpointTree tree_;
   RecordStore records_;
   std::string boot_id_;

@@ -52,6 +52,7 @@ void SandboxState::start_merge() {
 
 void SandboxState::finish_background() {
   worker_->acknowledge();
+  finish_images();
   if (!merge_job_ || !merge_job_->ended) return;
   const std::shared_ptr<MergeJob> job = std::exchange(merge_job_, nullptr);
   if (job->ok) {
@@ -96,6 +97,7 @@ void SandboxState::settle() {
   }
   // What the disk's record of the live state names must not go.
   if (write_state().ok()) remove_unused_layers();
+  start_images();  // before the sync that makes their checkpoints durable
   durable_->start();
   (void)store_.reserve(kReservedPages);
 }

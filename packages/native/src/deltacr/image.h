@@ -272,8 +272,16 @@ struct SharedMemory {
   PageMap pages;  // by page of the object; what is not there is zero
 };
 
-// Commands that clients started and that run: by id, with the pid of their first process.
-using CommandLeaders = std::map<std::uint64_t, InsidePid>;
+// A command that a client started and that runs: as much as another engine needs to go on with it.
+struct CommandImage {
+  InsidePid pid;  // of its first process
+  std::string label;
+  std::string user;
+  std::vector<std::string> arguments;
+  bool terminal = false;
+  std::map<std::uint64_t, int> pipes;  // boundary pipes by inode; 1, 2: output, 0: input
+};
+using RunningCommands = std::map<std::uint64_t, std::shared_ptr<const CommandImage>>;  // by id
 
 struct TreeImage {
   std::vector<ProcessImage> processes;  // parents before children
@@ -283,7 +291,7 @@ struct TreeImage {
   std::vector<DeletedFile> deleted_files;
   std::vector<SharedMemory> shared_memory;
   std::vector<ZombieImage> zombies;
-  CommandLeaders commands;
+  RunningCommands commands;
 
   const ProcessImage* find(Incarnation incarnation) const;
   const ProcessImage* find_by_pid(InsidePid pid) const;

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/clock.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "deltacr/image.h"
@@ -43,8 +44,8 @@ class ProcessRegistry {
 
  private:
   std::map<HostTid, std::unique_ptr<LiveProcess>> processes_;
-  Incarnation next_ = 1;
-  std::uint64_t address_spaces_ = 0;
+  Incarnation next_ = first_name();
+  std::uint64_t address_spaces_ = first_name();
 };
 
 }  // namespace deltabox

@@ -14,6 +14,7 @@
 #include <tuple>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "deltacr/image.h"
@@ -76,7 +77,7 @@ class SharedMemoryReader {
   int self_fd_dir_ = -1;
   std::uint64_t device_ = 0;  // of the kernel's own tmpfs
   std::map<Key, Known> objects_;
-  SharedObjectId next_id_ = 1;
+  SharedObjectId next_id_ = first_name();
 };
 
 }  // namespace deltabox

@@ -25,12 +25,27 @@ Result<void> make_dir_unless_there(int dir_fd, const std::string& path, mode_t m
 
 }  // namespace
 
-Result<LayerStore> LayerStore::create(int store_fd) {
+Result<LayerStore> LayerStore::create(int store_fd, std::vector<DonorStore> donors) {
   LayerStore store;
+  store.donors_ = std::move(donors);
+  store.next_id_ = store.last_inherited() + 1;
   TRY(make_dir_unless_there(store_fd, "layers", 0700));
   TRY(make_dir_unless_there(store_fd, "bases", 0700));
   store.root_ = TRY(sys::duplicate(store_fd));
   return store;
+}
+
+int LayerStore::root_of(std::uint64_t id) const {
+  for (const DonorStore& donor : donors_) {
+    if (id <= donor.last) return donor.root.get();
+  }
+  return root_.get();
+}
+
+std::vector<std::uint64_t> LayerStore::take_unused() {
+  std::vector<std::uint64_t> ids = trash_->take();
+  std::erase_if(ids, [this](std::uint64_t id) { return id <= last_inherited(); });
+  return ids;
 }
 
 void LayerTrash::add(std::uint64_t id) {
@@ -68,7 +83,7 @@ Result<LayerStore::Fresh> LayerStore::make_layer(mode_t mode, int level) {
 Result<std::shared_ptr<const Layer>> LayerStore::open_layer(std::uint64_t id) {
   auto layer = std::make_shared<Layer>();
   layer->dir =
-      TRY(sys::open_at(root_.get(), "layers/" + std::to_string(id) + "/upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+      TRY(sys::open_at(root_of(id), "layers/" + std::to_string(id) + "/upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
   layer->id = id;
   layer->trash = trash_;
   return std::shared_ptr<const Layer>(std::move(layer));

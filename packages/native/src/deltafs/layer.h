@@ -48,11 +48,17 @@ struct LayerUsage {
 // overlayfs takes at most 500 lower directories (OVL_MAX_STACK). Background merging keeps stacks far below.
 inline constexpr std::size_t kMaxStackDepth = 480;
 
+// The store of the sandbox that this one was forked from: layers up to `last` are there, and never change.
+struct DonorStore {
+  UniqueFd root;  // in M0
+  std::uint64_t last = 0;
+};
+
 class LayerStore {
  public:
   LayerStore() = default;
-  // store_fd: the root of the store, in M0.
-  static Result<LayerStore> create(int store_fd);
+  // store_fd: the root of the store, in M0. `donors`: by their last layers; ids of its own begin behind them.
+  static Result<LayerStore> create(int store_fd, std::vector<DonorStore> donors = {});
   // A new empty layer and the work directory that overlayfs wants beside it. A volatile mount refuses a work directory
   // that was used before, so each layer brings its own.
   struct Fresh {
@@ -61,11 +67,12 @@ class LayerStore {
   };
   Result<Fresh> make_layer(mode_t mode, int level = 0);
   // Layers that nothing refers to any more.
-  std::vector<std::uint64_t> take_unused() { return trash_->take(); }
+  std::vector<std::uint64_t> take_unused();
   // Removes such a layer from the disk. On any thread.
   Result<void> remove(std::uint64_t id) const;
   // A layer that an earlier engine made.
   Result<std::shared_ptr<const Layer>> open_layer(std::uint64_t id);
+  std::uint64_t last_id() const { return next_id_ - 1; }
   // Takes ids behind all that exist, and lists those that exist.
   Result<std::vector<std::uint64_t>> adopt_ids();
   // An empty base directory for a volume without a host directory; the one that an earlier engine made, if there is.
@@ -73,7 +80,11 @@ class LayerStore {
                                                  const std::vector<std::string>& dirs);
 
  private:
+  int root_of(std::uint64_t id) const;
+  std::uint64_t last_inherited() const { return donors_.empty() ? 0 : donors_.back().last; }
+
   UniqueFd root_;
+  std::vector<DonorStore> donors_;
   std::uint64_t next_id_ = 1;
   std::shared_ptr<LayerTrash> trash_ = std::make_shared<LayerTrash>();
 };

@@ -24,8 +24,9 @@ CommandRequests::CommandRequests(SandboxState& state, Clients& clients, const st
       clients_(clients),
       environment_(environment),
       cwd_(cwd),
-      table_(state.namespaces(), state.boundary_pipes(), state.terminals(), state.command_leaders(), output_limit) {
+      table_(state.namespaces(), state.boundary_pipes(), state.terminals(), state.running_commands(), output_limit) {
   state.set_boundary_opener([this](std::uint64_t inode) { return table_.open_stream(inode); });
+  state.set_command_adopter([this](const RunningCommands& commands) { table_.adopt(commands); });
 }
 
 std::optional<Result<v1::EngineFrame>> CommandRequests::handle(Client& client, const v1::ClientFrame& request,

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <map>
@@ -43,11 +44,11 @@ Error rolled_back_error(const Command& command) {
 }  // namespace
 
 CommandTable::CommandTable(SandboxNamespaces& namespaces, BoundaryPipes& boundary, TerminalTable& terminals,
-                           CommandLeaders& leaders, std::uint64_t output_limit)
+                           RunningCommands& running, std::uint64_t output_limit)
     : namespaces_(namespaces),
       boundary_(boundary),
       terminals_(terminals),
-      leaders_(leaders),
+      running_(running),
       output_limit_(output_limit) {}
 
 Command* CommandTable::find(CommandId id) {
@@ -157,7 +158,7 @@ Result<StartedCommand> CommandTable::start(const v1::RunRequest& request, Client
     }
   }
   if (command->terminal) terminals_[command->id] = {command->stdin_write.get(), command->pid};
-  leaders_[command->id] = command->pid;
+  note_running(*command);
   started.command = command.get();
   commands_[command->id] = std::move(command);
   return started;
@@ -246,7 +247,7 @@ void CommandTable::mark_ended(Command& command, int status) {
   command.input.clear();
   command.stdin_write.reset();
   terminals_.erase(command.id);
-  leaders_.erase(command.id);
+  running_.erase(command.id);
 }
 
 void CommandTable::revive(CommandId id, HostTid leader) {
@@ -255,10 +256,38 @@ void CommandTable::revive(CommandId id, HostTid leader) {
   command->host_tid = leader;
   command->rolled_back = false;
   command->limit.clear();  // what it was ended for has not happened
-  leaders_[id] = command->pid;
-  if (!command->status) return;
-  command->status.reset();
-  command->background = true;
+  if (command->status) {
+    command->status.reset();
+    command->background = true;
+  }
+  note_running(*command);
+}
+
+void CommandTable::note_running(const Command& command) {
+  running_[command.id] = std::make_shared<CommandImage>(
+      CommandImage{command.pid, command.label, command.user, command.arguments, command.terminal, command.pipes});
+}
+
+void CommandTable::adopt(const RunningCommands& commands) {
+  for (const auto& [id, image] : commands) {
+    next_ = std::max(next_, id + 1);
+    if (const auto known = commands_.find(id); known != commands_.end()) {
+      known->second->pipes.insert(image->pipes.begin(), image->pipes.end());
+      continue;
+    }
+    auto command = std::make_unique<Command>();
+    command->id = id;
+    command->pid = image->pid;
+    command->background = true;
+    command->label = image->label;
+    command->user = image->user;
+    command->arguments = image->arguments;
+    command->terminal = image->terminal;
+    command->pipes = image->pipes;
+    command->rolled_back = true;  // until a rollback makes it anew
+    command->status = 0;
+    commands_[id] = std::move(command);
+  }
 }
 
 Result<UniqueFd> CommandTable::open_stream(std::uint64_t inode) {
@@ -271,6 +300,7 @@ Result<UniqueFd> CommandTable::open_stream(std::uint64_t inode) {
     UniqueFd task_end;
     ours = TRY(boundary_pipe(*command, stream, task_end));
     ::fcntl(ours.get(), F_SETFL, O_NONBLOCK);
+    if (running_.contains(id)) note_running(*command);
     return task_end;
   }
   return make_error(Code::kCommandNotFound, "its command is not known any more");

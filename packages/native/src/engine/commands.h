@@ -71,7 +71,7 @@ class CommandTable {
  public:
   // output_limit: bytes that a command may print over its life; 0: no limit.
   CommandTable(SandboxNamespaces& namespaces, BoundaryPipes& boundary, TerminalTable& terminals,
-               CommandLeaders& leaders, std::uint64_t output_limit);
+               RunningCommands& running, std::uint64_t output_limit);
 
   // `user`: none or uid 0 for root.
   Result<StartedCommand> start(const v1::RunRequest& request, ClientId client, std::optional<SpawnUser> user);
@@ -90,6 +90,8 @@ class CommandTable {
   Result<void> write_input(Command& command);
   Result<void> resize(Command& command, TerminalSize size);
   void mark_ended(Command& command, int status);
+  // Of an image that another engine wrote: a rollback to it may revive them. Those of this engine are known already.
+  void adopt(const RunningCommands& commands);
   // A rollback made the command's first process anew. It goes on as a background command: whoever waited for it was
   // told of its end, and its streams end here.
   void revive(CommandId id, HostTid leader);
@@ -108,6 +110,7 @@ class CommandTable {
     UniqueFd input;
     UniqueFd output[2];
   };
+  void note_running(const Command& command);
   Result<UniqueFd> boundary_pipe(Command& command, int stream, UniqueFd& task_end);
   Result<TaskStreams> make_pipes(Command& command, bool open_stdin, std::vector<UniqueFd>& ours);
   Result<TaskStreams> make_terminal(Command& command, const v1::TerminalSize& size, uid_t owner);
@@ -115,7 +118,7 @@ class CommandTable {
   SandboxNamespaces& namespaces_;
   BoundaryPipes& boundary_;
   TerminalTable& terminals_;
-  CommandLeaders& leaders_;  // of those that run
+  RunningCommands& running_;  // what captures note
   std::uint64_t output_limit_;
   std::map<CommandId, std::unique_ptr<Command>> commands_;
   CommandId next_ = 1;

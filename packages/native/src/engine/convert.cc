@@ -51,7 +51,8 @@ void fill(v1::Checkpoint& message, const Checkpoint& checkpoint) {
   fill(*message.mutable_parts(), checkpoint.parts);
   message.set_dirty_pages(checkpoint.dirty_pages);
   message.set_copied_bytes(checkpoint.stored_pages * kPageSize);
-  message.set_processes(checkpoint.image->processes.size());
+  message.set_processes(checkpoint.processes);
+  message.set_cold(checkpoint.cold);
   message.set_threads(checkpoint.threads);
   message.set_changed_volumes(checkpoint.changed_volumes);
   message.set_changed_files(checkpoint.layer_usage.files);

@@ -17,8 +17,8 @@
 #include <cstring>
 #include <optional>
 
-#include "checkpoint/records.h"
 #include "engine/convert.h"
+#include "engine/fork.h"
 #include "engine/layout.h"
 #include "engine/limits.h"
 #include "engine/network.h"
@@ -81,8 +81,9 @@ Result<void> write_file(SandboxState& state, const MakeFile& file) {
   return write_whole_file(state.namespaces().m1_root.get(), file.path, contents.get(), 0644, false);
 }
 
-Result<std::unique_ptr<SandboxState>> build(const v1::CreateRequest& request, const IdMap& id_map, NetworkMode network,
-                                            const SandboxLimits& limits, std::vector<std::string>& warnings) {
+Result<std::unique_ptr<SandboxState>> build(const v1::CreateRequest& request, bool recovering, const IdMap& id_map,
+                                            NetworkMode network, const SandboxLimits& limits,
+                                            std::vector<std::string>& warnings) {
   const bool host_network = network == NetworkMode::kHost;
   const std::string hosts = TRY(hosts_lines(request));
   const Layout layout = TRY(plan_layout(request, host_network, hosts, id_map.ranged));
@@ -93,6 +94,10 @@ Result<std::unique_ptr<SandboxState>> build(const v1::CreateRequest& request, co
   config.views = layout.views;
   config.store = request.state_dir() + "/store";
   config.init_binary = TRY(init_binary_path());
+  for (const v1::Donor& donor : request.donors()) {
+    config.donors.push_back(donor.store());
+    config.last_layers.push_back(donor.last_layer());
+  }
   for (const VolumeSpec& volume : layout.volumes) config.volume_paths.push_back(volume.path);
   config.init_options.own_network = !host_network;
   config.skeleton.host_network = host_network;
@@ -100,7 +105,6 @@ Result<std::unique_ptr<SandboxState>> build(const v1::CreateRequest& request, co
   config.skeleton.from_image = layout.from_image;
   config.skeleton.image_links = layout.image_links;
   limits.configure(config);
-  const bool recovering = request.recover();
   if (!recovering) TRY(sys::make_dir_at(AT_FDCWD, config.store, 0700));
   if (!recovering && ::chown(config.store.c_str(), id_map.outside_uid, id_map.outside_gid) != 0)
     return os_error("chown", config.store);
@@ -131,49 +135,36 @@ Result<UniqueFd> lock_state_dir(const std::string& state_dir) {
   return lock;
 }
 
-// What a sandbox was created with, for the engine that brings it back.
-constexpr const char* kRequestFile = "/create.request";
-constexpr std::size_t kMaxRequestBytes = 16u << 20;  // of a frame
-
-Result<void> keep_request(const v1::CreateRequest& request) {
-  return sys::write_file_at(AT_FDCWD, request.state_dir() + kRequestFile, pack_record(request.SerializeAsString()));
-}
-
-Result<v1::CreateRequest> kept_request(const v1::CreateRequest& recover) {
-  const std::string path = recover.state_dir() + kRequestFile;
-  v1::CreateRequest request;
-  const std::string file = TRY(sys::read_file_at(AT_FDCWD, path, kMaxRequestBytes));
-  if (!request.ParseFromString(TRY(unpack_record(file, path))) || request.id() != recover.id()) {
-    return make_error(Code::kDamaged, path + " is damaged", "Remove the sandbox.");
-  }
-  request.set_state_dir(recover.state_dir());
-  request.set_recover(true);
-  return request;
-}
-
 Result<void> serve_creation(Creation creation, UniqueFd creator_socket) {
   const UniqueFd lock = TRY(lock_state_dir(creation.request.state_dir()));
-  if (creation.request.recover()) {
-    creation.request = TRY(kept_request(creation.request));
+  const bool recovers = creation.request.recover();
+  const v1::ForkOrigin origin = creation.request.fork();
+  const bool forks = creation.request.has_fork();
+  if (recovers) {
+    creation.request = TRY(kept_request(creation.request.state_dir(), creation.request.id()));
     // The socket of the engine that ended; the lock says that it did.
     ::unlink((creation.request.state_dir() + "/engine.sock").c_str());
   } else {
+    if (forks) creation.request = TRY(request_of_fork(creation.request));
     TRY(keep_request(creation.request));
   }
   UniqueFd listener = TRY(listen_in(creation.request.state_dir()));
   const IdMap id_map = TRY(choose_id_map());
+  if (forks) TRY(make_forked_store(creation.request, origin, id_map));
   SandboxLimits limits = TRY(SandboxLimits::create(creation.request.limits(), creation.request.id()));
   SandboxNetwork network(TRY(parse_network_mode(creation.request.network())));
   std::optional<ProxyLauncher> proxy = TRY(start_launcher(creation.request, network.mode()));
   std::vector<std::string> identity_warnings;
-  std::unique_ptr<SandboxState> state = TRY(build(creation.request, id_map, network.mode(), limits, identity_warnings));
+  std::unique_ptr<SandboxState> state =
+      TRY(build(creation.request, recovers || forks, id_map, network.mode(), limits, identity_warnings));
   if (proxy) TRY(network.start_proxy(std::move(*proxy), state->namespaces().init_client, creation.request));
-  if (creation.request.recover()) {
+  if (recovers) {
     identity_warnings.push_back("the engine of this sandbox had ended; its files are back, its processes are gone");
     const std::vector<std::string>& lost = state->recovery_warnings();
     identity_warnings.insert(identity_warnings.end(), lost.begin(), lost.end());
   }
   const v1::Retention& retention = creation.request.retention();
+  state->set_durable_processes(creation.request.durable_processes());
   state->set_retention({retention.keep_last(), !retention.drop_named(), retention.max_bytes()});
   SandboxIdentity identity;
   identity.warnings = std::move(identity_warnings);
@@ -191,6 +182,7 @@ Result<void> serve_creation(Creation creation, UniqueFd creator_socket) {
   std::unique_ptr<DiskLimit> disk = TRY(DiskLimit::create(limits.disk_bytes(), state->namespaces()));
   Server server(std::move(state), std::move(identity), std::move(network), std::move(limits), std::move(disk),
                 std::move(listener), peer_uid);
+  if (forks) TRY(server.begin_from(origin.checkpoint_id()));
   server.adopt_creator(std::move(creator_socket), creation.request_id);
   return server.run();
 }

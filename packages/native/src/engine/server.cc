@@ -70,6 +70,16 @@ void Server::adopt_creator(UniqueFd socket, std::uint64_t request_id) {
   clients_[id] = std::move(client);
 }
 
+Result<void> Server::begin_from(const std::string& checkpoint) {
+  const RollbackOutcome outcome = TRY(state_->rollback(checkpoint, {false, false}));
+  commands_.mark_restored(outcome.restored_commands);
+  for (const Notice& lost : outcome.not_restored) {
+    identity_.warnings.push_back("not brought over from " + checkpoint + ": " + lost.kind +
+                                 (lost.pid != 0 ? " of pid " + std::to_string(lost.pid) : "") + ": " + lost.reason);
+  }
+  return {};
+}
+
 Result<void> Server::run() {
   while (!killed_) {
     if (settle_needed_) {
@@ -95,6 +105,7 @@ Result<void> Server::discard(const char* reason) {
   const SandboxNamespaces& namespaces = state_->namespaces();
   end_all_tasks(namespaces.init);
   TRY(sys::write_file_at(namespaces.store.get(), kEndedMark, reason));
+  if (state_->has_lent()) return {};  // forks use the layers
   for (const char* part : {"layers", "bases"}) {
     TRY(remove_contents(TRY(sys::open_at(namespaces.store.get(), part, O_RDONLY | O_DIRECTORY))));
   }
@@ -282,6 +293,13 @@ Result<v1::EngineFrame> Server::dispatch(Client& client, const v1::ClientFrame& 
       TRY(state_->delete_checkpoint(request.delete_checkpoint().target()));
       answer.mutable_empty();
       return answer;
+    case v1::ClientFrame::kLend: {
+      const LentCheckpoint lent = TRY(state_->lend(request.lend().target()));
+      answer.mutable_lent()->set_checkpoint_id(lent.id);
+      answer.mutable_lent()->set_last_layer(lent.last_layer);
+      answer.mutable_lent()->set_processes(lent.processes);
+      return answer;
+    }
     case v1::ClientFrame::kMetrics:
       TRY(fill_metrics(*state_, *answer.mutable_metrics()));
       answer.mutable_metrics()->set_uptime_ms(now_ms() - started_ms_);

@@ -38,6 +38,8 @@ class Server {
   Server(std::unique_ptr<SandboxState> state, SandboxIdentity identity, SandboxNetwork network, SandboxLimits limits,
          std::unique_ptr<DiskLimit> disk, UniqueFd listener, int allowed_peer_uid);
 
+  // A fork: its processes live on from the checkpoint.
+  Result<void> begin_from(const std::string& checkpoint);
   // The client that created the sandbox; its creation request is answered here.
   void adopt_creator(UniqueFd socket, std::uint64_t request_id);
   // Returns when the sandbox was killed, timed out or broke.

@@ -6,12 +6,18 @@
 
 namespace deltabox {
 
+namespace {
+constexpr std::size_t kMaxSegments = std::size_t{1} << 22;
+}  // namespace
+
 PageStore::~PageStore() {
-  for (std::byte* segment : segments_) ::munmap(segment, kSegmentBytes);
+  for (const Segment& segment : segments_) {
+    if (segment.start != nullptr) ::munmap(segment.start, kSegmentBytes);
+  }
 }
 
 Result<void> PageStore::add_segment() {
-  if (segments_.size() >= (std::size_t{1} << 22)) return make_error(Code::kTooLarge, "the page store holds 8 TiB");
+  if (segments_.size() >= kMaxSegments) return make_error(Code::kTooLarge, "the page store holds 8 TiB");
   // Twice the size, trimmed to an aligned half: a huge page needs its alignment.
   void* raw =
       ::mmap(nullptr, 2 * kSegmentBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -24,9 +30,37 @@ Result<void> PageStore::add_segment() {
   std::byte* segment = start + head;
   ::madvise(segment, kSegmentBytes, MADV_HUGEPAGE);
   ::madvise(segment, kSegmentBytes, MADV_POPULATE_WRITE);
-  segments_.push_back(segment);
+  segments_.push_back({segment});
   references_.resize(references_.size() + kPagesPerSegment, 0);
+  generations_.resize(references_.size(), 0);
   return {};
+}
+
+Result<PageId> PageStore::adopt_file(int fd, std::size_t page_count) {
+  // Whole segments: what is left of the last one in memory comes to those that were given back.
+  for (std::size_t slot = references_.size(); slot > slots_used_; --slot) free_.push_back(static_cast<PageId>(slot));
+  slots_used_ = references_.size();
+  const auto first = static_cast<PageId>(slots_used_ + 1);
+  const std::size_t count = (page_count + kPagesPerSegment - 1) / kPagesPerSegment;
+  if (segments_.size() + count >= kMaxSegments) return make_error(Code::kTooLarge, "the page store holds 8 TiB");
+  for (std::size_t index = 0; index < count; ++index) {
+    void* start = ::mmap(nullptr, kSegmentBytes, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(index * kSegmentBytes));
+    if (start == MAP_FAILED) return os_error("mmap", "page file");
+    segments_.push_back({static_cast<std::byte*>(start), true, 0});
+    references_.resize(references_.size() + kPagesPerSegment, 0);
+    generations_.resize(references_.size(), 0);
+    slots_used_ += kPagesPerSegment;
+    file_slots_ += kPagesPerSegment;
+  }
+  return first;
+}
+
+bool PageStore::is_mapped(PageId first, std::size_t page_count) const {
+  for (std::size_t segment = (first - 1) / kPagesPerSegment; segment * kPagesPerSegment < first - 1 + page_count;
+       ++segment) {
+    if (segments_[segment].start == nullptr) return false;
+  }
+  return true;
 }
 
 Result<void> PageStore::reserve(std::size_t page_count) {
@@ -52,17 +86,26 @@ Result<void> PageStore::allocate(std::size_t count, std::vector<PageId>& pages) 
 }
 
 void PageStore::add_reference(PageId page) {
-  if (page != kZeroPage) ++references_[page - 1];
+  if (page == kZeroPage || references_[page - 1]++ > 0) return;
+  if (Segment& segment = segment_of(page); segment.is_file) ++segment.referred_pages;
 }
 
 void PageStore::drop_reference(PageId page) {
   if (page == kZeroPage) return;
   assert(references_[page - 1] > 0);
-  if (--references_[page - 1] == 0) free_.push_back(page);
+  if (--references_[page - 1] > 0) return;
+  Segment& segment = segment_of(page);
+  if (!segment.is_file) {
+    ++generations_[page - 1];
+    free_.push_back(page);
+  } else if (--segment.referred_pages == 0) {
+    ::munmap(segment.start, kSegmentBytes);
+    segment.start = nullptr;
+  }
 }
 
 std::byte* PageStore::bytes(PageId page) {
-  return segments_[(page - 1) / kPagesPerSegment] + ((page - 1) % kPagesPerSegment) * kPageSize;
+  return segment_of(page).start + ((page - 1) % kPagesPerSegment) * kPageSize;
 }
 
 const std::byte* PageStore::bytes(PageId page) const { return const_cast<PageStore*>(this)->bytes(page); }

@@ -2,6 +2,9 @@
 //
 // First-touch faults are the price of fresh memory (2–3 µs per page on slow machines), so segments ask for transparent
 // huge pages and are touched ahead of need: reserve() between calls keeps a pause free of faults.
+//
+// A file of pages can be taken in as it is: its segments are mappings of it, so that all engines that have it share one
+// copy of it, the page cache's. Its slots are not used again; a segment that nobody refers to any more is unmapped.
 #pragma once
 
 #include <cstdint>
@@ -31,20 +34,37 @@ class PageStore {
   std::byte* bytes(PageId page);
   const std::byte* bytes(PageId page) const;
 
+  // Takes in a file of pages, which nobody may change. Its pages lie in a row from the returned one and have no
+  // references yet; is_mapped() tells whether those of a range still have their contents.
+  Result<PageId> adopt_file(int fd, std::size_t page_count);
+  bool is_mapped(PageId first, std::size_t page_count) const;
+  // With the id it names contents for ever: slots are used again, each time under another generation.
+  std::uint32_t generation(PageId page) const { return generations_[page - 1]; }
+
   // Makes sure that `page_count` pages can be allocated without a fault.
   Result<void> reserve(std::size_t page_count);
-  std::uint64_t stored_bytes() const { return (slots_used_ - free_.size()) * kPageSize; }
+  // In memory of the engine's own; what is in files counts as theirs.
+  std::uint64_t stored_bytes() const { return (slots_used_ - free_.size() - file_slots_) * kPageSize; }
 
  private:
   static constexpr std::size_t kPagesPerSegment = 512;
   static constexpr std::size_t kSegmentBytes = kPagesPerSegment * kPageSize;
 
-  Result<void> add_segment();
+  struct Segment {
+    std::byte* start = nullptr;  // null: of a file, and not mapped any more
+    bool is_file = false;
+    std::uint32_t referred_pages = 0;  // of a file
+  };
 
-  std::vector<std::byte*> segments_;
-  std::vector<std::uint32_t> references_;  // by PageId - 1
-  std::vector<PageId> free_;               // given back
-  std::size_t slots_used_ = 0;             // ever handed out; what lies behind is fresh, and neighbours in a row
+  Result<void> add_segment();
+  Segment& segment_of(PageId page) { return segments_[(page - 1) / kPagesPerSegment]; }
+
+  std::vector<Segment> segments_;
+  std::vector<std::uint32_t> references_;   // by PageId - 1
+  std::vector<std::uint32_t> generations_;  // by PageId - 1
+  std::vector<PageId> free_;                // given back
+  std::size_t slots_used_ = 0;              // ever handed out; what lies behind is fresh, and neighbours in a row
+  std::size_t file_slots_ = 0;              // of slots_used_
 };
 
 }  // namespace deltabox

@@ -184,10 +184,11 @@ Result<void> refuse_mounts_below(const std::string& path) {
                     "Choose a directory without mounts below it, or unmount it first.");
 }
 
-// In this order: the store, the bases, the binds.
+// In this order: the store, the bases, the donors, the binds.
 std::vector<BaseTree> host_trees(const NamespaceConfig& config) {
   std::vector<BaseTree> trees{BaseTree{config.store, false, false}};
   for (const std::string& base : config.bases) trees.push_back({base, config.id_map.ranged, false});
+  for (const std::string& donor : config.donors) trees.push_back({donor, false, false});
   for (const HostBind& bind : config.binds) {
     trees.push_back({bind.host_path, bind.idmapped && config.id_map.ranged, false});
   }
@@ -215,6 +216,19 @@ Result<std::vector<UniqueFd>> attach_bases(const std::vector<BaseMount>& mounts)
     bases.push_back(TRY(sys::open_at(AT_FDCWD, place + "/" + base.dir, O_RDONLY | O_DIRECTORY)));
   }
   return bases;
+}
+
+// Beside the bases.
+Result<std::vector<UniqueFd>> attach_donors(const std::vector<UniqueFd>& trees, std::size_t first, std::size_t count) {
+  std::vector<UniqueFd> donors;
+  for (std::size_t index = 0; index < count; ++index) {
+    const std::string place = std::string(kBasePoint) + "/donor-" + std::to_string(index);
+    TRY(sys::make_dir_at(AT_FDCWD, place, 0700));
+    TRY(sys::set_mount_attributes(trees[first + index].get(), MOUNT_ATTR_RDONLY, false));
+    TRY(sys::move_mount_to(trees[first + index].get(), AT_FDCWD, place));
+    donors.push_back(TRY(sys::open_at(AT_FDCWD, place, O_RDONLY | O_DIRECTORY)));
+  }
+  return donors;
 }
 
 // In this order: the bases, the views that there are.
@@ -259,6 +273,7 @@ Result<void> SandboxNamespaces::enter_m1() {
 
 Result<SandboxNamespaces> build_namespaces(const NamespaceConfig& config) {
   SandboxNamespaces built;
+  built.last_layers = config.last_layers;
   for (const std::string& base : config.bases) TRY(refuse_mounts_below(base));
   for (const HostBind& bind : config.binds) TRY(refuse_mounts_below(bind.host_path));
   built.host_proc = TRY(sys::open_at(AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY));
@@ -286,7 +301,7 @@ Result<SandboxNamespaces> build_namespaces(const NamespaceConfig& config) {
   std::vector<BaseMount> bases = take_bases(config, views, mounts, built);
   const std::vector<UniqueFd>& trees = mounts.trees;
   std::vector<int> bind_fds;
-  for (std::size_t index = 1 + config.bases.size(); index < trees.size(); ++index) {
+  for (std::size_t index = 1 + config.bases.size() + config.donors.size(); index < trees.size(); ++index) {
     bind_fds.push_back(trees[index].get());
   }
   built.parking = TRY(build_root(config, built.views, {proc_mount.get(), bind_fds}));
@@ -296,6 +311,7 @@ Result<SandboxNamespaces> build_namespaces(const NamespaceConfig& config) {
   built.m0 = TRY(sys::open_at(built.host_proc.get(), "self/ns/mnt", O_RDONLY));
   TRY(sys::move_mount_to(trees[0].get(), AT_FDCWD, kStorePoint));
   built.bases = TRY(attach_bases(bases));
+  built.donors = TRY(attach_donors(trees, 1 + config.bases.size(), config.donors.size()));
   built.store = TRY(sys::open_at(AT_FDCWD, kStorePoint, O_RDONLY | O_DIRECTORY));
   helper.reap();
   return built;

@@ -33,11 +33,13 @@ struct HostBind {
 
 struct NamespaceConfig {
   IdMap id_map;
-  std::vector<std::string> bases;  // host directories that are the bases of volumes
-  std::vector<HostBind> binds;     // what else of the host is shown, read-only
-  std::vector<SystemView> views;   // bases too; their directories become volumes, where they can be had
-  std::string store;               // host directory, owned by the sandbox's ids
-  std::string init_binary;         // host path
+  std::vector<std::string> bases;          // host directories that are the bases of volumes
+  std::vector<HostBind> binds;             // what else of the host is shown, read-only
+  std::vector<SystemView> views;           // bases too; their directories become volumes, where they can be had
+  std::string store;                       // host directory, owned by the sandbox's ids
+  std::vector<std::string> donors;         // stores of the sandboxes that this one was forked from
+  std::vector<std::uint64_t> last_layers;  // of theirs that it uses
+  std::string init_binary;                 // host path
   std::vector<std::string> volume_paths;
   SkeletonOptions skeleton;
   InitOptions init_options;
@@ -53,6 +55,8 @@ struct SandboxNamespaces {
   UniqueFd m1_root;                        // "/" as tasks see it
   UniqueFd parking;                        // the parking places below their cover, in M1
   UniqueFd store;                          // root of the store, in M0
+  std::vector<UniqueFd> donors;            // roots of their stores, read-only, in M0
+  std::vector<std::uint64_t> last_layers;  // of the donors, as configured
   std::vector<UniqueFd> bases;             // the host directories below volumes, in M0; then those of `views`
   std::vector<std::string> views;          // paths of the volumes over views
   std::vector<std::string> views_refused;  // sentences: which there are not, and why

@@ -1,0 +1,110 @@
+// Process states on the disk: which checkpoints have one, and what a rollback or a fork does with it.
+#include <unistd.h>
+
+#include <fcntl.h>
+
+#include <set>
+#include <utility>
+
+#include "checkpoint/transaction.h"
+#include "deltafs/layer_digest.h"
+
+namespace deltabox {
+
+namespace {
+
+constexpr int kStorePatienceMs = 60'000;
+
+}  // namespace
+
+std::vector<std::string> SandboxState::volume_names() const {
+  std::vector<std::string> names;
+  for (const Volume& volume : volumes_) names.push_back(volume.spec().name);
+  return names;
+}
+
+bool SandboxState::is_being_written(const std::string& id) const {
+  for (const auto& job : image_jobs_) {
+    if (job->prepared.id == id) return true;
+  }
+  return false;
+}
+
+void SandboxState::start_images() {
+  if (!durable_processes_) return;
+  for (const auto& checkpoint : tree_.all()) {
+    const bool has_any = !checkpoint->cold && !checkpoint->image->processes.empty();
+    if (!has_any || images_.has(checkpoint->id) || is_being_written(checkpoint->id)) continue;
+    if (unwritable_images_.contains(checkpoint->id)) continue;
+    Result<PreparedImage> prepared = images_.prepare(checkpoint->id, checkpoint->image, volume_names());
+    if (!prepared.ok()) {
+      unwritable_images_.insert(checkpoint->id);
+      continue;
+    }
+    auto job = std::make_shared<ImageJob>();
+    job->prepared = prepared.release_value();
+    image_jobs_.push_back(job);
+    worker_->post([this, written = job.get()] {
+      written->ok = images_.write(written->prepared).ok();
+      written->ended = true;
+    });
+  }
+}
+
+void SandboxState::finish_images() {
+  while (!image_jobs_.empty() && image_jobs_.front()->ended) {
+    const std::shared_ptr<ImageJob> job = std::move(image_jobs_.front());
+    image_jobs_.pop_front();
+    const std::string id = job->prepared.id;
+    const bool wanted = tree_.find(id).ok();
+    if (!job->ok) unwritable_images_.insert(id);  // for want of space, say; its files stay usable after a crash
+    images_.enter(std::move(job->prepared), job->ok, wanted);
+  }
+}
+
+Result<void> SandboxState::write_image_now(const Checkpoint& checkpoint) {
+  if (checkpoint.cold || checkpoint.image->processes.empty() || images_.has(checkpoint.id)) return {};
+  wait_for_store(kStorePatienceMs);
+  finish_images();
+  if (images_.has(checkpoint.id)) return {};
+  if (is_being_written(checkpoint.id)) {
+    return make_error(Code::kBusy, "the processes of " + checkpoint.id + " are still being written to the disk",
+                      "Try again in a moment.");
+  }
+  PreparedImage prepared = TRY(images_.prepare(checkpoint.id, checkpoint.image, volume_names()));
+  Result<void> written = images_.write(prepared);
+  images_.enter(std::move(prepared), written.ok(), true);
+  return written;
+}
+
+Result<void> SandboxState::warm_up(const Checkpoint& checkpoint) {
+  if (!checkpoint.cold) return {};
+  std::shared_ptr<const TreeImage> image = TRY(images_.read(checkpoint.id, volume_names()));
+  adopt_commands_(image->commands);
+  tree_.warm(checkpoint.id, std::move(image));
+  return {};
+}
+
+Result<LentCheckpoint> SandboxState::lend(const std::string& target) {
+  const Checkpoint& checkpoint = *TRY(tree_.find(target));
+  TRY(write_image_now(checkpoint));
+  wait_for_store(kStorePatienceMs);
+  std::set<std::uint64_t> lent;
+  for (const auto& layer : lent_) lent.insert(layer->id);
+  for (const auto& stack : checkpoint.stacks) {
+    for (const auto& layer : *stack) {
+      if (layer->id == 0) continue;
+      // Whoever borrows it can't write it down.
+      if (::faccessat(layer->dir.get(), "../digest", F_OK, 0) != 0) TRY(write_digest(*layer));
+      if (lent.insert(layer->id).second) lent_.push_back(layer);
+    }
+  }
+  TRY(write_state());
+  LentCheckpoint outcome;
+  outcome.id = checkpoint.id;
+  outcome.last_layer = layers_.last_id();
+  outcome.processes = checkpoint.processes - checkpoint.lost_processes;
+  return outcome;
+}
+
+}  // namespace deltabox

@@ -14,6 +14,7 @@
 #include "deltafs/merge.h"
 #include "deltafs/stack_lookup.h"
 #include "expect.h"
+#include "scratch_dir.h"
 #include "sys/files.h"
 
 namespace deltabox::test {
@@ -23,19 +24,12 @@ namespace {
 // Layers as directories of a scratch directory, which goes with its owner.
 class Scratch {
  public:
-  Scratch() {
-    const char* given = std::getenv("DELTABOX_TEST_DIR");
-    path_ = std::string(given != nullptr ? given : "/var/tmp") + "/deltabox-layers-XXXXXX";
-    REQUIRE(::mkdtemp(path_.data()) != nullptr);
-  }
-  ~Scratch() { CHECK(std::system(("rm -rf '" + path_ + "'").c_str()) == 0); }
-
   // An empty layer; `level` as merging counts it.
   std::shared_ptr<const Layer> layer(int level = 0) {
     auto layer = std::make_shared<Layer>();
     layer->id = ++count_;
     layer->level = level;
-    const std::string home = path_ + "/" + std::to_string(layer->id);
+    const std::string home = dir_.path() + "/" + std::to_string(layer->id);
     must(sys::make_dir_at(AT_FDCWD, home, 0755));
     must(sys::make_dir_at(AT_FDCWD, home + "/upper", 0755));
     layer->dir = must(sys::open_at(AT_FDCWD, home + "/upper", O_RDONLY | O_DIRECTORY));
@@ -43,7 +37,7 @@ class Scratch {
   }
 
  private:
-  std::string path_;
+  ScratchDir dir_;
   std::uint64_t count_ = 0;
 };
 

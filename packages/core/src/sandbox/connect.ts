@@ -1,12 +1,13 @@
+import { setTimeout } from 'node:timers/promises'
 import { errnoName, fromSystemError } from '../errors/convert.js'
-import { DeltaboxError } from '../errors/deltabox-error.js'
+import { DeltaboxError, isDeltaboxError } from '../errors/deltabox-error.js'
 import { EngineClient } from '../protocol/engine-client.js'
 import { native } from '../protocol/native.js'
 import { readEndedMark } from '../state/ended.js'
 import { sandboxDirExists, sandboxDirPath } from '../state/sandbox-dir.js'
 import { assertSandboxId } from '../state/ids.js'
 import type { ConnectedSandbox } from './create.js'
-import { isBeingCreated, removeIfEnded } from './engine-state.js'
+import { GONE_PAUSE_MS, GONE_TRIES, isBeingCreated, removeIfEnded } from './engine-state.js'
 import { requestInfo } from './info.js'
 import { recoverSandbox } from './recover.js'
 
@@ -51,23 +52,22 @@ export async function openEngine(id: string): Promise<EngineClient> {
   }
 }
 
-function isDead(error: unknown): error is DeltaboxError<'SANDBOX_DEAD'> {
-  return error instanceof DeltaboxError && error.code === 'SANDBOX_DEAD'
-}
-
 /**
  * Connects and asks the engine who it is. Where the engine has ended without its sandbox, another one brings the files
  * back first; `info.warnings` tell.
  */
 export async function connectSandbox(id: string, signal: AbortSignal | undefined): Promise<ConnectedSandbox> {
-  const client = await openEngine(id).catch(async (error: unknown) => {
-    if (!isDead(error)) throw error
-    return (await recoverSandbox(id, error, signal)) ?? openEngine(id)
-  })
-  try {
-    return { client, info: await requestInfo(client, signal) }
-  } catch (error) {
-    client.close()
-    throw error
+  for (let attempt = 1; ; attempt += 1) {
+    const client = await openEngine(id).catch(async (error: unknown) => {
+      if (!isDeltaboxError(error, 'SANDBOX_DEAD')) throw error
+      return (await recoverSandbox(id, error, signal)) ?? openEngine(id)
+    })
+    try {
+      return { client, info: await requestInfo(client, signal) }
+    } catch (error) {
+      client.close()
+      if (!isDeltaboxError(error, 'ENGINE_LOST') || attempt === GONE_TRIES || signal?.aborted === true) throw error
+      await setTimeout(GONE_PAUSE_MS)
+    }
   }
 }

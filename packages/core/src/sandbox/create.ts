@@ -11,12 +11,7 @@ import { LOOK_INTO_LOG } from '../protocol/failure.js'
 import { native } from '../protocol/native.js'
 import { removeSandbox } from '../state/remove-sandbox.js'
 import { newSandboxId } from '../state/ids.js'
-import {
-  listSandboxIds,
-  makeSandboxDir,
-  readLogTail,
-  writeSandboxRecord,
-} from '../state/sandbox-dir.js'
+import { listSandboxIds, makeSandboxDir, readLogTail, writeSandboxRecord } from '../state/sandbox-dir.js'
 import { isInside, prepareStateDir } from '../state/state-dir.js'
 import { CREATE_TIMEOUT_MS, removeIfEnded } from './engine-state.js'
 import { requestKill } from './kill.js'

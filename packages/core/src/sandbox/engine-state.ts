@@ -9,6 +9,10 @@ import { readSandboxRecord, sandboxDirPath } from '../state/sandbox-dir.js'
 /** An engine takes milliseconds to come up; on a machine that needs longer something hangs. */
 export const CREATE_TIMEOUT_MS = 60_000
 
+/** An engine that has ended still takes a connection for the moment in which the kernel closes its socket. */
+export const GONE_TRIES = 50
+export const GONE_PAUSE_MS = 20
+
 /** What is known of a sandbox from its directory and from whether somebody answers for it. */
 export type EngineState = 'creating' | 'running' | 'dead'
 

@@ -87,9 +87,7 @@ export async function forkSandbox(
       signal,
     },
   )
-  const members = await Promise.allSettled(
-    Array.from({ length: count }, () => makeFork(lenderId, lent, checked)),
-  )
+  const members = await Promise.allSettled(Array.from({ length: count }, () => makeFork(lenderId, lent, checked)))
   if (signal?.aborted === true) {
     await Promise.all(members.map((member) => (member.status === 'fulfilled' ? undo(member.value) : undefined)))
     throwIfAborted(signal, 'fork')

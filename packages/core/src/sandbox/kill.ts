@@ -3,6 +3,7 @@ import { DeltaboxError, isDeltaboxError } from '../errors/deltabox-error.js'
 import type { EngineClient } from '../protocol/engine-client.js'
 import { removeSandbox } from '../state/remove-sandbox.js'
 import { sandboxDirExists } from '../state/sandbox-dir.js'
+import { GONE_PAUSE_MS, GONE_TRIES } from './engine-state.js'
 import { openEngine } from './connect.js'
 
 /** Ending all tasks and removing the store of a large sandbox takes seconds on a slow disk. */
@@ -32,10 +33,6 @@ export async function requestKill(client: EngineClient): Promise<void> {
     client.close()
   }
 }
-
-/** An engine that has ended still takes a connection for the moment in which the kernel closes its socket. */
-const GONE_TRIES = 50
-const GONE_PAUSE_MS = 20
 
 /**
  * Makes sure that nobody answers for the sandbox any more. A lost connection alone does not say so: an engine also hangs

@@ -1,4 +1,4 @@
-"""Memory that processes share without a file: anonymous and inherited over fork, memfd, System V."""
+"""Memory that processes share without a file: anonymous and inherited over fork, memfd."""
 
 import ctypes
 import fcntl
@@ -9,7 +9,6 @@ from guest import PAGE, expect, libc, peek, poke, run
 MIB = 1 << 20
 SHARED = 1
 F_ADD_SEALS, F_GET_SEALS, F_SEAL_SHRINK, F_SEAL_WRITE = 1033, 1034, 2, 8
-libc.shmat.restype = ctypes.c_void_p
 values = {}
 
 
@@ -66,10 +65,6 @@ def prepare():
     values["only_mapped"] = map_shared(4 * PAGE)
     poke(values["only_mapped"] + PAGE, b"unmapped later")
 
-    values["id"] = libc.shmget(0, 4 * PAGE, 0o1600)
-    values["segment"] = libc.shmat(values["id"], None, 0)
-    poke(values["segment"], b"of System V")
-
 
 def change(count):
     poke(values["anonymous"], b"changed")
@@ -87,7 +82,6 @@ def change(count):
         libc.munmap(values["gone_view"], PAGE)
         libc.munmap(values["only_mapped"], 4 * PAGE)
         values["new"] = os.memfd_create("new")
-    poke(values["segment"], b"OF SYSTEM V")
 
 
 def verify():
@@ -118,7 +112,6 @@ def verify():
     poke(values["gone_view"], b"closed")
     assert "memfd:gone" in os.readlink(f"/proc/self/fd/{values['gone']}")
     expect(peek(values["only_mapped"] + PAGE, 14), b"unmapped later")
-    expect(peek(values["segment"], 11), b"of System V")
 
 
 run(prepare, change, verify)

@@ -15,7 +15,9 @@ import json
 import os
 import stat
 import sys
+import time
 
+REMOVAL_S = 5
 layers_dir = sys.argv[1]
 hashes = {}
 
@@ -99,13 +101,26 @@ def observe(sealed):
 def verify():
     problems = []
     for number, first in sorted(hashes.items()):
-        again = hash_layer(number)
+        again = hash_unless_removed(number, first)
         if again is None:  # merged or no longer needed
             continue
         for path in sorted(first.keys() | again.keys()):
             if first.get(path) != again.get(path):
                 problems.append(f"layer {number}: {path} {describe(first.get(path), again.get(path))}")
     return problems
+
+
+def hash_unless_removed(number, first):
+    """One that is not what it was may be on its way out: then it is gone soon."""
+    end = time.monotonic() + REMOVAL_S
+    while True:
+        try:
+            again = hash_layer(number)
+        except FileNotFoundError:
+            again = {}
+        if again is None or again == first or time.monotonic() > end:
+            return again
+        time.sleep(0.05)
 
 
 def describe(first, again):

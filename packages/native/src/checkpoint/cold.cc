@@ -77,7 +77,8 @@ Result<void> SandboxState::write_image_now(const Checkpoint& checkpoint) {
   return written;
 }
 
-Result<void> SandboxState::warm_up(const Checkpoint& checkpoint) {
+Result<void> SandboxState::warm_up(const std::string& target) {
+  const Checkpoint& checkpoint = *TRY(tree_.find(target));
   if (!checkpoint.cold) return {};
   std::shared_ptr<const TreeImage> image = TRY(images_.read(checkpoint.id, volume_names()));
   adopt_commands_(image->commands);

@@ -328,7 +328,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   const std::uint64_t call_start_ns = monotonic_ns();
   const Checkpoint& target = *TRY(tree_.find(target_name));
   RollbackOutcome outcome;
-  const Result<void> warmed = warm_up(target);
+  const Result<void> warmed = warm_up(target.id);
   if (!warmed.ok() && options.strict) return warmed.error();
   outcome.checkpoint = target.id;
   std::vector<std::optional<StagedOverlay>> staged(volumes_.size());

@@ -110,6 +110,8 @@ class SandboxState {
   void set_retention(const Retention& retention) { retention_ = retention; }
   // The processes of every checkpoint go to the disk, behind its back.
   void set_durable_processes(bool durable) { durable_processes_ = durable; }
+  // Reads the checkpoint's processes from the disk where they are there only: COLD_INCOMPATIBLE, DAMAGED.
+  Result<void> warm_up(const std::string& target);
   // Puts all on the disk that another engine needs to begin from the checkpoint, and keeps it there.
   Result<LentCheckpoint> lend(const std::string& target);
   bool has_lent() const { return !lent_.empty(); }
@@ -164,8 +166,6 @@ class SandboxState {
   void start_images();
   void finish_images();
   Result<void> write_image_now(const Checkpoint& checkpoint);
-  // Reads the image of a cold checkpoint.
-  Result<void> warm_up(const Checkpoint& checkpoint);
   void start_merge();
   Result<void> switch_volume(std::size_t volume, StagedOverlay staged);
   Checkpoint make_record(CaptureResult captured) const;

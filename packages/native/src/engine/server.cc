@@ -71,6 +71,7 @@ void Server::adopt_creator(UniqueFd socket, std::uint64_t request_id) {
 }
 
 Result<void> Server::begin_from(const std::string& checkpoint) {
+  TRY(state_->warm_up(checkpoint));  // a rollback would go on with the files alone
   const RollbackOutcome outcome = TRY(state_->rollback(checkpoint, {false, false}));
   commands_.mark_restored(outcome.restored_commands);
   for (const Notice& lost : outcome.not_restored) {

@@ -45,6 +45,8 @@ export interface Checkpoint {
   readonly durable: boolean
   /** Processes that an engine held in memory which has ended since; a rollback can't bring them back. */
   readonly lostProcesses: number
+  /** Its processes are on the disk only: a rollback reads them first. */
+  readonly cold: boolean
   /** Whether a rollback took it, so that the rollback can be undone. */
   readonly isSafety: boolean
   /** The whole call inside the engine. */

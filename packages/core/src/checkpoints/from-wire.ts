@@ -42,6 +42,7 @@ export function toCheckpoint(wire: WireCheckpoint): Checkpoint {
     warnings: wire.warnings.map(toNotice),
     copiedOpenFileBytes: Number(wire.copiedOpenFileBytes),
     durable: wire.durable,
+    cold: wire.cold,
     lostProcesses: Number(wire.lostProcesses),
     isSafety: wire.isSafety,
     engineMs: wire.engineUs / US_PER_MS,

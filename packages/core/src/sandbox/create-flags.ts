@@ -53,7 +53,13 @@ export const createFlags: readonly CreateFlag[] = [
   },
   { name: '--keep-last', argument: '<n>', description: 'keep so many checkpoints at most (default: all)' },
   { name: '--keep-bytes', argument: '<n>', description: 'keep so many bytes of checkpoints at most (default: all)' },
-  { name: '--drop-named', description: 'the two above count named checkpoints too' },
+  { name: '--hot-bytes', argument: '<n>', description: 'memory for checkpoints; others go to the disk (default: all)' },
+  {
+    name: '--durability',
+    argument: '<what>',
+    description: 'files, or processes as well: what survives the end of the engine (default: files)',
+  },
+  { name: '--drop-named', description: 'these bounds count named checkpoints too' },
   { name: '--name', argument: '<name>', description: 'shown by `deltabox ls`; short for --metadata name=<name>' },
   { name: '--metadata', argument: '<key=value>', description: 'a label of your own (repeatable)', repeatable: true },
 ]
@@ -76,6 +82,8 @@ export interface CreateFlagValues {
   readonly orphanTimeoutMs?: string
   readonly keepLast?: string
   readonly keepBytes?: string
+  readonly hotBytes?: string
+  readonly durability?: string
   readonly dropNamed?: boolean
   readonly name?: string
   readonly metadata?: readonly string[]
@@ -99,8 +107,10 @@ export function createOptionsFromFlags(values: CreateFlagValues): CreateSandboxO
     retention: withoutUndefined({
       keepLast: toNumber(values.keepLast),
       maxBytes: toNumber(values.keepBytes),
+      hotBytes: toNumber(values.hotBytes),
       keepNamed: values.dropNamed === true ? false : undefined,
     }),
+    durability: values.durability as CreateSandboxOptions['durability'],
     metadata: toMetadata(values),
   })
 }

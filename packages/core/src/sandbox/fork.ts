@@ -89,7 +89,7 @@ export async function forkSandbox(
   )
   const members = await Promise.allSettled(Array.from({ length: count }, () => makeFork(lenderId, lent, checked)))
   if (signal?.aborted === true) {
-    await Promise.all(members.map((member) => (member.status === 'fulfilled' ? undo(member.value) : undefined)))
+    await Promise.all(members.filter((member) => member.status === 'fulfilled').map(({ value }) => undo(value)))
     throwIfAborted(signal, 'fork')
   }
   return { checkpoint: lent.checkpointId, members }

@@ -55,6 +55,7 @@ export function requestMetrics(client: EngineClient, signal?: AbortSignal): Prom
         diskIsLowerBound: value.diskIsLowerBound,
         pageStoreBytes: Number(value.pageStoreBytes),
         checkpoints: Number(value.checkpoints),
+        coldCheckpoints: Number(value.coldCheckpoints),
         clients: Number(value.clients),
         runningCommands: Number(value.runningCommands),
         uptimeMs: Number(value.uptimeMs),

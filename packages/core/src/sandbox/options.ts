@@ -34,8 +34,10 @@ export const createOptionsSchema = z.strictObject({
       keepLast: z.int().min(1).max(1_000_000).optional(),
       keepNamed: z.boolean().default(true),
       maxBytes: z.int().min(1).max(Number.MAX_SAFE_INTEGER).optional(),
+      hotBytes: z.int().min(1).max(Number.MAX_SAFE_INTEGER).optional(),
     })
     .default({ keepNamed: true }),
+  durability: z.enum(['files', 'processes']).default('files'),
   metadata: z.record(z.string().min(1).max(200), z.string().max(4096)).default({}),
   signal: z.instanceof(AbortSignal).optional(),
 })
@@ -58,6 +60,11 @@ export interface Retention {
   readonly keepNamed?: boolean
   /** At most this many bytes of the checkpoints' own layers and pages. @default no bound */
   readonly maxBytes?: number
+  /**
+   * At most this many bytes of memory for the pages of checkpoints. Beyond it the least recently used ones go cold: to
+   * the disk, from where a rollback reads them again. The head stays. @default no bound
+   */
+  readonly hotBytes?: number
 }
 
 /** How to make a sandbox. */
@@ -87,6 +94,12 @@ export interface CreateSandboxOptions {
   readonly orphanTimeoutMs?: number
   /** Which checkpoints are kept. @default all */
   readonly retention?: Retention
+  /**
+   * What of a checkpoint is safe against the end of its engine. "files"; or "processes" as well: what changed of their
+   * memory is written to the disk behind each checkpoint, and `connect` brings files and processes of the last one
+   * back when the engine has ended. @default "files"
+   */
+  readonly durability?: 'files' | 'processes'
   /** Your own labels; listed, never interpreted, but `name` is shown by `deltabox ls`. */
   readonly metadata?: Readonly<Record<string, string>>
   readonly signal?: AbortSignal
@@ -199,6 +212,8 @@ export interface SandboxMetrics {
   /** Memory of the checkpoints' pages; part of `engine.rssBytes`. */
   readonly pageStoreBytes: number
   readonly checkpoints: number
+  /** Of these, those whose processes are on the disk only. */
+  readonly coldCheckpoints: number
   readonly clients: number
   readonly runningCommands: number
   /** Since the engine was started, in milliseconds. */

@@ -19,6 +19,8 @@ test('every flag ends up in the options of Sandbox.create', () => {
     orphanTimeoutMs: '6',
     keepLast: '7',
     keepBytes: '8',
+    hotBytes: '9',
+    durability: 'processes',
     dropNamed: true,
     name: 'mine',
     metadata: ['team=a=b', 'empty='],
@@ -44,7 +46,8 @@ test('every flag ends up in the options of Sandbox.create', () => {
     },
     idleTimeoutMs: 5,
     orphanTimeoutMs: 6,
-    retention: { keepLast: 7, maxBytes: 8, keepNamed: false },
+    retention: { keepLast: 7, maxBytes: 8, hotBytes: 9, keepNamed: false },
+    durability: 'processes',
     metadata: { team: 'a=b', empty: '', name: 'mine' },
   })
   expect(createOptionsSchema.safeParse(options).success).toBe(true)
@@ -59,8 +62,8 @@ test('there is a flag for every option and every limit', () => {
   const other = { volumes: 'volume', signal: undefined } as Record<string, string | undefined>
   const wanted = [...Object.keys(shape).map((name) => (name in other ? other[name] : name)), ...keysOf(limits)]
   expect(inFlags).toEqual(expect.arrayContaining(wanted.filter((name) => name !== undefined)))
-  expect(keysOf(retention)).toEqual(['keepLast', 'keepNamed', 'maxBytes'])
-  expect(inFlags).toEqual(expect.arrayContaining(['keepLast', 'keepBytes', 'dropNamed', 'allow', 'name']))
+  expect(keysOf(retention)).toEqual(['keepLast', 'keepNamed', 'maxBytes', 'hotBytes'])
+  expect(inFlags).toEqual(expect.arrayContaining(['keepLast', 'keepBytes', 'hotBytes', 'dropNamed', 'allow', 'name']))
 })
 
 const keysOf = ({ unwrap }: { unwrap: () => { shape: object } }) => Object.keys(unwrap().shape)

@@ -48,21 +48,34 @@ enum class FaultPoint {
 #undef DELTABOX_FAULT_POINT_ID
 };
 
-// On any thread.
-inline void fault_point(FaultPoint point) {
+// Whether the environment names this point, and this is the pass that it names.
+inline bool fault_is_due(FaultPoint point) {
   static constexpr const char* kNames[] = {
 #define DELTABOX_FAULT_POINT_NAME(id, name) name,
       DELTABOX_FAULT_POINTS(DELTABOX_FAULT_POINT_NAME)
 #undef DELTABOX_FAULT_POINT_NAME
   };
   static const char* const wanted = std::getenv("DELTABOX_FAULT");
-  if (wanted == nullptr) return;
+  if (wanted == nullptr) return false;
   const char* name = kNames[static_cast<int>(point)];
   const std::size_t length = std::strlen(name);
-  if (std::strncmp(wanted, name, length) != 0 || (wanted[length] != '\0' && wanted[length] != ':')) return;
+  if (std::strncmp(wanted, name, length) != 0 || (wanted[length] != '\0' && wanted[length] != ':')) return false;
   static std::atomic<int> passes{wanted[length] == ':' ? std::atoi(wanted + length + 1) : 0};
-  static const bool stops = std::strstr(wanted, ":stop") != nullptr;
-  if (passes-- == 0) ::kill(::getpid(), stops ? SIGSTOP : SIGKILL);
+  return passes-- == 0;
 }
+
+inline bool fault_has_mode(const char* mode) {
+  const char* const wanted = std::getenv("DELTABOX_FAULT");
+  return wanted != nullptr && std::strstr(wanted, mode) != nullptr;
+}
+
+// The engine ends here, or with ":stop" stands still. On any thread.
+inline void fault_point(FaultPoint point) {
+  if (fault_has_mode(":fail") || !fault_is_due(point)) return;
+  ::kill(::getpid(), fault_has_mode(":stop") ? SIGSTOP : SIGKILL);
+}
+
+// With ":fail": a step that could fail fails here.
+inline bool fault_fails(FaultPoint point) { return fault_has_mode(":fail") && fault_is_due(point); }
 
 }  // namespace deltabox

@@ -35,6 +35,7 @@ Result<void> CheckpointTree::check_name(const std::string& name) const {
 const Checkpoint& CheckpointTree::commit(Checkpoint checkpoint) {
   checkpoint.id = kIdPrefix + std::to_string(next_++);
   checkpoint.parent = head_;
+  checkpoint.last_used = ++uses_;
   head_ = checkpoint.id;
   checkpoints_.push_back(std::make_unique<Checkpoint>(std::move(checkpoint)));
   return *checkpoints_.back();
@@ -67,11 +68,27 @@ void CheckpointTree::restore(std::vector<Checkpoint> checkpoints, std::string he
   damaged_ = std::move(damaged);
 }
 
-void CheckpointTree::warm(const std::string& id, std::shared_ptr<const TreeImage> image) {
+Checkpoint* CheckpointTree::find_own(const std::string& id) const {
   const auto found = std::find_if(checkpoints_.begin(), checkpoints_.end(),
                                   [&](const auto& checkpoint) { return checkpoint->id == id; });
-  (*found)->image = std::move(image);
-  (*found)->cold = false;
+  return found != checkpoints_.end() ? found->get() : nullptr;
+}
+
+void CheckpointTree::set_head(const std::string& id) {
+  head_ = id;
+  if (Checkpoint* checkpoint = find_own(id)) checkpoint->last_used = ++uses_;
+}
+
+void CheckpointTree::cool(const std::string& id) {
+  Checkpoint& checkpoint = *find_own(id);
+  checkpoint.image = std::make_shared<TreeImage>();
+  checkpoint.cold = true;
+}
+
+void CheckpointTree::warm(const std::string& id, std::shared_ptr<const TreeImage> image) {
+  Checkpoint& checkpoint = *find_own(id);
+  checkpoint.image = std::move(image);
+  checkpoint.cold = false;
 }
 
 void CheckpointTree::remove(const std::string& id) {

@@ -49,6 +49,7 @@ struct Checkpoint {
   int freeze_attempts = 0;
   std::vector<Notice> warnings;
   std::uint64_t processes = 0;       // that it holds, wherever
+  std::uint64_t last_used = 0;       // counts checkpoints and rollbacks
   bool cold = false;                 // its image is on the disk (images/image_store.h), not here
   std::uint64_t lost_processes = 0;  // of a recovered checkpoint: what it held in memory and no longer has
 };
@@ -58,6 +59,7 @@ struct Retention {
   std::uint64_t keep_last = 0;  // 0: all
   bool keep_named = true;
   std::uint64_t max_bytes = 0;  // of the checkpoints' own layers and pages; 0: no bound
+  std::uint64_t hot_bytes = 0;  // of pages in memory: beyond it the least recently used go cold; 0: no bound
 };
 
 class CheckpointTree {
@@ -70,20 +72,24 @@ class CheckpointTree {
   // After the engine's death: what was found on the disk. `damaged`: by kind, the ids that must not be used, and why.
   void restore(std::vector<Checkpoint> checkpoints, std::string head, std::uint64_t next, std::vector<Notice> damaged);
   std::uint64_t next() const { return next_; }
-  // The image of a cold checkpoint has been read.
+  // Its image is on the disk and goes from memory; and has been read again.
+  void cool(const std::string& id);
   void warm(const std::string& id, std::shared_ptr<const TreeImage> image);
   // The checkpoint must exist. Its children become its parent's, and so does the head.
   void remove(const std::string& id);
   std::vector<std::string> expired(const Retention& retention) const;
-  void set_head(const std::string& id) { head_ = id; }
+  void set_head(const std::string& id);
   const std::string& head() const { return head_; }
   const std::vector<std::unique_ptr<Checkpoint>>& all() const { return checkpoints_; }
 
  private:
+  Checkpoint* find_own(const std::string& id) const;
+
   std::vector<std::unique_ptr<Checkpoint>> checkpoints_;  // in order of creation
   std::string head_;
   std::vector<Notice> damaged_;
   std::uint64_t next_ = 1;
+  std::uint64_t uses_ = 0;
 };
 
 }  // namespace deltabox

@@ -30,24 +30,50 @@ bool SandboxState::is_being_written(const std::string& id) const {
   return false;
 }
 
+bool SandboxState::wants_image(const Checkpoint& checkpoint) const {
+  return !checkpoint.cold && !checkpoint.image->processes.empty() && !images_.has(checkpoint.id) &&
+         !is_being_written(checkpoint.id) && !unwritable_images_.contains(checkpoint.id);
+}
+
+void SandboxState::start_image(const Checkpoint& checkpoint) {
+  Result<PreparedImage> prepared = images_.prepare(checkpoint.id, checkpoint.image, volume_names());
+  if (!prepared.ok()) {
+    unwritable_images_.insert(checkpoint.id);
+    return;
+  }
+  auto job = std::make_shared<ImageJob>();
+  job->prepared = prepared.release_value();
+  image_jobs_.push_back(job);
+  worker_->post([this, written = job.get()] {
+    written->ok = images_.write(written->prepared).ok();
+    written->ended = true;
+  });
+}
+
 void SandboxState::start_images() {
   if (!durable_processes_) return;
   for (const auto& checkpoint : tree_.all()) {
-    const bool has_any = !checkpoint->cold && !checkpoint->image->processes.empty();
-    if (!has_any || images_.has(checkpoint->id) || is_being_written(checkpoint->id)) continue;
-    if (unwritable_images_.contains(checkpoint->id)) continue;
-    Result<PreparedImage> prepared = images_.prepare(checkpoint->id, checkpoint->image, volume_names());
-    if (!prepared.ok()) {
-      unwritable_images_.insert(checkpoint->id);
-      continue;
+    if (wants_image(*checkpoint)) start_image(*checkpoint);
+  }
+}
+
+void SandboxState::cool_down() {
+  if (retention_.hot_bytes == 0) return;
+  while (store_.stored_bytes() > retention_.hot_bytes) {
+    const Checkpoint* oldest = nullptr;
+    for (const auto& checkpoint : tree_.all()) {
+      // The head is what the live processes are compared with: it goes cold for nothing.
+      if (checkpoint->id == tree_.head() || checkpoint->cold || checkpoint->image->processes.empty()) continue;
+      if (unwritable_images_.contains(checkpoint->id)) continue;
+      if (oldest == nullptr || checkpoint->last_used < oldest->last_used) oldest = checkpoint.get();
     }
-    auto job = std::make_shared<ImageJob>();
-    job->prepared = prepared.release_value();
-    image_jobs_.push_back(job);
-    worker_->post([this, written = job.get()] {
-      written->ok = images_.write(written->prepared).ok();
-      written->ended = true;
-    });
+    if (oldest == nullptr) return;
+    if (!images_.has(oldest->id)) {
+      // It goes when it has been written, which settles again.
+      if (wants_image(*oldest)) start_image(*oldest);
+      return;
+    }
+    tree_.cool(oldest->id);
   }
 }
 
@@ -84,6 +110,12 @@ Result<void> SandboxState::warm_up(const std::string& target) {
   adopt_commands_(image->commands);
   tree_.warm(checkpoint.id, std::move(image));
   return {};
+}
+
+std::uint64_t SandboxState::cold_checkpoints() const {
+  std::uint64_t count = 0;
+  for (const auto& checkpoint : tree_.all()) count += checkpoint->cold ? 1 : 0;
+  return count;
 }
 
 Result<LentCheckpoint> SandboxState::lend(const std::string& target) {

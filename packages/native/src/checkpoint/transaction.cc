@@ -294,6 +294,7 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
   }
   outcome.parts.switch_us = watch.lap_us();
   fault_point(FaultPoint::kAfterSwitch);
+  if (fault_fails(FaultPoint::kAfterSwitch)) return make_error(Code::kInternal, "it was told to fail");
   if (plan.makes_anything()) {
     const TreeImage now = TRY(bring_back(context, namespaces_.init_client, plan, live, *target.image, applied));
     TRY(apply_target(context, now, *target.image, switched, applied));
@@ -324,7 +325,29 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
   return {};
 }
 
-Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, const RollbackOptions& options) {
+Result<RollbackOutcome> SandboxState::rollback(const std::string& target, const RollbackOptions& options) {
+  Attempt first;
+  Result<RollbackOutcome> outcome = try_rollback(target, options, first);
+  if (outcome.ok() || !first.ended_all) return outcome;
+  // Nobody is left to be in a mixed state: all that the checkpoint has is made again from its image.
+  Attempt second;
+  Result<RollbackOutcome> again = try_rollback(target, {false, false}, second);
+  if (!again.ok()) {
+    Error error = outcome.release_error();
+    error.message += "; making them again failed, too: " + again.error().describe();
+    return error;
+  }
+  again.value().safety_checkpoint = first.safety_checkpoint;
+  again.value().not_restored.push_back(
+      {0, "process", "the rollback failed half way (" + first.failure + "): all processes were ended and made again"});
+  if (options.strict) {
+    return strict_error("the rollback was carried out but did not restore everything", again.value().not_restored);
+  }
+  return again;
+}
+
+Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_name, const RollbackOptions& options,
+                                                   Attempt& attempt) {
   const std::uint64_t call_start_ns = monotonic_ns();
   const Checkpoint& target = *TRY(tree_.find(target_name));
   RollbackOutcome outcome;
@@ -401,7 +424,12 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target_name, c
   }
   Result<void> applied = apply_rollback(freeze, capture, *live, target, staged, hand_overs, outcome);
   if (!applied.ok()) {
-    if (options.redo) (void)commit(std::move(safety));
+    attempt.ended_all = true;
+    attempt.failure = applied.error().describe();
+    if (options.redo) {
+      const Result<const Checkpoint*> committed = commit(std::move(safety));
+      if (committed.ok()) attempt.safety_checkpoint = committed.value()->id;
+    }
     return end_everything(freeze, capture, applied.release_error(), "the rollback to " + target.id);
   }
   Stopwatch watch;

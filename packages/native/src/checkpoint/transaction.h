@@ -5,7 +5,7 @@
 //                            └ the pause                                                     ┘
 // Everything that can refuse (unsupported state, dead processes, strict) does so before the first change. A checkpoint
 // that fails after its switch leaves the sandbox as it was to its tasks: the same files through one more layer. A
-// rollback that fails half way can't be completed either way; all tasks are then ended, and the error says so.
+// rollback that fails half way can't be completed either way; all tasks are then ended and made again from the image.
 #pragma once
 
 #include <atomic>
@@ -140,6 +140,7 @@ class SandboxState {
   renames::Service& renames() { return renames_; }
   // Processes inside, init not counted.
   std::uint64_t live_processes() const;
+  std::uint64_t cold_checkpoints() const;
   std::uint64_t page_store_bytes() const { return store_.stored_bytes(); }
 
  private:
@@ -163,7 +164,11 @@ class SandboxState {
   void remove_unused_layers();
   std::vector<std::string> volume_names() const;
   bool is_being_written(const std::string& id) const;
+  bool wants_image(const Checkpoint& checkpoint) const;
+  void start_image(const Checkpoint& checkpoint);
   void start_images();
+  // Takes the least recently used checkpoints out of memory that are too many for it.
+  void cool_down();
   void finish_images();
   Result<void> write_image_now(const Checkpoint& checkpoint);
   void start_merge();
@@ -172,6 +177,13 @@ class SandboxState {
   Result<void> apply_rollback(Freeze& freeze, TreeCapture& capture, const TreeImage& live, const Checkpoint& target,
                               std::vector<std::optional<StagedOverlay>>& staged, HandOvers& hand_overs,
                               RollbackOutcome& outcome);
+  // How a rollback ended that did not succeed.
+  struct Attempt {
+    bool ended_all = false;  // half way
+    std::string failure;
+    std::string safety_checkpoint;
+  };
+  Result<RollbackOutcome> try_rollback(const std::string& target, const RollbackOptions& options, Attempt& attempt);
   Error end_everything(Freeze& freeze, TreeCapture& capture, Error cause, const std::string& call);
 
   SandboxNamespaces namespaces_;

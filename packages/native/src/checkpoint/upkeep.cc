@@ -53,6 +53,7 @@ void SandboxState::start_merge() {
 void SandboxState::finish_background() {
   worker_->acknowledge();
   finish_images();
+  cool_down();
   if (!merge_job_ || !merge_job_->ended) return;
   const std::shared_ptr<MergeJob> job = std::exchange(merge_job_, nullptr);
   if (job->ok) {
@@ -99,6 +100,8 @@ void SandboxState::settle() {
   if (write_state().ok()) remove_unused_layers();
   start_images();  // before the sync that makes their checkpoints durable
   durable_->start();
+  cool_down();
+  store_.trim(2 * kReservedPages);
   (void)store_.reserve(kReservedPages);
 }
 

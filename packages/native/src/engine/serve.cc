@@ -159,13 +159,12 @@ Result<void> serve_creation(Creation creation, UniqueFd creator_socket) {
       TRY(build(creation.request, recovers || forks, id_map, network.mode(), limits, identity_warnings));
   if (proxy) TRY(network.start_proxy(std::move(*proxy), state->namespaces().init_client, creation.request));
   if (recovers) {
-    identity_warnings.push_back("the engine of this sandbox had ended; its files are back, its processes are gone");
     const std::vector<std::string>& lost = state->recovery_warnings();
     identity_warnings.insert(identity_warnings.end(), lost.begin(), lost.end());
   }
   const v1::Retention& retention = creation.request.retention();
   state->set_durable_processes(creation.request.durable_processes());
-  state->set_retention({retention.keep_last(), !retention.drop_named(), retention.max_bytes()});
+  state->set_retention({retention.keep_last(), !retention.drop_named(), retention.max_bytes(), retention.hot_bytes()});
   SandboxIdentity identity;
   identity.warnings = std::move(identity_warnings);
   identity.id = creation.request.id();
@@ -183,6 +182,7 @@ Result<void> serve_creation(Creation creation, UniqueFd creator_socket) {
   Server server(std::move(state), std::move(identity), std::move(network), std::move(limits), std::move(disk),
                 std::move(listener), peer_uid);
   if (forks) TRY(server.begin_from(origin.checkpoint_id()));
+  if (recovers) server.go_on_after_engine(creation.request.durable_processes());
   server.adopt_creator(std::move(creator_socket), creation.request_id);
   return server.run();
 }

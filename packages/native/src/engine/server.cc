@@ -71,14 +71,35 @@ void Server::adopt_creator(UniqueFd socket, std::uint64_t request_id) {
 }
 
 Result<void> Server::begin_from(const std::string& checkpoint) {
+  TRY(bring_over(checkpoint, false));
+  return {};
+}
+
+Result<RollbackOutcome> Server::bring_over(const std::string& checkpoint, bool redo) {
   TRY(state_->warm_up(checkpoint));  // a rollback would go on with the files alone
-  const RollbackOutcome outcome = TRY(state_->rollback(checkpoint, {false, false}));
+  RollbackOutcome outcome = TRY(state_->rollback(checkpoint, {redo, false}));
   commands_.mark_restored(outcome.restored_commands);
   for (const Notice& lost : outcome.not_restored) {
     identity_.warnings.push_back("not brought over from " + checkpoint + ": " + lost.kind +
                                  (lost.pid != 0 ? " of pid " + std::to_string(lost.pid) : "") + ": " + lost.reason);
   }
-  return {};
+  return outcome;
+}
+
+void Server::go_on_after_engine(bool processes) {
+  constexpr const char* kEnded = "the engine of this sandbox had ended; ";
+  const std::string head = state_->tree().head();
+  const Result<const Checkpoint*> checkpoint = state_->tree().find(head);
+  if (processes && checkpoint.ok() && checkpoint.value()->cold) {
+    const Result<RollbackOutcome> outcome = bring_over(head, true);
+    if (outcome.ok()) {
+      identity_.warnings.push_back(kEnded + ("files and processes are those of checkpoint " + head) +
+                                   ", the files as they were last are those of " + outcome.value().safety_checkpoint);
+      return;
+    }
+    identity_.warnings.push_back("the processes of " + head + " can't be brought back: " + outcome.error().describe());
+  }
+  identity_.warnings.push_back(kEnded + std::string("its files are back, its processes are gone"));
 }
 
 Result<void> Server::run() {

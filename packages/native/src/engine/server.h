@@ -40,6 +40,9 @@ class Server {
 
   // A fork: its processes live on from the checkpoint.
   Result<void> begin_from(const std::string& checkpoint);
+  // After the end of an earlier engine. With `processes` they live on from the head, if they were written down there;
+  // the files as they were last become a checkpoint.
+  void go_on_after_engine(bool processes);
   // The client that created the sandbox; its creation request is answered here.
   void adopt_creator(UniqueFd socket, std::uint64_t request_id);
   // Returns when the sandbox was killed, timed out or broke.
@@ -63,6 +66,7 @@ class Server {
   Result<v1::EngineFrame> roll_back(const v1::RollbackRequest& request);
   Result<v1::EngineFrame> list_checkpoints() const;
 
+  Result<RollbackOutcome> bring_over(const std::string& checkpoint, bool redo);
   void broadcast(const v1::EngineFrame& frame);
   Client* client_of(ClientId id);
   // Why the sandbox is to end, or null.

@@ -8,6 +8,7 @@ namespace deltabox {
 
 namespace {
 constexpr std::size_t kMaxSegments = std::size_t{1} << 22;
+constexpr std::size_t kMinTrimmedPages = 8192;  // 32 MiB: below it nothing is worth the trouble
 }  // namespace
 
 PageStore::~PageStore() {
@@ -46,7 +47,7 @@ Result<PageId> PageStore::adopt_file(int fd, std::size_t page_count) {
   for (std::size_t index = 0; index < count; ++index) {
     void* start = ::mmap(nullptr, kSegmentBytes, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(index * kSegmentBytes));
     if (start == MAP_FAILED) return os_error("mmap", "page file");
-    segments_.push_back({static_cast<std::byte*>(start), true, 0});
+    segments_.push_back({static_cast<std::byte*>(start), true});
     references_.resize(references_.size() + kPagesPerSegment, 0);
     generations_.resize(references_.size(), 0);
     slots_used_ += kPagesPerSegment;
@@ -64,8 +65,39 @@ bool PageStore::is_mapped(PageId first, std::size_t page_count) const {
 }
 
 Result<void> PageStore::reserve(std::size_t page_count) {
-  while (free_.size() + references_.size() - slots_used_ < page_count) TRY(add_segment());
+  while (free_.size() - trimmed_slots_ + references_.size() - slots_used_ < page_count) {
+    if (trimmed_slots_ == 0) {
+      TRY(add_segment());
+      continue;
+    }
+    Segment& segment = segment_of(free_[trimmed_slots_ - 1]);
+    ::madvise(segment.start, kSegmentBytes, MADV_POPULATE_WRITE);
+    segment.trimmed = false;
+    trimmed_slots_ -= kPagesPerSegment;
+  }
   return {};
+}
+
+void PageStore::trim(std::size_t keep_pages) {
+  if (free_.size() - trimmed_slots_ < keep_pages + kMinTrimmedPages) return;
+  std::vector<PageId> given_back;
+  for (std::size_t index = 0; index < segments_.size(); ++index) {
+    Segment& segment = segments_[index];
+    const bool is_whole = (index + 1) * kPagesPerSegment <= slots_used_;
+    if (segment.is_file || segment.referred_pages > 0 || !is_whole) continue;
+    if (!segment.trimmed) {
+      if (free_.size() - given_back.size() < keep_pages + kPagesPerSegment) continue;
+      ::madvise(segment.start, kSegmentBytes, MADV_DONTNEED);
+      segment.trimmed = true;
+    }
+    for (std::size_t slot = (index + 1) * kPagesPerSegment; slot > index * kPagesPerSegment; --slot) {
+      given_back.push_back(static_cast<PageId>(slot));
+    }
+  }
+  trimmed_slots_ = given_back.size();
+  std::erase_if(free_, [this](PageId page) { return segment_of(page).trimmed; });
+  given_back.insert(given_back.end(), free_.begin(), free_.end());
+  free_ = std::move(given_back);
 }
 
 Result<void> PageStore::allocate(std::size_t count, std::vector<PageId>& pages) {
@@ -80,6 +112,7 @@ Result<void> PageStore::allocate(std::size_t count, std::vector<PageId>& pages) 
       free_.pop_back();
     }
     references_[page - 1] = 1;
+    ++segment_of(page).referred_pages;
     pages.push_back(page);
   }
   return {};
@@ -87,7 +120,7 @@ Result<void> PageStore::allocate(std::size_t count, std::vector<PageId>& pages) 
 
 void PageStore::add_reference(PageId page) {
   if (page == kZeroPage || references_[page - 1]++ > 0) return;
-  if (Segment& segment = segment_of(page); segment.is_file) ++segment.referred_pages;
+  ++segment_of(page).referred_pages;
 }
 
 void PageStore::drop_reference(PageId page) {
@@ -95,10 +128,11 @@ void PageStore::drop_reference(PageId page) {
   assert(references_[page - 1] > 0);
   if (--references_[page - 1] > 0) return;
   Segment& segment = segment_of(page);
+  --segment.referred_pages;
   if (!segment.is_file) {
     ++generations_[page - 1];
     free_.push_back(page);
-  } else if (--segment.referred_pages == 0) {
+  } else if (segment.referred_pages == 0) {
     ::munmap(segment.start, kSegmentBytes);
     segment.start = nullptr;
   }

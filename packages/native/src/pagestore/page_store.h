@@ -43,6 +43,9 @@ class PageStore {
 
   // Makes sure that `page_count` pages can be allocated without a fault.
   Result<void> reserve(std::size_t page_count);
+  // Gives the memory of segments back that nobody uses, but for `keep_pages` that can be allocated without a fault.
+  // Does nothing while there is little to give.
+  void trim(std::size_t keep_pages);
   // In memory of the engine's own; what is in files counts as theirs.
   std::uint64_t stored_bytes() const { return (slots_used_ - free_.size() - file_slots_) * kPageSize; }
 
@@ -53,7 +56,8 @@ class PageStore {
   struct Segment {
     std::byte* start = nullptr;  // null: of a file, and not mapped any more
     bool is_file = false;
-    std::uint32_t referred_pages = 0;  // of a file
+    bool trimmed = false;  // all of its slots are free, and its memory was given back
+    std::uint32_t referred_pages = 0;
   };
 
   Result<void> add_segment();
@@ -62,7 +66,8 @@ class PageStore {
   std::vector<Segment> segments_;
   std::vector<std::uint32_t> references_;   // by PageId - 1
   std::vector<std::uint32_t> generations_;  // by PageId - 1
-  std::vector<PageId> free_;                // given back
+  std::vector<PageId> free_;                // given back; those of trimmed segments first, each segment's in a row
+  std::size_t trimmed_slots_ = 0;           // at the front of free_
   std::size_t slots_used_ = 0;              // ever handed out; what lies behind is fresh, and neighbours in a row
   std::size_t file_slots_ = 0;              // of slots_used_
 };

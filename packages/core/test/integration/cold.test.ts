@@ -94,7 +94,7 @@ test('with durable processes an engine that was killed is replaced, and the pair
   expect(await again.files.read('/workspace/number')).toBe('3')
   // And once more, from what the second engine wrote.
   await again.rollback(late, { strict: true })
-  const third = await tell(inAgain, 'fill third')
+  const third = await tell(await again.commands.connect(filler.commandId), 'fill third')
   const last = await again.checkpoint()
   await until('it is on the disk', async () =>
     (await again.listCheckpoints()).checkpoints.every(({ id, durable }) => id !== last.id || durable),

@@ -39,6 +39,7 @@ void SandboxState::start_image(const Checkpoint& checkpoint) {
   Result<PreparedImage> prepared = images_.prepare(checkpoint.id, checkpoint.image, volume_names());
   if (!prepared.ok()) {
     unwritable_images_.insert(checkpoint.id);
+    make_durable(checkpoint);
     return;
   }
   auto job = std::make_shared<ImageJob>();
@@ -55,6 +56,16 @@ void SandboxState::start_images() {
   for (const auto& checkpoint : tree_.all()) {
     if (wants_image(*checkpoint)) start_image(*checkpoint);
   }
+}
+
+void SandboxState::make_durable(const Checkpoint& checkpoint) {
+  std::vector<std::shared_ptr<const Layer>> layers;
+  for (const auto& stack : checkpoint.stacks) {
+    for (const auto& layer : *stack) {
+      if (layer->id != 0) layers.push_back(layer);  // not the host's directories
+    }
+  }
+  durable_->add(checkpoint.id, std::move(layers));
 }
 
 void SandboxState::cool_down() {
@@ -82,9 +93,10 @@ void SandboxState::finish_images() {
     const std::shared_ptr<ImageJob> job = std::move(image_jobs_.front());
     image_jobs_.pop_front();
     const std::string id = job->prepared.id;
-    const bool wanted = tree_.find(id).ok();
+    const Result<const Checkpoint*> wanted = tree_.find(id);
     if (!job->ok) unwritable_images_.insert(id);  // for want of space, say; its files stay usable after a crash
-    images_.enter(std::move(job->prepared), job->ok, wanted);
+    images_.enter(std::move(job->prepared), job->ok, wanted.ok());
+    if (wanted.ok() && !durable_->is_durable(id)) make_durable(*wanted.value());
   }
 }
 
@@ -100,6 +112,7 @@ Result<void> SandboxState::write_image_now(const Checkpoint& checkpoint) {
   PreparedImage prepared = TRY(images_.prepare(checkpoint.id, checkpoint.image, volume_names()));
   Result<void> written = images_.write(prepared);
   images_.enter(std::move(prepared), written.ok(), true);
+  if (written.ok() && durable_processes_ && !durable_->is_durable(checkpoint.id)) make_durable(checkpoint);
   return written;
 }
 

@@ -6,21 +6,6 @@
 
 namespace deltabox {
 
-namespace {
-
-// All that it needs, but the host's directories.
-std::vector<std::shared_ptr<const Layer>> own_layers(const Checkpoint& checkpoint) {
-  std::vector<std::shared_ptr<const Layer>> layers;
-  for (const auto& stack : checkpoint.stacks) {
-    for (const auto& layer : *stack) {
-      if (layer->id != 0) layers.push_back(layer);
-    }
-  }
-  return layers;
-}
-
-}  // namespace
-
 Result<void> SandboxState::begin(const std::vector<VolumeSpec>& specs, bool recovering) {
   SandboxNamespaces& ns = namespaces_;
   TRY(ns.enter_m0());
@@ -98,7 +83,7 @@ void SandboxState::adopt(Recovered recovered, const std::vector<std::uint64_t>& 
   }
   // Others were not durable yet, or come from a lender.
   for (const Checkpoint& checkpoint : recovered.checkpoints) {
-    if (!durable.contains(checkpoint.id)) durable_->add(checkpoint.id, own_layers(checkpoint));
+    if (!durable.contains(checkpoint.id)) make_durable(checkpoint);
   }
   tree_.restore(std::move(recovered.checkpoints), std::move(recovered.head), recovered.next_checkpoint,
                 std::move(recovered.damaged));
@@ -159,7 +144,8 @@ Result<const Checkpoint*> SandboxState::commit(Checkpoint record) {
     tree_.set_head(head);
     return outcome.release_error();
   }
-  durable_->add(checkpoint.id, own_layers(checkpoint));
+  // Its processes first, where they are to be durable.
+  if (!durable_processes_ || !wants_image(checkpoint)) make_durable(checkpoint);
   return &checkpoint;
 }
 

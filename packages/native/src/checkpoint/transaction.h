@@ -167,6 +167,8 @@ class SandboxState {
   bool wants_image(const Checkpoint& checkpoint) const;
   void start_image(const Checkpoint& checkpoint);
   void start_images();
+  // Soon, and behind its back.
+  void make_durable(const Checkpoint& checkpoint);
   // Takes the least recently used checkpoints out of memory that are too many for it.
   void cool_down();
   void finish_images();

@@ -53,6 +53,7 @@ void SandboxState::start_merge() {
 void SandboxState::finish_background() {
   worker_->acknowledge();
   finish_images();
+  durable_->start();
   cool_down();
   if (!merge_job_ || !merge_job_->ended) return;
   const std::shared_ptr<MergeJob> job = std::exchange(merge_job_, nullptr);
@@ -98,7 +99,7 @@ void SandboxState::settle() {
   }
   // What the disk's record of the live state names must not go.
   if (write_state().ok()) remove_unused_layers();
-  start_images();  // before the sync that makes their checkpoints durable
+  start_images();
   durable_->start();
   cool_down();
   store_.trim(2 * kReservedPages);

@@ -172,6 +172,12 @@ void archive(A& a, std::shared_ptr<const PipeHandle>& handle) {
   a.pipe(handle);
 }
 
+// Whoever gives one of these a new member archives it here, too, or a fork would not have it.
+template <typename T, std::size_t kKnownBytes>
+constexpr void all_members_are_archived() {
+  static_assert(sizeof(T) == kKnownBytes);
+}
+
 // --- Processes ---
 
 template <typename A>
@@ -186,6 +192,7 @@ void archive(A& a, ThreadImage& thread) {
   parts(a, thread.timed_call, thread.extended_state, thread.signal_mask);
   archive_bytes(a, thread.alternate_stack);
   archive_bytes(a, thread.kernel_pointers);
+  archive_bytes(a, thread.attributes);
   parts(a, thread.name, thread.pending);
 }
 template <typename A>
@@ -215,6 +222,7 @@ void archive(A& a, ProcessImage& process) {
         process.program, process.mappings, process.pages, process.program_break, process.actions, process.timers,
         process.limits, process.process_group, process.session, process.umask);
   archive_bytes(a, process.credentials);
+  archive_bytes(a, process.attributes);
   parts(a, process.working_dir, process.working_dir_volume, process.working_dir_deleted, process.pending,
         process.descriptors, process.locks, process.group_stopped);
 }
@@ -304,6 +312,33 @@ void archive(A& a, TreeImage& image) {
         image.zombies, image.commands);
 }
 
+constexpr void check_members() {
+  all_members_are_archived<Mapping, 104>();
+  all_members_are_archived<ThreadImage, 584>();
+  all_members_are_archived<ProcessImage, 2696>();
+  all_members_are_archived<ProgramImage, 144>();
+  all_members_are_archived<ZombieImage, 20>();
+  all_members_are_archived<Description, 216>();
+  all_members_are_archived<EpollEntry, 48>();
+  all_members_are_archived<EpollState, 24>();
+  all_members_are_archived<EventfdState, 16>();
+  all_members_are_archived<TimerfdState, 32>();
+  all_members_are_archived<SignalfdState, 8>();
+  all_members_are_archived<InotifyWatch, 64>();
+  all_members_are_archived<InotifyState, 32>();
+  all_members_are_archived<SocketState, 168>();
+  all_members_are_archived<PipeContents, 56>();
+  all_members_are_archived<TerminalImage, 72>();
+  all_members_are_archived<FileContents, 48>();
+  all_members_are_archived<DeletedFile, 64>();
+  all_members_are_archived<SharedMemory, 88>();
+  all_members_are_archived<CommandImage, 152>();
+  all_members_are_archived<TreeImage, 216>();
+  all_members_are_archived<FileLock, 24>();
+  all_members_are_archived<ProcessLock, 32>();
+  all_members_are_archived<DescriptorSlot, 12>();
+}
+
 // Indices lead somewhere.
 bool is_sound(const TreeImage& image) {
   for (const ProcessImage& process : image.processes) {
@@ -345,6 +380,7 @@ constexpr std::uint64_t kOfAnotherTime = std::uint64_t{1} << 63;
 }  // namespace
 
 Result<WrittenImage> write_image(const TreeImage& image, PageFiles& pages) {
+  images::check_members();
   images::ImageWriter writer(pages);
   archive(writer, const_cast<TreeImage&>(image));  // a writer changes nothing
   if (writer.error()) return std::move(*writer.error());

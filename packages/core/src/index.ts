@@ -9,6 +9,7 @@ export type {
   VolumeOption,
   SandboxMetrics,
 } from './sandbox/options.js'
+export type { ForkOptions, ForkResult } from './sandbox/fork.js'
 export { createFlags, createOptionsFromFlags, type CreateFlag, type CreateFlagValues } from './sandbox/create-flags.js'
 export { Commands } from './commands/commands.js'
 export { CommandHandle } from './commands/command-handle.js'

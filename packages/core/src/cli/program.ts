@@ -5,6 +5,7 @@ import { registerCreate } from './commands/create.js'
 import { registerDemo } from './commands/demo.js'
 import { registerDoctor } from './commands/doctor.js'
 import { registerExec } from './commands/exec.js'
+import { registerFork } from './commands/fork.js'
 import { registerForward } from './commands/forward.js'
 import { registerLs } from './commands/ls.js'
 import { registerRm } from './commands/rm.js'
@@ -27,7 +28,7 @@ export function buildProgram(context: CliContext): Command {
     .exitOverride()
   for (const register of [
     ...[registerDoctor, registerDemo, registerCreate, registerExec, registerShell],
-    ...[registerCheckpoint, registerRollback, registerTree, registerForward, registerLs, registerRm],
+    ...[registerCheckpoint, registerRollback, registerTree, registerFork, registerForward, registerLs, registerRm],
   ]) {
     register(program, context)
   }

@@ -80,6 +80,13 @@ test('a sandbox through its life, one process per call', async () => {
   const rollback = await deltabox('rollback', id, 'first')
   expect(rollback.stdout).toMatch(new RegExp(`^at ${first}; to undo: deltabox rollback ${id} `))
   expect((await deltabox('exec', id, '--', 'cat', 'README.md')).stdout).toBe('# a project\n')
+  const forked = await deltabox('fork', id, '--from', 'first', '--count', '2', '--name', 'mine')
+  expect(forked).toMatchObject({ code: 0, stderr: '', stdout: expect.stringMatching(/^(sbx_\w+\n){2}$/) as string })
+  for (const fork of forked.stdout.trim().split('\n')) {
+    expect((await deltabox('tree', fork)).stdout).toMatch(new RegExp(`${first}  first  .*← head`))
+    expect((await deltabox('rm', fork)).code).toBe(0)
+  }
+  expect(await deltabox('fork', id, '--count', 'many')).toMatchObject({ code: 1 })
   expect((await deltabox('tree', id)).stdout).toMatch(new RegExp(`${first}  first  .*← head`))
   const tree = JSON.parse((await deltabox('tree', id, '--json')).stdout) as CheckpointList
   expect(tree.head).toBe(first)

@@ -1,0 +1,47 @@
+import type { Command } from 'commander'
+import { DeltaboxError } from '../../errors/deltabox-error.js'
+import { Sandbox } from '../../sandbox/sandbox.js'
+import { action, jsonOption, print, type CliContext, type JsonOption } from '../context.js'
+
+interface ForkFlags extends JsonOption {
+  readonly from?: string
+  readonly count: string
+  readonly name?: string
+}
+
+export function registerFork(program: Command, context: CliContext): void {
+  program
+    .command('fork')
+    .description('make sandboxes that go on from a checkpoint of another one, and print their ids')
+    .argument('<id>', 'sandbox id')
+    .option('--from <checkpoint>', 'id or name (default: a new checkpoint of the state as it is)')
+    .option('--count <n>', 'how many', '1')
+    .option('--name <name>', 'of the forks, shown by `deltabox ls`')
+    .addOption(jsonOption())
+    .action(
+      action(context, async (id: string, { from, count, name, ...flags }: ForkFlags) => {
+        const sandbox = await Sandbox.connect(id, { signal: context.interrupted })
+        try {
+          const { checkpoint, sandboxes, failures } = await sandbox.fork({
+            ...(from === undefined ? {} : { from }),
+            ...(name === undefined ? {} : { metadata: { name } }),
+            count: /^\d+$/.test(count) ? Number(count) : NaN,
+            signal: context.interrupted,
+          })
+          for (const fork of sandboxes) {
+            for (const warning of (await fork.getInfo()).warnings) context.stderr(`warning: ${fork.id}: ${warning}\n`)
+            fork.disconnect()
+          }
+          for (const failure of failures) context.stderr(`not forked: ${sentence(failure)}\n`)
+          const ids = sandboxes.map((fork) => fork.id)
+          print(context, flags, { checkpoint, sandboxes: ids, failures: failures.map(sentence) }, ids.join('\n'))
+          if (failures.length > 0) context.setExitCode(1)
+        } finally {
+          sandbox.disconnect()
+        }
+      }),
+    )
+}
+
+const sentence = (failure: unknown) =>
+  failure instanceof DeltaboxError ? `${failure.code}: ${failure.message}` : String(failure)

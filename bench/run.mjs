@@ -9,15 +9,20 @@ import { runFilesScenario } from './files/scenario.mjs'
 import { makeWorkspace } from './project.mjs'
 import { renderReport } from './report.mjs'
 import { runSessionScenario } from './session-scenario.mjs'
+import { renderStatesReport } from './states/report.mjs'
+import { runStatesScenario } from './states/scenario.mjs'
 
 const { values } = parseArgs({
   options: {
     rounds: { type: 'string', default: '50' },
     'resident-mb': { type: 'string', default: '30,200,1024' },
     json: { type: 'string' },
-    scenario: { type: 'string', default: 'session,files' },
+    scenario: { type: 'string', default: 'session,files,states' },
     'many-files': { type: 'string', default: '100000' },
     depth: { type: 'string', default: '1000' },
+    forks: { type: 'string', default: '16' },
+    checkpoints: { type: 'string', default: '1000' },
+    sandboxes: { type: 'string', default: '20' },
   },
 })
 
@@ -64,11 +69,26 @@ async function runFiles(workspace) {
   }
 }
 
+async function runStates(workspace) {
+  const [loadBefore] = loadavg()
+  const states = await runStatesScenario({
+    workspace: workspace.dir,
+    rounds,
+    residentMb: values['resident-mb'].split(',').map(Number),
+    forks: Number(values.forks),
+    checkpoints: Number(values.checkpoints),
+    sandboxes: Number(values.sandboxes),
+  })
+  console.log(renderStatesReport(states))
+  return { loadBefore, ...states }
+}
+
 const workspace = makeWorkspace()
 try {
   const measured = {
     ...(scenarios.includes('session') && { results: await runSession(workspace) }),
     ...(scenarios.includes('files') && { files: await runFiles(workspace) }),
+    ...(scenarios.includes('states') && { states: await runStates(workspace) }),
   }
   const date = new Date().toISOString().slice(0, 10)
   const file = values.json ?? resultsFile(date)

@@ -13,7 +13,11 @@ if (kind === 'create') {
     say({ id: made.id })
   }
 }
-const sandbox = id === undefined ? await Sandbox.create({ workspace }) : await Sandbox.connect(id)
+const isMixed = kind === 'mixed'
+const options = { workspace, ...(isMixed && { durability: 'processes' }) }
+const sandbox = id === undefined ? await Sandbox.create(options) : await Sandbox.connect(id)
+// So that checkpoints have processes to write down.
+if (isMixed) await sandbox.commands.run('sleep 100000', { background: true })
 say({ id: sandbox.id, enginePid: (await sandbox.getInfo()).enginePid })
 const taken = []
 

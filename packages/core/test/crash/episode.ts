@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { DeltaboxError, Sandbox } from '../../src/index.js'
 import { SeededRandom } from '../model/random.js'
 import { until, type TestState } from '../support/state.js'
-import { FAULT_POINTS, withFault } from './fault-points.js'
+import { FAULT_POINTS, POINTS_OF_IMAGES, withFault } from './fault-points.js'
 import { leftovers } from './records.js'
 
 /** Path to contents, of all volumes that are written. */
@@ -69,9 +69,12 @@ export class CrashEpisode {
   #deleting: string | undefined
   #holder: number | undefined
   #log: string[] = []
+  readonly #durability: 'files' | 'processes'
 
   constructor(private readonly options: CrashOptions) {
     this.#random = new SeededRandom(options.seed)
+    const needsImages = POINTS_OF_IMAGES.some((point) => options.fault?.startsWith(point))
+    this.#durability = needsImages || this.#random.chance(30) ? 'processes' : 'files'
   }
 
   async run(): Promise<CrashCounts> {
@@ -90,7 +93,9 @@ export class CrashEpisode {
     const first = fault ?? this.#drawFault()
     this.#note(`create ${first}`)
     try {
-      this.#sandbox = await withFault(first, () => Sandbox.create({ workspace: state.workspace }))
+      this.#sandbox = await withFault(first, () =>
+        Sandbox.create({ workspace: state.workspace, durability: this.#durability }),
+      )
     } catch (error) {
       if (!isLost(error) || fault !== undefined) throw error
       this.counts.deaths++
@@ -272,6 +277,18 @@ export class CrashEpisode {
     }
     this.#note('connect')
     this.#sandbox = await Sandbox.connect(id)
+    await this.#takeLastFiles()
+  }
+
+  /** With durable processes an engine begins with the head, after it has kept the files as they were last. */
+  async #takeLastFiles(): Promise<void> {
+    const { warnings } = await this.#sandbox.getInfo()
+    if (!warnings.some((warning) => warning.includes('files and processes are those of'))) return
+    const { checkpoints } = await this.#sandbox.listCheckpoints()
+    // An engine that died while it recovered has kept them first, one that came after it what it had begun with.
+    const unknown = checkpoints.map(({ id }) => id).filter((id) => !this.#saved.has(id))
+    await this.#sandbox.rollback(unknown[0]!, { redo: false })
+    for (const id of unknown) await this.#sandbox.deleteCheckpoint(id)
   }
 
   async #verify(): Promise<void> {

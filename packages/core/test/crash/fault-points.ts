@@ -7,6 +7,9 @@ export const FAULT_POINTS: readonly string[] = [
   ...readFileSync(HEADER, 'utf8').matchAll(/X\(k\w+, "([a-z-]+)"\)/g),
 ].map(([, name]) => name!)
 
+/** Passed only where processes go to the disk. */
+export const POINTS_OF_IMAGES: readonly string[] = ['pages-written', 'image-beside']
+
 /** Makes engines that are started meanwhile die when they come to `fault` (`point` or `point:passes`). */
 export async function withFault<Result>(fault: string | undefined, start: () => Promise<Result>): Promise<Result> {
   if (fault !== undefined) process.env['DELTABOX_FAULT'] = fault

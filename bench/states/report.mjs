@@ -1,0 +1,52 @@
+const pair = ({ p50, p95 }) => `${p50.toFixed(1)} / ${p95.toFixed(1)}`
+const one = (value) => (value < 10 ? value.toFixed(2) : value.toFixed(0))
+
+/** The measurements of states as text. */
+export function renderStatesReport({ restores, forks, checkpointCurve, sandboxCurve }) {
+  return [
+    'the way back, ms (p50 / p95)',
+    table([
+      ['footprint, MB', ...restores.map(({ footprintMb }) => `${footprintMb}`)],
+      ...['hot', 'cold', 'killed'].flatMap((kind) => [
+        [`${kind}: pause`, ...restores.map((result) => pair(result[kind].pauseMs))],
+        [`${kind}: call`, ...restores.map((result) => pair(result[kind].callMs))],
+      ]),
+      ['engine killed: connect', ...restores.map(({ engine }) => pair(engine.callMs))],
+    ]),
+    'forks',
+    table([
+      ['footprint, MB', ...forks.map(({ footprintMb }) => `${footprintMb}`)],
+      ['forks at once', ...forks.map(({ count }) => `${count}`)],
+      ['made, image written: all, ms', ...forks.map(({ madeMs }) => one(madeMs))],
+      ['one more, ms', ...forks.map(({ oneMoreMs }) => one(oneMoreMs))],
+      ['first answer that read all of its memory, ms', ...forks.map(({ answerMs }) => pair(answerMs))],
+      ['memory of a fork’s processes, MB', ...forks.map(({ forkMb }) => pair(forkMb.processesMb))],
+      ['memory of a fork’s engine, MB', ...forks.map(({ forkMb }) => pair(forkMb.engineMb))],
+      ['disk of all forks and the image, MB', ...forks.map(({ forksDiskMb }) => one(forksDiskMb))],
+    ]),
+    'checkpoints of one sandbox, all in memory',
+    table([
+      ['number', 'engine, MB', 'page store, MB', 'disk, MB', 'last one copied, KiB', 'its pause, ms'],
+      ...checkpointCurve.map((point) => [
+        `${point.checkpoints}`,
+        ...[point.engineMb, point.pageStoreMb, point.diskMb, point.copiedKb, point.pauseMs].map(one),
+      ]),
+    ]),
+    'sandboxes at once, each',
+    table([
+      ['number', 'processes, MB', 'engine, MB', 'disk, MB'],
+      ...sandboxCurve.map((point) => [
+        `${point.sandboxes}`,
+        ...[point.processesMb, point.engineMb, point.diskMb].map(one),
+      ]),
+    ]),
+  ].join('\n')
+}
+
+function table(rows) {
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)))
+  return rows
+    .map((row) => row.map((cell, at) => (at === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[at]))).join('  '))
+    .join('\n')
+    .concat('\n')
+}

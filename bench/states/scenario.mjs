@@ -1,0 +1,18 @@
+// All measurements of states, one after the other.
+import { measureCheckpointCurve, measureSandboxCurve } from './curves.mjs'
+import { measureForks } from './forks.mjs'
+import { measureRestores } from './restores.mjs'
+
+/** `residentMb`: footprints; `forks`: how many at a time; `checkpoints` and `sandboxes`: where the curves end. */
+export async function runStatesScenario({ workspace, rounds, residentMb, forks, checkpoints, sandboxes }) {
+  const results = { restores: [], forks: [] }
+  for (const footprintMb of residentMb) {
+    console.error(`measuring restores and forks of ${footprintMb} MB …`)
+    results.restores.push(await measureRestores({ workspace, footprintMb, rounds: Math.min(rounds, 10) }))
+    results.forks.push(await measureForks({ workspace, footprintMb, count: footprintMb > 500 ? 4 : forks }))
+  }
+  console.error('measuring the curves of memory and disk …')
+  results.checkpointCurve = await measureCheckpointCurve({ workspace, checkpoints })
+  results.sandboxCurve = await measureSandboxCurve({ workspace, sandboxes })
+  return results
+}

@@ -193,6 +193,7 @@ void archive(A& a, ThreadImage& thread) {
   archive_bytes(a, thread.alternate_stack);
   archive_bytes(a, thread.kernel_pointers);
   archive_bytes(a, thread.attributes);
+  archive_bytes(a, thread.capabilities);
   parts(a, thread.name, thread.pending);
 }
 template <typename A>
@@ -217,14 +218,24 @@ void archive(A& a, ZombieImage& zombie) {
   parts(a, zombie.pid, zombie.parent, zombie.session, zombie.process_group, zombie.exit_status);
 }
 template <typename A>
+void archive(A& a, PosixTimer& timer) {
+  archive_bytes(a, timer);
+}
+template <typename A>
+void archive(A& a, Credentials& credentials) {
+  archive_bytes(a, credentials.uids);
+  archive_bytes(a, credentials.gids);
+  parts(a, credentials.groups, credentials.bounding, credentials.ambient, credentials.securebits);
+}
+template <typename A>
 void archive(A& a, ProcessImage& process) {
   parts(a, process.incarnation, process.address_space, process.host_pid, process.pid, process.parent, process.threads,
         process.program, process.mappings, process.pages, process.program_break, process.actions, process.timers,
         process.limits, process.process_group, process.session, process.umask);
-  archive_bytes(a, process.credentials);
+  archive(a, process.credentials);
   archive_bytes(a, process.attributes);
   parts(a, process.working_dir, process.working_dir_volume, process.working_dir_deleted, process.pending,
-        process.descriptors, process.locks, process.group_stopped);
+        process.descriptors, process.locks, process.group_stopped, process.posix_timers);
 }
 
 // --- Descriptions ---
@@ -314,8 +325,8 @@ void archive(A& a, TreeImage& image) {
 
 constexpr void check_members() {
   all_members_are_archived<Mapping, 104>();
-  all_members_are_archived<ThreadImage, 584>();
-  all_members_are_archived<ProcessImage, 2696>();
+  all_members_are_archived<ThreadImage, 608>();
+  all_members_are_archived<ProcessImage, 2768>();
   all_members_are_archived<ProgramImage, 144>();
   all_members_are_archived<ZombieImage, 20>();
   all_members_are_archived<Description, 216>();
@@ -337,6 +348,7 @@ constexpr void check_members() {
   all_members_are_archived<FileLock, 24>();
   all_members_are_archived<ProcessLock, 32>();
   all_members_are_archived<DescriptorSlot, 12>();
+  all_members_are_archived<Credentials, 72>();
 }
 
 // Indices lead somewhere.

@@ -11,7 +11,7 @@ function checkpoint(
   return {
     ...{ id, parent, createdAtMs, parts, name: null, metadata: {}, pauseMs: 0.5, dirtyPages: 10, totalPages: 100 },
     ...{ copiedBytes: 0, layerBytes: 0, changedFiles: 2, changedVolumes: 1, processes: 1, threads: 1, warnings: [] },
-    ...{ isSafety: false, engineMs: 1, copiedOpenFileBytes: 0, durable: false, lostProcesses: 0 },
+    ...{ isSafety: false, engineMs: 1, copiedOpenFileBytes: 0, durable: false, lostProcesses: 0, cold: false },
     ...more,
   }
 }

@@ -45,6 +45,9 @@ def prepare():
         finally:
             os._exit(0)
     values["keep_alive"] = socket.create_connection(values["child_server"].getsockname())
+    # A connection that nobody has accepted yet has no other end.
+    values["keep_alive"].send(b"accepted?")
+    expect(values["keep_alive"].recv(100), b"ACCEPTED?")
     values["child_server"].close()
 
 

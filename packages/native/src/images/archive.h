@@ -20,9 +20,9 @@
 
 namespace deltabox::images {
 
-// Kernel structures and numbers, which are their bytes.
+// Numbers, which are their bytes.
 template <typename T>
-inline constexpr bool kIsPlain = std::is_arithmetic_v<T> || std::is_enum_v<T>;
+inline constexpr bool kIsPlain = (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) || std::is_same_v<T, std::byte>;
 
 class Writer {
  public:
@@ -71,9 +71,30 @@ class Reader {
   bool failed_ = false;
 };
 
+// A byte of its own: not every byte is a bool.
+template <typename A>
+void archive(A& a, bool& value) {
+  std::uint8_t byte = value ? 1 : 0;
+  a.raw(&byte, sizeof byte);
+  if (byte > 1) a.fail();
+  value = byte == 1;
+}
+
 template <typename A, typename T>
 requires kIsPlain<T>
 void archive(A& a, T& value) { a.raw(&value, sizeof value); }
+
+// An enumeration whose values go from 0 to `last`.
+template <typename A, typename T>
+void archive_choice(A& a, T& value, T last) {
+  auto number = static_cast<std::uint32_t>(value);
+  a.raw(&number, sizeof number);
+  if (number > static_cast<std::uint32_t>(last)) {
+    a.fail();
+    number = 0;
+  }
+  value = static_cast<T>(number);
+}
 
 // Structures without padding that matters and without pointers.
 template <typename A, typename T>

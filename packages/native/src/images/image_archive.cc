@@ -23,6 +23,7 @@ struct PageRun {
   std::uint32_t index = 0;
   std::uint32_t count = 0;
 };
+constexpr std::uint32_t kMaxRunPages = 1u << 20;  // what a damaged one can ask for has an end
 
 class ImageWriter : public Writer {
  public:
@@ -33,8 +34,8 @@ class ImageWriter : public Writer {
     map.for_each(0, ~PageNumber{0}, [&](PageNumber number, PageId page) {
       const PagePlace place = files_.place(page);
       if (place.file != 0) used_.insert(place.file);
-      if (!runs.empty() && runs.back().first + runs.back().count == number && runs.back().file == place.file &&
-          (place.file == 0 || runs.back().index + runs.back().count == place.index)) {
+      if (!runs.empty() && runs.back().count < kMaxRunPages && runs.back().first + runs.back().count == number &&
+          runs.back().file == place.file && (place.file == 0 || runs.back().index + runs.back().count == place.index)) {
         ++runs.back().count;
       } else {
         runs.push_back({number, place.file, place.index, 1});
@@ -81,7 +82,9 @@ class ImageReader : public Reader {
     std::vector<PageUpdate> updates;
     for (const PageRun& run : runs) {
       const bool ordered = updates.empty() || updates.back().page < run.first;
-      if (!ordered || run.first >> 36 != 0 || run.first + run.count > std::uint64_t{1} << 36) return fail();
+      if (!ordered || run.count > kMaxRunPages || run.first >> 36 != 0 ||
+          run.first + run.count > std::uint64_t{1} << 36)
+        return fail();
       for (std::uint32_t offset = 0; offset < run.count; ++offset) {
         const PagePlace place{run.file, run.file == 0 ? 0 : run.index + offset};
         Result<PageId> page = around_.pages.find(place);
@@ -198,7 +201,8 @@ void archive(A& a, ThreadImage& thread) {
 }
 template <typename A>
 void archive(A& a, FileLock& lock) {
-  parts(a, lock.kind, lock.exclusive, lock.start, lock.length);
+  archive_choice(a, lock.kind, LockKind::kOpenFile);
+  parts(a, lock.exclusive, lock.start, lock.length);
 }
 template <typename A>
 void archive(A& a, ProcessLock& lock) {
@@ -280,9 +284,10 @@ void archive(A& a, SocketState& socket) {
 }
 template <typename A>
 void archive(A& a, Description& description) {
-  parts(a, description.kind, description.type, description.status_flags, description.offset, description.path,
-        description.volume, description.deleted, description.device, description.inode, description.pipe,
-        description.state, description.shared_object, description.socket, description.locks);
+  archive_choice(a, description.kind, DescriptionKind::kOther);
+  parts(a, description.type, description.status_flags, description.offset, description.path, description.volume,
+        description.deleted, description.device, description.inode, description.pipe, description.state,
+        description.shared_object, description.socket, description.locks);
 }
 template <typename A>
 void archive(A& a, PipeContents& pipe) {

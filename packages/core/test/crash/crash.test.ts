@@ -5,8 +5,8 @@ import { CrashEpisode } from './episode.js'
 import { FAULT_POINTS } from './fault-points.js'
 
 const state = useTestState()
-const SEEDS = 20
-const SEEDS_PER_TEST = 10
+const SEEDS = 10
+const SEEDS_PER_TEST = 5
 
 test('the list of fault points is the engine’s', () => {
   expect(FAULT_POINTS.length).toBeGreaterThan(20)

@@ -1,0 +1,53 @@
+import { expect } from 'vitest'
+import type { CommandHandle, Sandbox } from '../../src/index.js'
+import { until } from '../support/state.js'
+
+const ROUNDS = 10
+const ANSWER_MS = 30_000
+
+/** A program that answers lines with lines that end in a mark. */
+export class Session {
+  private constructor(private readonly command: CommandHandle) {}
+
+  static async start(sandbox: Sandbox, argv: string[]): Promise<Session> {
+    return new Session(await sandbox.commands.run(argv, { background: true }))
+  }
+
+  /** Sends lines, and returns what came before the next line that is only `mark`. */
+  async ask(lines: string, mark = '<end>'): Promise<string> {
+    const from = this.command.stdout.length
+    await this.command.sendStdin(`${lines}\n`)
+    const answer = () => this.command.stdout.slice(from)
+    await until(`an answer to ${lines}`, () => `\n${answer()}`.includes(`\n${mark}\n`), ANSWER_MS).catch(() => {
+      throw new Error(`no answer to ${lines}: ${answer()} ${this.command.stderr}`)
+    })
+    return `\n${answer()}`.split(`\n${mark}\n`)[0]!.trim()
+  }
+}
+
+/**
+ * Ten times: `change`, a rollback, and `look` shows what it showed before.
+ * @param survivors pids (inside) that have to live through all of it
+ */
+export async function expectTenReturns(
+  sandbox: Sandbox,
+  { look, change, survivors }: { look: () => Promise<string>; change: () => Promise<unknown>; survivors: number[] },
+): Promise<void> {
+  const before = await look()
+  const started = await startTimes(sandbox, survivors)
+  const checkpoint = await sandbox.checkpoint({ strict: true })
+  expect(checkpoint.warnings).toEqual([])
+  for (let round = 1; round <= ROUNDS; round++) {
+    await change()
+    expect(await look(), `round ${round}: the change`).not.toBe(before)
+    const { notRestored } = await sandbox.rollback(checkpoint, { redo: round % 2 === 0 })
+    expect(notRestored, `round ${round}`).toEqual([])
+    expect(await look(), `round ${round}`).toBe(before)
+  }
+  expect(await startTimes(sandbox, survivors)).toEqual(started)
+}
+
+async function startTimes(sandbox: Sandbox, pids: number[]): Promise<string[]> {
+  const stats = await Promise.all(pids.map((pid) => sandbox.files.read(`/proc/${pid}/stat`)))
+  return stats.map((stat) => stat.slice(stat.lastIndexOf(')')).split(' ')[20]!)
+}

@@ -183,6 +183,21 @@ TEST_CASE("priorities only fall, but for what limits allow") {
   CHECK_FALSE(can_be_what_it_was(resetting, scheduled(SCHED_OTHER, 0)));
 }
 
+TEST_CASE("a process that denies itself executable memory can't go back, nor make others") {
+  const ProcessImage before = process_of(root(), 11);
+  ProcessImage denying = before;
+  denying.attributes.deny_write_execute = 1;
+  CHECK(can_be_what_it_was(before, denying));
+  CHECK(can_be_what_it_was(denying, denying));
+  CHECK_FALSE(can_be_what_it_was(denying, before));
+  CHECK_FALSE(can_be_child_of(denying, before));
+  ProcessImage executed = denying;
+  executed.address_space = 7;
+  CHECK_FALSE(can_be_what_it_was(executed, denying));
+  denying.attributes.deny_write_execute = 3;  // for itself alone
+  CHECK(can_be_child_of(denying, before));
+}
+
 TEST_CASE("a thread that is gone is made from the main one") {
   ProcessImage target = scheduled(SCHED_OTHER, 5);
   target.threads.push_back(target.threads.front());

@@ -16,6 +16,7 @@ from guest import call, expect, libc, run
 CAPSET = 126
 AMBIENT, RAISE = 47, 2
 CAPBSET_DROP, SET_SECUREBITS, GET_SECUREBITS, KEEPCAPS, DUMPABLE = 24, 28, 27, 8, 4
+SET_MDWE, GET_MDWE = 65, 66
 NOROOT, NOROOT_LOCKED = 1, 2
 CHOWN, KILL, SETGID, SETUID, SETPCAP, NET_RAW = 0, 5, 6, 7, 8, 13
 libc.syscall.restype = ctypes.c_long
@@ -160,6 +161,23 @@ class Parent:
         return {"child": ask(self.child, "state"), "returncode": self.child.returncode, "pid": self.child.pid}
 
 
+class DenyExecutable:
+    """May have no memory that can be written and executed, and so may nobody that it starts."""
+
+    def start(self):
+        self.child = spawn("Plain")
+        ask(self.child, "state")
+
+    def leave(self):
+        prctl(SET_MDWE, 1)
+        self.child.kill()
+        self.child.wait()
+
+    def state(self):
+        denies = libc.prctl(GET_MDWE, 0, 0, 0, 0)
+        return {"denies": denies, "returncode": self.child.returncode, "child": ask(self.child, "state")}
+
+
 class Thread:
     """Its other thread has the higher priority and the rights that the main one gave up."""
 
@@ -197,7 +215,7 @@ class Plain:
         pass
 
 
-KINDS = [Capabilities, Securebits, Nice, Idle, Groups, Server, User, Parent, Thread]
+KINDS = [Capabilities, Securebits, Nice, Idle, Groups, Server, User, Parent, DenyExecutable, Thread]
 
 
 def serve(kind):

@@ -19,6 +19,8 @@ def hold(kind):
         os.mkdir("directory")
         held.append(os.open("directory", os.O_RDONLY))
         os.rmdir("directory")
+    elif kind == "executable-memory":
+        guest.expect(guest.libc.prctl(65, 1, 0, 0, 0), 0, "PR_SET_MDWE")
     elif kind == "signal":
         signal.signal(signal.SIGTRAP, signal.SIG_IGN)
 

@@ -249,7 +249,7 @@ test('a rollback into a sleep that several checkpoints interrupted goes on sleep
   }
 })
 
-test.each(['signal'])('a checkpoint refuses what it can not keep: %s', async (kind) => {
+test.each(['signal', 'executable-memory'])('a checkpoint refuses what it can not keep: %s', async (kind) => {
   await using sandbox = await createWithGuests()
   const guest = await Guest.start(sandbox, 'unsupported', [kind])
   await expect(sandbox.checkpoint()).rejects.toMatchObject({

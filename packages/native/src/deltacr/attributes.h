@@ -5,6 +5,8 @@
 #include <array>
 #include <cstdint>
 
+#include "sys/kernel_abi.h"
+
 namespace deltabox {
 
 // As sched_getattr(2) has it (SCHED_ATTR_SIZE_VER1).
@@ -40,7 +42,12 @@ struct ProcessAttributes {
   std::uint32_t child_subreaper = 0;
   std::uint32_t huge_pages_off = 0;  // PR_SET_THP_DISABLE: 1, with its flags above
   std::int32_t oom_score_adjustment = 0;
+  std::uint32_t deny_write_execute = 0;  // PR_SET_MDWE and its flags
   bool operator==(const ProcessAttributes&) const = default;
+  // Its children and the programs that it executes may have no parasite either.
+  bool hands_on_deny() const {
+    return (deny_write_execute & abi::kRefuseExecGain) != 0 && (deny_write_execute & abi::kDenyNoInherit) == 0;
+  }
 };
 
 }  // namespace deltabox

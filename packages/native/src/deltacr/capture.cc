@@ -200,6 +200,11 @@ Result<void> TreeCapture::install_parasite(HeldProcess& held, const MappingList&
       continue;
     }
     installed = held.session.install(live.site, RemoteAddress{address});
+    if (!installed.ok() && installed.error().os_errno == EACCES) {
+      return unsupported(live, "executable-memory",
+                         "it may have no memory that can be written and executed (PR_SET_MDWE)",
+                         "End the process, then try again.");
+    }
     if (!installed.ok() && installed.error().os_errno != EEXIST) return installed;
   }
   TRY(std::move(installed));

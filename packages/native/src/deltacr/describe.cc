@@ -52,6 +52,7 @@ enum GroupCall : std::size_t {
   kSubreaper,
   kHugePages,
   kSecureBits,
+  kDenyWriteExecute,
   kGroupCalls,
 };
 constexpr std::size_t kThreadsAtOnce = parasite::kMaxCalls / kThreadCalls;
@@ -111,6 +112,7 @@ std::vector<Call> group_calls(const parasite::Site& site, std::uint64_t handled_
   calls[kSubreaper] = make_call(SYS_prctl, PR_GET_CHILD_SUBREAPER, at(offsetof(Buffer, child_subreaper)));
   calls[kHugePages] = make_call(SYS_prctl, PR_GET_THP_DISABLE);
   calls[kSecureBits] = make_call(SYS_prctl, PR_GET_SECUREBITS);
+  calls[kDenyWriteExecute] = make_call(SYS_prctl, abi::kGetDenyWriteExecute);  // 6.3
   for (int signal = 1; signal <= kSignals; ++signal) {
     if (!may_differ_from_default(signal, handled_signals)) continue;
     const std::size_t offset =
@@ -162,7 +164,8 @@ bool may_be_refused(const Call& call) {
       return true;
     default:
       return call.number == SYS_prctl &&
-             (call.arguments[0] == PR_GET_TIMERSLACK || call.arguments[0] == PR_GET_THP_DISABLE);
+             (call.arguments[0] == PR_GET_TIMERSLACK || call.arguments[0] == PR_GET_THP_DISABLE ||
+              call.arguments[0] == abi::kGetDenyWriteExecute);
   }
 }
 
@@ -291,6 +294,7 @@ Result<void> finish_describing(parasite::Session& leader, const LiveProcess& liv
   image.attributes.dumpable = static_cast<std::uint32_t>(calls[kDumpable].result);
   image.attributes.child_subreaper = static_cast<std::uint32_t>(buffer.child_subreaper);
   image.attributes.huge_pages_off = answer_or_zero(calls[kHugePages]);
+  image.attributes.deny_write_execute = answer_or_zero(calls[kDenyWriteExecute]);
   for (const Call& call : calls) {
     if (call.number != SYS_rt_sigaction) continue;
     const std::size_t index = static_cast<std::size_t>(call.arguments[0]) - 1;

@@ -331,7 +331,7 @@ void archive(A& a, TreeImage& image) {
 constexpr void check_members() {
   all_members_are_archived<Mapping, 104>();
   all_members_are_archived<ThreadImage, 608>();
-  all_members_are_archived<ProcessImage, 2768>();
+  all_members_are_archived<ProcessImage, 2776>();
   all_members_are_archived<ProgramImage, 144>();
   all_members_are_archived<ZombieImage, 20>();
   all_members_are_archived<Description, 216>();

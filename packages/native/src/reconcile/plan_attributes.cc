@@ -26,6 +26,9 @@ void plan_prctl_state(const ProcessAttributes& live, const ProcessAttributes& ta
     const std::uint64_t flags = target.huge_pages_off & ~1u;
     batch.add("huge-pages", make_call(SYS_prctl, PR_SET_THP_DISABLE, target.huge_pages_off != 0 ? 1 : 0, flags));
   }
+  if (live.deny_write_execute != target.deny_write_execute) {
+    batch.add("executable-memory", make_call(SYS_prctl, abi::kSetDenyWriteExecute, target.deny_write_execute));
+  }
 }
 
 void plan_scheduling(const ThreadAttributes& live, const ThreadAttributes& target, AttributeBatch& batch) {

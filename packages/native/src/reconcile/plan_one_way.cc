@@ -62,8 +62,11 @@ bool all_can_come_from(const ProcessImage& origin, const Rights& rights, const K
 
 bool can_be_what_it_was(const ProcessImage& live, const ProcessImage& target) {
   const ThreadImage& leader = live.threads.front();
+  const std::uint32_t denies = live.attributes.deny_write_execute;
+  if (denies != 0 && denies != target.attributes.deny_write_execute) return false;
   if (live.address_space != target.address_space) {
-    return all_can_come_from(live, after_exec(rights_of(live, leader)), leader.attributes.scheduling, target);
+    return !live.attributes.hands_on_deny() &&
+           all_can_come_from(live, after_exec(rights_of(live, leader)), leader.attributes.scheduling, target);
   }
   return std::all_of(target.threads.begin(), target.threads.end(), [&](const ThreadImage& wanted) {
     const ThreadImage* present = live.find_thread(wanted.inside);
@@ -76,7 +79,8 @@ bool can_be_what_it_was(const ProcessImage& live, const ProcessImage& target) {
 
 bool can_be_child_of(const ProcessImage& live_parent, const ProcessImage& target) {
   const ThreadImage& leader = live_parent.threads.front();
-  return all_can_come_from(live_parent, after_exec(rights_of(live_parent, leader)),
+  return !live_parent.attributes.hands_on_deny() &&
+         all_can_come_from(live_parent, after_exec(rights_of(live_parent, leader)),
                            inherited(leader.attributes.scheduling), target);
 }
 

@@ -8,14 +8,14 @@
 #include <span>
 #include <string>
 
+#include "sys/kernel_abi.h"
+
 namespace deltabox {
 
 namespace {
 
 using parasite::Call;
 using parasite::make_call;
-
-constexpr std::uint64_t kRestoreIds = 77;  // PR_TIMER_CREATE_RESTORE_IDS, 6.15
 
 // What one timer's calls point to.
 struct Area {
@@ -78,7 +78,7 @@ std::uint64_t id_of(const PosixTimer& timer) { return static_cast<std::uint64_t>
 
 // Returns false where the kernel has no such switch, and ids are its own choice.
 Result<bool> choose_ids(HeldProcess& held, bool on) {
-  Call call = make_call(SYS_prctl, kRestoreIds, on ? 1 : 0);
+  Call call = make_call(SYS_prctl, abi::kTimerRestoreIds, on ? 1 : 0);
   TRY(held.session.run(held.live->site, {&call, 1}));
   return call.result == 0;
 }

@@ -99,4 +99,11 @@ static_assert(sizeof(KcmpEpollSlot) == 12);
 inline constexpr unsigned long kSeccompNotifSetFlags = _IOW('!', 4, std::uint64_t);
 inline constexpr std::uint64_t kSeccompSyncWakeUp = 1;
 
+// prctl(2).
+inline constexpr std::uint64_t kSetDenyWriteExecute = 65;  // PR_SET_MDWE, 6.3
+inline constexpr std::uint64_t kGetDenyWriteExecute = 66;
+inline constexpr std::uint32_t kRefuseExecGain = 1;
+inline constexpr std::uint32_t kDenyNoInherit = 2;     // 6.7
+inline constexpr std::uint64_t kTimerRestoreIds = 77;  // PR_TIMER_CREATE_RESTORE_IDS, 6.15
+
 }  // namespace deltabox::abi

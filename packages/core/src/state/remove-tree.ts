@@ -43,7 +43,7 @@ async function removeBelow(path: Buffer, depth: number, rescue: Rescue | undefin
   } finally {
     await handle.close()
   }
-  await rmdir(path)
+  await unlessGone(rmdir(path))
 }
 
 async function removeEntries(throughHandle: string, depth: number, rescue: Rescue): Promise<void> {
@@ -51,7 +51,16 @@ async function removeEntries(throughHandle: string, depth: number, rescue: Rescu
   for (const entry of await readdir(throughHandle, { withFileTypes: true, encoding: 'buffer' })) {
     const child = Buffer.concat([Buffer.from(`${throughHandle}/`), entry.name])
     if (entry.isDirectory()) await removeBelow(child, depth + 1, rescue)
-    else await unlink(child)
+    else await unlessGone(unlink(child))
+  }
+}
+
+/** Somebody else may be removing the same tree. */
+async function unlessGone(removal: Promise<void>): Promise<void> {
+  try {
+    await removal
+  } catch (error) {
+    if (errnoName(error) !== 'ENOENT') throw error
   }
 }
 

@@ -83,6 +83,16 @@ test('a fork has checkpoints and forks of its own, and outlives those before it'
   expect(sandboxDirs(state.stateDir)).toEqual([])
 })
 
+test('forks that end all at once take what their lender left with them, whoever comes first', async () => {
+  for (let round = 0; round < 4; round++) {
+    const sandbox = await Sandbox.create({ workspace: state.workspace })
+    const { sandboxes } = await sandbox.fork({ count: 4 })
+    await sandbox.kill()
+    await Promise.all(sandboxes.map((fork) => fork.kill()))
+    expect(sandboxDirs(state.stateDir)).toEqual([])
+  }
+})
+
 test('without processes a fork has the files; what is deleted in the lender stays with it', async () => {
   await using sandbox = await Sandbox.create({ workspace: state.workspace })
   await sandbox.files.write('/workspace/src/main.txt', 'changed')

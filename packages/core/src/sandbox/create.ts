@@ -136,7 +136,7 @@ function createTimeout(cause: unknown): DeltaboxError<'TIMEOUT'> {
 }
 
 /** The log goes with the directory: its last lines travel in the error, and nothing points to its place. */
-function withLog(error: DeltaboxError, engineLog: string): DeltaboxError {
+export function withLog(error: DeltaboxError, engineLog: string): DeltaboxError {
   const { code, message, nextStep, data, cause } = error
   return new DeltaboxError(code, {
     message,

@@ -2,7 +2,6 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { throwIfAborted } from '../errors/abort.js'
 import { fromSystemError } from '../errors/convert.js'
-import { DeltaboxError } from '../errors/deltabox-error.js'
 import { validate } from '../errors/validate.js'
 import { EngineClient } from '../protocol/engine-client.js'
 import { native } from '../protocol/native.js'
@@ -10,7 +9,7 @@ import { addBorrower } from '../state/lending.js'
 import { newSandboxId } from '../state/ids.js'
 import { makeSandboxDir, readLogTail, sandboxDirPath, writeSandboxRecord } from '../state/sandbox-dir.js'
 import { removeSandbox } from '../state/remove-sandbox.js'
-import type { ConnectedSandbox } from './create.js'
+import { withLog, type ConnectedSandbox } from './create.js'
 import { CREATE_TIMEOUT_MS } from './engine-state.js'
 import { requestInfo, toSandboxInfo } from './info.js'
 import { requestKill } from './kill.js'
@@ -139,10 +138,4 @@ async function makeFork(lenderId: string, lent: Lent, options: CheckedOptions): 
     await removeSandbox(id)
     throw withLog(fromSystemError(error, 'forking the sandbox'), engineLog)
   }
-}
-
-function withLog(error: DeltaboxError, engineLog: string): DeltaboxError {
-  if (engineLog === '') return error
-  const { code, message, nextStep, data, cause } = error
-  return new DeltaboxError(code, { message, nextStep, cause, data: { ...data, engineLog } })
 }

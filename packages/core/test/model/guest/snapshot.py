@@ -86,11 +86,26 @@ def _tree(root, inodes):
             entry["target"] = to_text(os.readlink(path[-1], dir_fd=dir_fd))
         if xattrs := _xattrs(own_path):
             entry["xattrs"] = xattrs
-        first = inodes.setdefault((info.st_dev, info.st_ino), f"{root}:{text}")
-        if first != f"{root}:{text}":
+        first = inodes.setdefault((info.st_dev, info.st_ino), _name(root, path))
+        if first != _name(root, path):
             entry["same"] = first
         entries[text] = entry
     return entries
+
+
+def _name(root, path):
+    return f"{root}:{to_text(b'/'.join(path))}"
+
+
+def _names_again(handles):
+    """A merge in the background may give a file another st_ino (docs/limits.md, depth of a volume) between two looks."""
+    names = {}
+    for root in range(len(roots)):
+        for path, info, _ in walk(root):
+            names.setdefault((info.st_dev, info.st_ino), _name(root, path))
+    for slot, entry in handles.items():
+        info = os.fstat(operations.handles[slot])
+        entry["name"] = names.get((info.st_dev, info.st_ino), "none")
 
 
 def _handle(fd, inodes):
@@ -196,9 +211,12 @@ def _cwd():
 def take(with_locks):
     inodes = {}
     trees = [_tree(root, inodes) for root in range(len(roots))]
+    handles = {slot: _handle(fd, inodes) for slot, fd in sorted(operations.handles.items())}
+    if any(entry["name"] == "none" for entry in handles.values()):
+        _names_again(handles)
     state = {
         "trees": trees,
-        "handles": {str(slot): _handle(fd, inodes) for slot, fd in sorted(operations.handles.items())},
+        "handles": {str(slot): entry for slot, entry in handles.items()},
         "mappings": {str(slot): _mapping(address, length) for slot, (address, length, _) in operations.mappings.items()},
         "shared descriptions": _sharing(),
         "streams": sorted(operations.streams),

@@ -23,16 +23,16 @@ const setpriv = (uid) => [
 /**
  * Runs `node scriptPath args` as this uid; scriptPath is relative to the repository. Where the uid can't reach the
  * checkout (it may lie below /root), it is bind-mounted to a reachable place, in a mount namespace that ends
- * with the run.
+ * with the run. `options`: environment and streams, as for run().
  */
-export async function runNodeAs(uid, scriptPath, args, env) {
+export async function runNodeAs(uid, scriptPath, args, options) {
   const [program, ...asUser] = setpriv(uid)
   if (capture(program, [...asUser, process.execPath, '--version'], { cwd: '/' }) === undefined) {
     giveUp(`uid ${uid} can't run ${process.execPath}`, 'install Node where every user can reach it, or allow setpriv')
   }
   const script = [process.execPath, join(rootDir, scriptPath), ...args]
   if (capture(program, [...asUser, 'test', '-r', join(rootDir, scriptPath)], { cwd: '/' }) !== undefined) {
-    return run(program, [...asUser, ...script], { cwd: '/', env })
+    return run(program, [...asUser, ...script], { ...options, cwd: '/' })
   }
   const mountPoint = `/mnt/deltabox-${process.pid}`
   mkdirSync(mountPoint, { mode: 0o755 })
@@ -42,7 +42,7 @@ export async function runNodeAs(uid, scriptPath, args, env) {
     return await run(
       'unshare',
       ['--mount', 'sh', '-c', steps, 'sh', rootDir, mountPoint, program, ...asUser, ...reachable],
-      { cwd: '/', env },
+      { ...options, cwd: '/' },
     )
   } finally {
     rmdirSync(mountPoint)

@@ -1,6 +1,6 @@
 // `npm test`: builds, checks formatting and lint rules, then runs every tier twice: as root, and as an ordinary user
 // without capabilities. The last line is "N passed, N failed".
-import { chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { chownSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { checks } from './checks.mjs'
 import { runNodeAs, unusedUid } from './ordinary-user.mjs'
@@ -40,12 +40,22 @@ function makeWorkDir(uid) {
   return { dir, env }
 }
 
-async function runTiers(uid, who) {
+/** Runs every tier as `uid` and counts what came out. What it prints goes to `output`, until its end to a file. */
+async function runTiers(uid, who, output) {
   const { dir, env } = makeWorkDir(uid)
+  const log = join(dir, 'output.txt')
+  const file = openSync(log, 'w')
+  const options = { env, stdio: output === 'at the end' ? ['ignore', file, file] : 'inherit' }
+  if (uid === process.getuid()) await run(process.execPath, ['scripts/tiers.mjs', dir], options)
+  else await runNodeAs(uid, 'scripts/tiers.mjs', [dir], options)
+  return () => {
+    if (output === 'at the end') process.stdout.write(readFileSync(log))
+    report(dir, who)
+  }
+}
+
+function report(dir, who) {
   const failedBefore = total.failed
-  const args = [dir]
-  if (uid === process.getuid()) await run(process.execPath, ['scripts/tiers.mjs', ...args], { env })
-  else await runNodeAs(uid, 'scripts/tiers.mjs', args, env)
   const resultsFile = join(dir, 'results.json')
   console.log(`\n=== results ${who} ===`)
   if (existsSync(resultsFile)) {
@@ -70,10 +80,15 @@ for (const { name, command, check } of checks()) {
 }
 
 if (process.getuid() === 0) {
-  await runTiers(0, 'as root')
-  await runTiers(unusedUid(), 'as an ordinary user')
+  // Both at once: each spends half of its time waiting.
+  const reports = await Promise.all([
+    runTiers(0, 'as root', 'at once'),
+    runTiers(unusedUid(), 'as an ordinary user', 'at the end'),
+  ])
+  for (const report of reports) report()
 } else {
-  await runTiers(process.getuid(), 'as an ordinary user')
+  const report = await runTiers(process.getuid(), 'as an ordinary user', 'at once')
+  report()
   console.log('\nthe tiers were not run as root: run `npm test` as root for that')
   if (process.env.CI === 'true') {
     problems.push('the tiers were not run as root')

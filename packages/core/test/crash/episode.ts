@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DeltaboxError, Sandbox } from '../../src/index.js'
 import { SeededRandom } from '../model/random.js'
-import { until, type TestState } from '../support/state.js'
+import { isOwnEngine, until, type TestState } from '../support/state.js'
 import { FAULT_POINTS, POINTS_OF_IMAGES, withFault } from './fault-points.js'
 import { leftovers } from './records.js'
 
@@ -341,7 +341,7 @@ export class CrashEpisode {
     const { stateDir } = this.options.state
     const { enginePid } = await this.#sandbox.getInfo()
     await this.#sandbox.kill()
-    await until('the engine is gone', () => !readdirSync('/proc').includes(String(enginePid)))
+    await until('the engine is gone', () => !isOwnEngine(enginePid))
     const left = readdirSync(join(stateDir, 'sandboxes'))
     if (left.includes(this.#sandbox.id)) throw new Error(`left in the state directory: ${left.join()}`)
     if (readFileSync('/proc/self/mountinfo', 'utf8').includes(stateDir)) throw new Error('a mount is left')

@@ -62,19 +62,27 @@ export function sandboxDirs(stateDir: string): string[] {
   }
 }
 
-/** Host pids of all engines; those of other runs on the machine included, so compare before and after. */
+/** Host pids of this user's engines; those of other runs on the machine included, so compare before and after. */
 export function enginePids(): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
-    .filter((pid) => {
-      try {
-        // "pid (name) state": a zombie that nobody has reaped yet runs no more.
-        return /^\d+ \(deltabox-engin.*\) [^ZX]/.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
-      } catch {
-        return false
-      }
-    })
+    .filter(isOwnEngine)
+}
+
+/** Engines of root have given up root's ids for those of their sandbox. */
+const ROOTS_IDS_FROM = 2_000_000_000
+
+/** That runs: one that nobody has reaped yet does not. */
+export function isOwnEngine(pid: number): boolean {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8')
+    if (!/^Name:\tdeltabox-engin/.test(status) || /^State:\t[ZX]/m.test(status)) return false
+    const uid = Number(/^Uid:\t(\d+)/m.exec(status)?.[1])
+    return uid === process.getuid?.() || (process.getuid?.() === 0 && uid >= ROOTS_IDS_FROM)
+  } catch {
+    return false
+  }
 }
 
 /** Waits until no engine runs that did not run before. */

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { Sandbox, type PtyOptions, type PtyHandle } from '../../src/index.js'
+import { killEngine } from '../support/dead-engine.js'
 import { until, useTestState } from '../support/state.js'
 
 const state = useTestState()
@@ -11,10 +12,13 @@ interface Screen {
   readonly ask: (input: string, answer: RegExp) => Promise<void>
 }
 
-async function openScreen(sandbox: Sandbox, options: PtyOptions = {}): Promise<Screen> {
+const openScreen = (sandbox: Sandbox, options: PtyOptions = {}) =>
+  screenOf((onData) => sandbox.pty.create({ ...options, onData }))
+const connectScreen = (sandbox: Sandbox, pid: number) => screenOf((onData) => sandbox.pty.connect(pid, { onData }))
+
+async function screenOf(open: (onData: (data: Uint8Array) => void) => Promise<PtyHandle>): Promise<Screen> {
   let seen = ''
-  const onData = (data: Uint8Array) => (seen += Buffer.from(data).toString())
-  const shell = await sandbox.pty.create({ ...options, onData })
+  const shell = await open((data) => (seen += Buffer.from(data).toString()))
   const ask = async (input: string, answer: RegExp) => {
     seen = ''
     await shell.sendInput(input)
@@ -76,8 +80,7 @@ test('a rollback gives the prompt back: the job that ran since is ended, the she
   await using sandbox = await create()
   const { shell, ask } = await openScreen(sandbox)
   await ask('X=1; echo "<set>"\n', /[\r\n]<set>[^]*# $/)
-  const before = await sandbox.checkpoint()
-  expect(before.warnings.map(({ kind }) => kind)).toContain('terminal')
+  const before = await sandbox.checkpoint({ strict: true })
   for (let round = 0; round < 3; round += 1) {
     await ask('X=2; stty -echo; echo "<changed>"; exec 9>/dev/tty; sleep 72\n', /[\r\n]<changed>/)
     await until('the job runs', async () => (await sandbox.getInfo()).tasks === 2)
@@ -86,6 +89,62 @@ test('a rollback gives the prompt back: the job that ran since is ended, the she
     await ask('echo "<X is $X>"\n', /echo "<X is \$X>"[^]*[\r\n]<X is 1>/)
   }
   expect(shell.isRunning).toBe(true)
+})
+
+/** That the shell has its variable, its window, its job and the control over its jobs. */
+async function expectSameShell({ ask }: Screen): Promise<void> {
+  await ask('\n', /# $/)
+  await ask('echo "<$X>"; tty; stty size; jobs\n', /<1>\r\n\/dev\/pts\/0\r\n20 70\r\n[^]*Stopped[^]*sleep 81[^]*# $/)
+  await ask('fg\n', /sleep 81\r\n/)
+  await ask('\x1a', /Stopped[^]*# $/)
+  await ask('kill %1; wait; read -p "<name?>" NAME </dev/tty\n', /<name\?>$/)
+  await ask('typed\n', /# $/)
+  await ask('X=2; echo "<$NAME>"\n', /[\r\n]<typed>/)
+}
+
+async function openWithStoppedJob(sandbox: Sandbox): Promise<Screen> {
+  const screen = await openScreen(sandbox, { cols: 70, rows: 20 })
+  await screen.ask('X=1; sleep 81\n', /sleep 81\r\n/)
+  await until('the job runs', async () => (await sandbox.getInfo()).tasks === 2)
+  await screen.ask('\x1a', /Stopped[^]*# $/)
+  return screen
+}
+
+test('a shell that was killed with all its jobs comes back to its terminal', async () => {
+  await using sandbox = await create()
+  const { shell } = await openWithStoppedJob(sandbox)
+  const before = await sandbox.checkpoint({ strict: true })
+  for (let round = 0; round < 3; round += 1) {
+    await sandbox.commands.run('kill -9 -1')
+    await until('nobody is left', async () => (await sandbox.getInfo()).tasks === 0)
+    // Somebody else has its number by now.
+    if (round > 0) await sandbox.pty.create({ command: ['sleep', '82'] })
+    await sandbox.rollback(before, { strict: true })
+    await expectSameShell(await connectScreen(sandbox, shell.pid))
+  }
+})
+
+test('a shell lives on in forks, each with a terminal of its own', async () => {
+  await using sandbox = await create()
+  const screen = await openWithStoppedJob(sandbox)
+  const { sandboxes, failures } = await sandbox.fork({ count: 2 })
+  expect(failures).toEqual([])
+  for (const fork of sandboxes) {
+    expect((await fork.getInfo()).warnings).toEqual([])
+    await expectSameShell(await connectScreen(fork, screen.shell.pid))
+    await fork.kill()
+  }
+  await expectSameShell(screen)
+})
+
+test('a shell lives on after the death of the engine', async () => {
+  const sandbox = await Sandbox.create({ workspace: state.workspace, durability: 'processes' })
+  const { shell } = await openWithStoppedJob(sandbox)
+  await sandbox.checkpoint({ strict: true })
+  await until('it is durable', async () => (await sandbox.listCheckpoints()).checkpoints.every(({ durable }) => durable))
+  await killEngine(sandbox)
+  await using again = await Sandbox.connect(sandbox.id)
+  await expectSameShell(await connectScreen(again, shell.pid))
 })
 
 test('a rollback to before the shell ends it, and its handles are stale', async () => {

@@ -142,12 +142,11 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
                       shared_memory_, sockets_);
   const std::vector<bool> changed = changed_volumes();
   const std::vector<VolumeView> views = volume_views(changed, true);
-  CaptureResult captured = TRY(capture.run(views, boundary_pipes_));
+  CaptureResult captured = TRY(capture.run(views, boundary_pipes_, terminals_));
   fault_point(FaultPoint::kAfterCapture);
   if (options.strict && !captured.warnings.empty()) {
     return strict_error("the checkpoint would not capture everything", std::move(captured.warnings));
   }
-  capture_terminals(terminals_, *captured.image);
   captured.image->commands = running_commands_;
   const std::shared_ptr<const TreeImage> image = captured.image;
   Checkpoint record = make_record(std::move(captured));
@@ -264,6 +263,7 @@ Error SandboxState::end_everything(Freeze& freeze, TreeCapture& capture, Error c
 Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, const TreeImage& live,
                                           const Checkpoint& target, std::vector<std::optional<StagedOverlay>>& staged,
                                           HandOvers& hand_overs, RollbackOutcome& outcome) {
+  TerminalRoom terminals(namespaces_.m1_root.get(), capture, terminals_, command_terminals_, live, *target.image);
   ApplyContext context{namespaces_.host_proc.get(),
                        namespaces_.self_fd_dir.get(),
                        namespaces_.m1_root.get(),
@@ -271,12 +271,13 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
                        &capture,
                        &store_,
                        &shared_memory_,
-                       [this](const Description& stream) { return open_boundary_(stream.inode); }};
+                       [this](const Description& stream) { return open_boundary_(stream.inode); },
+                       &terminals};
   ApplyOutcome applied;
   Stopwatch watch;
   const TreePlan plan = plan_tree(live, *target.image);
   TRY(end_newborn(context, plan, live, *target.image, applied));
-  restore_terminals(terminals_, live, *target.image, capture, applied.not_restored);
+  terminals.make(applied.not_restored);
   const double end_us = watch.lap_us();
   std::set<int> switched;
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
@@ -384,9 +385,8 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
     entered[index] = &*staged[index];
     switched.insert(static_cast<int>(index));
   }
-  CaptureResult captured = TRY(capture.run(views, boundary_pipes_));
+  CaptureResult captured = TRY(capture.run(views, boundary_pipes_, terminals_));
   fault_point(FaultPoint::kAfterCapture);
-  capture_terminals(terminals_, *captured.image);
   captured.image->commands = running_commands_;
   const std::uint64_t stored_pages = capture.enter_pages();
   const std::shared_ptr<const TreeImage> live = captured.image;

@@ -25,7 +25,7 @@
 #include "checkpoint/records.h"
 #include "checkpoint/recovery.h"
 #include "deltacr/capture.h"
-#include "deltacr/terminals.h"
+#include "reconcile/terminal_io.h"
 #include "deltafs/hand_over.h"
 #include "deltafs/store_worker.h"
 #include "deltafs/volume.h"
@@ -134,6 +134,8 @@ class SandboxState {
   void set_boundary_opener(std::function<Result<UniqueFd>(std::uint64_t inode)> open) {
     open_boundary_ = std::move(open);
   }
+  // Whom to give the master ends of commands' terminals that a rollback makes anew.
+  void set_terminal_keeper(CommandTerminals keeper) { command_terminals_ = std::move(keeper); }
   // Whom to tell of the commands of an image that another engine wrote.
   void set_command_adopter(std::function<void(const RunningCommands&)> adopt) { adopt_commands_ = std::move(adopt); }
   Freezer& freezer() { return freezer_; }
@@ -203,6 +205,7 @@ class SandboxState {
   renames::Service renames_;
   BoundaryPipes boundary_pipes_;
   TerminalTable terminals_;
+  CommandTerminals command_terminals_;
   RunningCommands running_commands_;
   std::function<Result<UniqueFd>(std::uint64_t inode)> open_boundary_;
   std::function<void(const RunningCommands&)> adopt_commands_;

@@ -82,9 +82,11 @@ void TreeCapture::forget(Incarnation incarnation) {
 void TreeCapture::abandon() {
   for (HeldProcess& held : held_) held.session.abandon();
   held_.clear();
+  terminals_.end();
 }
 
 Result<void> TreeCapture::release() {
+  terminals_.end();
   Result<void> outcome;
   for (HeldProcess& held : held_) {
     Result<void> finished = held.session.finish();
@@ -334,7 +336,8 @@ Result<void> TreeCapture::capture_processes(std::size_t first, std::size_t last,
   return {};
 }
 
-Result<CaptureResult> TreeCapture::run(std::vector<VolumeView> volumes, const BoundaryPipes& boundary) {
+Result<CaptureResult> TreeCapture::run(std::vector<VolumeView> volumes, const BoundaryPipes& boundary,
+                                       const TerminalTable& terminals) {
   Stopwatch watch;
   CaptureResult result;
   image_ = result.image = std::make_shared<TreeImage>();
@@ -351,7 +354,7 @@ Result<CaptureResult> TreeCapture::run(std::vector<VolumeView> volumes, const Bo
   deleted_files_.begin(volumes);
   shared_memory_.begin();
   sockets_.begin();
-  descriptors_.begin(std::move(volumes), &boundary, result.image.get());
+  descriptors_.begin(std::move(volumes), &boundary, &terminals_, result.image.get());
   result.times.describe_us += watch.lap_us();
   for (std::size_t first = 0; first < held_.size(); first += kProcessesAtOnce) {
     const std::size_t last = std::min(held_.size(), first + kProcessesAtOnce);
@@ -363,6 +366,7 @@ Result<CaptureResult> TreeCapture::run(std::vector<VolumeView> volumes, const Bo
   TRY(descriptors_.find_watched());
   TRY(descriptors_.read_pipe_contents());
   TRY(sockets_.read(*result.image, *this, result.warnings));
+  terminals_.read(terminals, *result.image);
   TRY(deleted_files_.read(*result.image));
   TRY(shared_memory_.read(*result.image, *this, store_));
   for (const ZombieProcess& zombie : freeze_.zombies()) {

@@ -19,6 +19,7 @@
 #include "deltacr/memory.h"
 #include "deltacr/shared_memory.h"
 #include "deltacr/sockets.h"
+#include "deltacr/terminals.h"
 #include "pagestore/page_store.h"
 #include "parasite/session.h"
 #include "tracee/freezer.h"
@@ -60,11 +61,14 @@ class TreeCapture {
   TreeCapture& operator=(const TreeCapture&) = delete;
 
   // The image has no pages until enter_pages() is called.
-  Result<CaptureResult> run(std::vector<VolumeView> volumes, const BoundaryPipes& boundary);
+  Result<CaptureResult> run(std::vector<VolumeView> volumes, const BoundaryPipes& boundary,
+                            const TerminalTable& terminals);
   // Enters the pages that were read into the page maps of processes and image: work that a pause need not wait for.
   // Returns how many are stored. Without a call the destructor does it: what was read is not reported again.
   std::uint64_t enter_pages();
   HeldProcess* find(Incarnation incarnation);
+  // Valid until release().
+  const TerminalReader& terminals() const { return terminals_; }
   // A frozen process that the engine made in the place of one of the target's, or a held one whose program it replaced:
   // holds it anew, with a parasite where `target` has nothing. capture_reborn() then describes it.
   Result<HeldProcess*> hold_reborn(FrozenProcess& frozen, const ProcessImage& target);
@@ -99,6 +103,7 @@ class TreeCapture {
   SocketReader& sockets_;
   std::vector<VolumeView> volumes_;
   std::vector<HeldProcess> held_;
+  TerminalReader terminals_;
   struct Unentered {
     LiveProcess* live;
     std::size_t index;  // in the image

@@ -16,6 +16,7 @@
 #include "deltacr/locks.h"
 #include "deltacr/shared_memory.h"
 #include "deltacr/sockets.h"
+#include "deltacr/terminals.h"
 #include "sys/files.h"
 #include "sys/kernel_abi.h"
 #include "sys/processes.h"
@@ -56,9 +57,11 @@ Result<DescriptorReader> DescriptorReader::create(int proc_fd, int self_fd_dir) 
   return reader;
 }
 
-void DescriptorReader::begin(std::vector<VolumeView> volumes, const BoundaryPipes* boundary, TreeImage* image) {
+void DescriptorReader::begin(std::vector<VolumeView> volumes, const BoundaryPipes* boundary, TerminalReader* terminals,
+                             TreeImage* image) {
   volumes_ = std::move(volumes);
   boundary_ = boundary;
+  terminals_ = terminals;
   image_ = image;
   met_.clear();
   met_pipes_.clear();
@@ -138,6 +141,7 @@ Result<Description> DescriptorReader::describe(const UniqueFd& duplicate) {
       description.type = "device";
       description.path = link;
     } else {
+      description.kind = DescriptionKind::kTerminal;
       description.type = "terminal";
     }
     return description;
@@ -282,6 +286,7 @@ Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage
         warn_of_inotify(slot.fd, *inotify, process, warnings);
       }
     }
+    if (description.kind == DescriptionKind::kTerminal) terminals_->meet(description, std::move(duplicate));
     slot.description = static_cast<std::uint32_t>(image_->descriptions.size());
     met_.emplace(key, Met{pid, slot.fd, slot.description});
     TRY(warn_of_limits(slot.fd, description, process, warnings));

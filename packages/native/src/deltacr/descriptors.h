@@ -34,6 +34,7 @@ using BoundaryPipes = std::set<std::uint64_t>;  // inodes of pipefs
 class DeletedFileReader;
 class SharedMemoryReader;
 class SocketReader;
+class TerminalReader;
 class ProcessRegistry;
 
 class DescriptorReader {
@@ -45,8 +46,9 @@ class DescriptorReader {
   // The same for memory without a file (memfd).
   void report_memory_to(SharedMemoryReader* reader) { shared_memory_ = reader; }
   void report_sockets_to(SocketReader* reader) { sockets_ = reader; }
-  // Starts a capture: volumes as they are mounted now.
-  void begin(std::vector<VolumeView> volumes, const BoundaryPipes* boundary, TreeImage* image);
+  // Starts a capture: volumes as they are mounted now; whom to tell of terminals.
+  void begin(std::vector<VolumeView> volumes, const BoundaryPipes* boundary, TerminalReader* terminals,
+             TreeImage* image);
   // Fills in the descriptions of the image's slots (image.descriptors has the numbers and flags already).
   Result<void> read_process(HostTid pid, int pidfd, ProcessImage& process, std::vector<Notice>& warnings);
   // Gives the programs that had an inotify at the last capture a moment to read their events, which a switch of volumes
@@ -96,6 +98,7 @@ class DescriptorReader {
   // of the capture that is under way
   std::vector<VolumeView> volumes_;
   const BoundaryPipes* boundary_ = nullptr;
+  TerminalReader* terminals_ = nullptr;
   TreeImage* image_ = nullptr;
   std::multimap<std::pair<std::uint64_t, std::uint64_t>, Met> met_;  // by device and inode
   std::vector<MetPipe> met_pipes_;

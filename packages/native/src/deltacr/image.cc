@@ -11,7 +11,7 @@ bool Description::same_object(const Description& other) const {
   // Made anew, memory keeps its id and gets another inode.
   const bool same_inode =
       shared_object != 0 ? shared_object == other.shared_object : inode == other.inode && device == other.device;
-  return kind == other.kind && type == other.type && same_inode && deleted == other.deleted &&
+  return kind == other.kind && type == other.type && terminal == other.terminal && same_inode && deleted == other.deleted &&
          (!path_matters || path == other.path) && (status_flags & kFixedFlags) == (other.status_flags & kFixedFlags);
 }
 
@@ -46,6 +46,20 @@ const Description* TreeImage::description_at(const ProcessImage& process, int fd
 const DeletedFile* TreeImage::find_deleted(std::uint64_t device, std::uint64_t inode) const {
   for (const DeletedFile& file : deleted_files) {
     if (file.device == device && file.inode == inode) return &file;
+  }
+  return nullptr;
+}
+
+const TerminalImage* TreeImage::find_terminal(int number) const {
+  for (const TerminalImage& terminal : terminals) {
+    if (terminal.number == number) return &terminal;
+  }
+  return nullptr;
+}
+
+const TerminalImage* TreeImage::terminal_of(std::int32_t session) const {
+  for (const TerminalImage& terminal : terminals) {
+    if (session > 0 && terminal.session == session) return &terminal;
   }
   return nullptr;
 }

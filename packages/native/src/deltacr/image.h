@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/ioctl.h>
 #include <sys/time.h>
 #include <termios.h>
 
@@ -204,6 +205,7 @@ enum class DescriptionKind {
   kObject,    // eventfd and its like: nothing but its state, which the image has
   kMemory,    // memfd
   kSocket,    // unix, TCP, UDP
+  kTerminal,  // either end of a pseudo-terminal, or /dev/tty
   kBoundary,  // leads out (a command's standard streams); never rewound
   kOther,     // kept when unchanged, reported otherwise
 };
@@ -223,6 +225,7 @@ struct Description {
   ObjectState state;  // of kObject
   SharedObjectId shared_object = 0;
   std::shared_ptr<const SocketState> socket;  // of kSocket
+  int terminal = -1;                          // of kTerminal: N of /dev/pts/N; -1: its other end is closed for good
   std::vector<FileLock> locks;                // of this description: flock and open-file-description locks
 
   // A file whose contents the image has (TreeImage::deleted_files).
@@ -237,11 +240,20 @@ struct PipeContents {
   int capacity_bytes = 0;
 };
 
-// A terminal whose master end the engine holds (deltacr/terminals.h).
+// A pseudo-terminal (deltacr/terminals.h).
 struct TerminalImage {
-  std::uint64_t id = 0;
+  int number = 0;                     // N of /dev/pts/N
+  std::uint64_t command = 0;          // id of the command for which the engine holds the master end; 0: a task holds it
+  std::int32_t session = 0;           // inside, whose controlling terminal it is; 0: nobody's
+  std::int32_t foreground_group = 0;  // inside; 0: nobody is in it
   termios modes{};
-  std::int32_t foreground_group = 0;  // inside; 0: nobody was in it
+  winsize size{};
+  bool locked = false;        // its slave end can't be opened yet
+  bool packets = false;       // TIOCPKT
+  bool has_slave = false;     // a task has its slave end open; then the next three are known
+  std::uint32_t uid = 0, gid = 0, mode = 0;
+  std::string input;   // written to the master end, read by nobody
+  std::string output;  // written by programs, and not read from a master end that a task holds
 };
 
 // A file without a name, by value.
@@ -299,6 +311,9 @@ struct TreeImage {
   const Description* description_at(const ProcessImage& process, int fd) const;
   const DeletedFile* find_deleted(std::uint64_t device, std::uint64_t inode) const;
   const SharedMemory* find_shared(SharedObjectId id) const;
+  const TerminalImage* find_terminal(int number) const;
+  // The controlling terminal of a session.
+  const TerminalImage* terminal_of(std::int32_t session) const;
 };
 
 }  // namespace deltabox

@@ -1,71 +1,102 @@
 #include "deltacr/terminals.h"
 
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <termios.h>
 #include <unistd.h>
 
-#include <string>
+#include <optional>
+
+#include "deltacr/terminal_bytes.h"
 
 namespace deltabox {
 
 namespace {
 
-using parasite::Call;
-using parasite::make_call;
+constexpr unsigned kPtsMajor = 136;
+const dev_t kMasterDevice = makedev(5, 2);
 
-// The kernel names the group as our pid namespace does; an image names it as the sandbox does. 0: nobody is in it.
-std::int32_t foreground_group(int master, const TreeImage& image) {
-  pid_t group = 0;
-  if (::ioctl(master, TIOCGPGRP, &group) != 0 || group <= 0) return 0;
-  for (const ProcessImage& process : image.processes) {
-    if (::getpgid(process.host_pid.value) == group) return process.process_group;
-  }
-  return 0;
+// Of the slave end, whichever end is asked. Nothing: its other end is closed, and all calls fail.
+std::optional<dev_t> device_behind(int fd) {
+  unsigned device = 0;
+  if (::ioctl(fd, TIOCGDEV, &device) != 0) return std::nullopt;
+  // The kernel's 32-bit encoding: minor bits 0–7 and 20–31, major bits 8–19.
+  return makedev(device >> 8 & 0xfff, (device & 0xff) | (device >> 12 & 0xfff00));
 }
 
-// Only a member of the terminal's session may choose its foreground job. All signals of a held process are blocked, so
-// that the kernel does not stop one that asks from the background.
-bool set_foreground_group(HeldProcess& leader, const ProcessImage& image, const TreeImage& live, std::int32_t group) {
-  if (!leader.session.write_buffer(leader.live->site, 0, &group, sizeof group).ok()) return false;
-  const std::uint64_t address = leader.live->site.mapping.value + parasite::kBufferOffset;
-  for (const DescriptorSlot& slot : image.descriptors) {
-    if (live.descriptions[slot.description].type != "terminal") continue;
-    Call call = make_call(SYS_ioctl, static_cast<std::uint64_t>(slot.fd), TIOCSPGRP, address);
-    if (!leader.session.run(leader.live->site, {&call, 1}).ok()) return false;
-    if (call.result == 0) return true;
-  }
-  return false;
+int ask(int fd, unsigned long request) {
+  int value = 0;
+  return ::ioctl(fd, request, &value) == 0 ? value : 0;
 }
 
 }  // namespace
 
-void capture_terminals(const TerminalTable& terminals, TreeImage& image) {
-  for (const auto& [id, terminal] : terminals) {
-    TerminalImage captured;
-    captured.id = id;
-    if (::tcgetattr(terminal.master, &captured.modes) != 0) continue;
-    captured.foreground_group = foreground_group(terminal.master, image);
-    image.terminals.push_back(captured);
+bool is_in_group(HostTid process, int group) { return ::getpgid(process.value) == group; }
+
+void TerminalReader::meet(Description& description, UniqueFd duplicate) {
+  const std::optional<dev_t> device = device_behind(duplicate.get());
+  if (!device) return;
+  if (major(*device) != kPtsMajor) {
+    description.kind = DescriptionKind::kOther;
+    return;
   }
+  description.terminal = static_cast<int>(minor(*device));
+  Ends& ends = met_[description.terminal];
+  (description.device == kMasterDevice ? ends.master : ends.slave) = std::move(duplicate);
 }
 
-void restore_terminals(const TerminalTable& terminals, const TreeImage& live, const TreeImage& target,
-                       TreeCapture& capture, std::vector<Notice>& not_restored) {
-  for (const TerminalImage& wanted : target.terminals) {
-    const auto found = terminals.find(wanted.id);
-    if (found == terminals.end()) continue;
-    const HeldTerminal& terminal = found->second;
-    const auto report = [&](const char* what) {
-      not_restored.push_back({terminal.leader.value, "terminal", std::string(what) + " of its terminal"});
-    };
-    if (::tcsetattr(terminal.master, TCSANOW, &wanted.modes) != 0) report("the modes");
-    if (wanted.foreground_group == 0 || foreground_group(terminal.master, live) == wanted.foreground_group) continue;
-    const ProcessImage* leader = live.find_by_pid(terminal.leader);
-    HeldProcess* held = leader != nullptr ? capture.find(leader->incarnation) : nullptr;
-    if (held == nullptr || !set_foreground_group(*held, *leader, live, wanted.foreground_group)) {
-      report("the foreground job");
-    }
+int TerminalReader::master(int number) const {
+  const auto found = met_.find(number);
+  return found != met_.end() ? found->second.master.get() : -1;
+}
+
+TerminalImage TerminalReader::read_one(int number, int master, int slave, const TreeImage& image) const {
+  TerminalImage terminal;
+  terminal.number = number;
+  (void)::tcgetattr(master, &terminal.modes);
+  (void)::ioctl(master, TIOCGWINSZ, &terminal.size);
+  terminal.locked = ask(master, TIOCGPTLCK) != 0;
+  terminal.packets = ask(master, TIOCGPKT) != 0;
+  terminal.has_slave = slave >= 0;
+  struct stat info {};
+  if (slave >= 0 && ::fstat(slave, &info) == 0) {
+    terminal.uid = info.st_uid;
+    terminal.gid = info.st_gid;
+    terminal.mode = info.st_mode & 07777;
+  }
+  // An image names sessions and groups as the sandbox does.
+  const int group = ask(master, TIOCGPGRP);
+  const int session = ask(master, TIOCGSID);
+  for (const ProcessImage& process : image.processes) {
+    if (group > 0 && is_in_group(process.host_pid, group)) terminal.foreground_group = process.process_group;
+    if (session > 0 && ::getsid(process.host_pid.value) == session) terminal.session = process.session;
+  }
+  return terminal;
+}
+
+void TerminalReader::read(const TerminalTable& commands, TreeImage& image) {
+  const auto slave_of = [&](int number) {
+    const auto found = met_.find(number);
+    return found != met_.end() ? found->second.slave.get() : -1;
+  };
+  for (const auto& [id, master] : commands) {
+    const std::optional<dev_t> device = device_behind(master);
+    if (!device) continue;
+    const int number = static_cast<int>(minor(*device));
+    const int slave = slave_of(number);
+    TerminalImage terminal = read_one(number, master, slave, image);
+    terminal.command = id;
+    // What it printed is on its way to the client and is never taken back.
+    if (slave >= 0) terminal.input = copy_terminal_input(master, slave);
+    image.terminals.push_back(std::move(terminal));
+  }
+  for (const auto& [number, ends] : met_) {
+    if (!ends.master) continue;
+    TerminalImage terminal = read_one(number, ends.master.get(), ends.slave.get(), image);
+    if (ends.slave) terminal.input = copy_terminal_input(ends.master.get(), ends.slave.get());
+    if (!terminal.packets) terminal.output = copy_terminal_output(ends.master.get());
+    image.terminals.push_back(std::move(terminal));
   }
 }
 

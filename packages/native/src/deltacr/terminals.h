@@ -1,29 +1,40 @@
-// What a rollback puts back of the terminals whose master ends the engine holds: their modes and their foreground job.
-//
-// A shell that waits at its prompt at the checkpoint would otherwise find itself in the background of a job that the
-// rollback ended (its next read fails with EIO), on a terminal in the modes of that job. The window's size is the
-// client's, and bytes on their way are not captured.
+// Pseudo-terminals of the sandbox: settings, size, job control, and the bytes on their way. A terminal is known by its
+// number (/dev/pts/N); its master end is held by a task (tmux, script) or, for a command that was started on a terminal,
+// by the engine.
 #pragma once
 
 #include <map>
-#include <vector>
 
-#include "base/result.h"
-#include "deltacr/capture.h"
+#include "base/unique_fd.h"
 #include "deltacr/image.h"
 
 namespace deltabox {
 
-struct HeldTerminal {
-  int master = -1;
-  InsidePid leader;  // of the session whose controlling terminal it is
-};
-using TerminalTable = std::map<std::uint64_t, HeldTerminal>;  // by the id of the command that got it
+// Master ends that the engine holds, by the id of the command.
+using TerminalTable = std::map<std::uint64_t, int>;
 
-// Inside a pause, after the capture.
-void capture_terminals(const TerminalTable& terminals, TreeImage& image);
-// Inside a pause, once what the target does not know has ended and before the target's pages are written.
-void restore_terminals(const TerminalTable& terminals, const TreeImage& live, const TreeImage& target,
-                       TreeCapture& capture, std::vector<Notice>& not_restored);
+// For one capture. Keeps duplicates of the tasks' descriptors, so that a terminal can be asked and opened: nobody runs
+// before end().
+class TerminalReader {
+ public:
+  // A descriptor of a task that leads to a terminal: fills in which one.
+  void meet(Description& description, UniqueFd duplicate);
+  // The states of all that have a master end. Once the image has all processes.
+  void read(const TerminalTable& commands, TreeImage& image);
+  // A task's master end; -1: no task has one.
+  int master(int number) const;
+  void end() { met_.clear(); }
+
+ private:
+  struct Ends {
+    UniqueFd master;
+    UniqueFd slave;
+  };
+  TerminalImage read_one(int number, int master, int slave, const TreeImage& image) const;
+  std::map<int, Ends> met_;
+};
+
+// Whether the group, which the kernel names as our pid namespace does, is that of this process of the sandbox.
+bool is_in_group(HostTid process, int group);
 
 }  // namespace deltabox

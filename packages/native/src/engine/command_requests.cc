@@ -26,6 +26,9 @@ CommandRequests::CommandRequests(SandboxState& state, Clients& clients, const st
       cwd_(cwd),
       table_(state.namespaces(), state.boundary_pipes(), state.terminals(), state.running_commands(), output_limit) {
   state.set_boundary_opener([this](std::uint64_t inode) { return table_.open_stream(inode); });
+  state.set_terminal_keeper(
+      {[this](CommandId id, UniqueFd master) { return table_.keep_terminal(id, std::move(master)); },
+       [this](int number) { table_.give_up_terminal(number); }});
   state.set_command_adopter([this](const RunningCommands& commands) { table_.adopt(commands); });
 }
 

@@ -1,6 +1,7 @@
 #include "engine/commands.h"
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -157,7 +158,7 @@ Result<StartedCommand> CommandTable::start(const v1::RunRequest& request, Client
       (index < 2 ? command->output[index] : command->stdin_write) = std::move(ours[index]);
     }
   }
-  if (command->terminal) terminals_[command->id] = {command->stdin_write.get(), command->pid};
+  if (command->terminal) terminals_[command->id] = command->output[0].get();
   note_running(*command);
   started.command = command.get();
   commands_[command->id] = std::move(command);
@@ -220,7 +221,6 @@ Result<void> CommandTable::write_input(Command& command) {
     if (count < 0) {
       // It closed its end (EPIPE) or hung up (EIO): nobody will read what is left.
       command.input.clear();
-      terminals_.erase(command.id);
       command.stdin_write.reset();
       return make_error(Code::kInvalidArgument, "the command has closed its standard input",
                         "See with the list of commands whether it still runs.");
@@ -246,7 +246,6 @@ void CommandTable::mark_ended(Command& command, int status) {
   command.status = status;
   command.input.clear();
   command.stdin_write.reset();
-  terminals_.erase(command.id);
   running_.erase(command.id);
 }
 
@@ -259,6 +258,11 @@ void CommandTable::revive(CommandId id, HostTid leader) {
   if (command->status) {
     command->status.reset();
     command->background = true;
+  }
+  // Its end closed the one for input alone.
+  if (command->terminal && command->output[0] && !command->stdin_write) {
+    Result<UniqueFd> input = sys::duplicate(command->output[0].get());
+    if (input.ok()) command->stdin_write = input.release_value();
   }
   note_running(*command);
 }
@@ -306,6 +310,33 @@ Result<UniqueFd> CommandTable::open_stream(std::uint64_t inode) {
   return make_error(Code::kCommandNotFound, "its command is not known any more");
 }
 
+Result<void> CommandTable::keep_terminal(CommandId id, UniqueFd master) {
+  Command* command = find(id);
+  if (command == nullptr) return make_error(Code::kCommandNotFound, "its command is not known any more");
+  command->terminal = true;
+  command->stdin_write = TRY(sys::duplicate(master.get()));
+  command->output[0] = std::move(master);
+  terminals_[id] = command->output[0].get();
+  return {};
+}
+
+void CommandTable::give_up_terminal(int number) {
+  for (auto& [id, command] : commands_) {
+    int own = -1;
+    if (!command->terminal || !command->output[0]) continue;
+    if (::ioctl(command->output[0].get(), TIOCGPTN, &own) != 0 || own != number) continue;
+    while (read_output(*command, 0)) {
+    }
+    close_output(*command, 0);
+    command->stdin_write.reset();
+  }
+}
+
+void CommandTable::close_output(Command& command, int stream_index) {
+  command.output[stream_index].reset();
+  if (command.terminal && stream_index == 0) terminals_.erase(command.id);
+}
+
 void CommandTable::client_left(ClientId client) {
   for (auto& [id, command] : commands_) {
     command->followers.erase(client);
@@ -319,7 +350,7 @@ std::optional<SpoolChunk> CommandTable::read_output(Command& command, int stream
   const ssize_t count = ::read(output.get(), buffer, sizeof buffer);
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return std::nullopt;
   if (count <= 0) {
-    output.reset();
+    close_output(command, stream_index);
     return std::nullopt;
   }
   auto size = static_cast<std::size_t>(count);
@@ -328,7 +359,7 @@ std::optional<SpoolChunk> CommandTable::read_output(Command& command, int stream
     size = output_limit_ - printed;
     (void)end_for_limit(command, "outputBytes");
     // What outlives the command and still prints gets SIGPIPE, or on a terminal SIGHUP.
-    for (UniqueFd& end : command.output) end.reset();
+    for (const int index : {0, 1}) close_output(command, index);
     if (size == 0) return std::nullopt;
   }
   SpoolChunk chunk{static_cast<std::uint32_t>(stream_index + 1), std::string(buffer, size), 0, 0};

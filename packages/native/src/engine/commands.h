@@ -98,6 +98,10 @@ class CommandTable {
   // The task's end of a stream of a command, by the inode of the pipe that it was: the same pipe where its other end
   // is still here, else a new one.
   Result<UniqueFd> open_stream(std::uint64_t inode);
+  // The master end of the command's terminal, which was made anew.
+  Result<void> keep_terminal(CommandId id, UniqueFd master);
+  // A rollback ended the command that has /dev/pts/<number>, which another one needs.
+  void give_up_terminal(int number);
   // Ends the client's foreground commands and forgets it as a follower.
   void client_left(ClientId client);
   // Reads what a background command wrote; nullopt when there is nothing. At the end the descriptor is closed. What is
@@ -111,6 +115,7 @@ class CommandTable {
     UniqueFd output[2];
   };
   void note_running(const Command& command);
+  void close_output(Command& command, int stream_index);
   Result<UniqueFd> boundary_pipe(Command& command, int stream, UniqueFd& task_end);
   Result<TaskStreams> make_pipes(Command& command, bool open_stdin, std::vector<UniqueFd>& ours);
   Result<TaskStreams> make_terminal(Command& command, const v1::TerminalSize& size, uid_t owner);

@@ -287,7 +287,7 @@ void archive(A& a, Description& description) {
   archive_choice(a, description.kind, DescriptionKind::kOther);
   parts(a, description.type, description.status_flags, description.offset, description.path, description.volume,
         description.deleted, description.device, description.inode, description.pipe, description.state,
-        description.shared_object, description.socket, description.locks);
+        description.shared_object, description.socket, description.terminal, description.locks);
 }
 template <typename A>
 void archive(A& a, PipeContents& pipe) {
@@ -298,9 +298,11 @@ void archive(A& a, PipeContents& pipe) {
 
 template <typename A>
 void archive(A& a, TerminalImage& terminal) {
-  archive(a, terminal.id);
+  parts(a, terminal.number, terminal.command, terminal.session, terminal.foreground_group);
   archive_bytes(a, terminal.modes);
-  archive(a, terminal.foreground_group);
+  archive_bytes(a, terminal.size);
+  parts(a, terminal.locked, terminal.packets, terminal.has_slave, terminal.uid, terminal.gid, terminal.mode,
+        terminal.input, terminal.output);
 }
 template <typename A>
 void archive(A& a, FileContents& contents) {
@@ -334,7 +336,7 @@ constexpr void check_members() {
   all_members_are_archived<ProcessImage, 2776>();
   all_members_are_archived<ProgramImage, 144>();
   all_members_are_archived<ZombieImage, 20>();
-  all_members_are_archived<Description, 216>();
+  all_members_are_archived<Description, 224>();
   all_members_are_archived<EpollEntry, 48>();
   all_members_are_archived<EpollState, 24>();
   all_members_are_archived<EventfdState, 16>();
@@ -344,7 +346,7 @@ constexpr void check_members() {
   all_members_are_archived<InotifyState, 32>();
   all_members_are_archived<SocketState, 168>();
   all_members_are_archived<PipeContents, 56>();
-  all_members_are_archived<TerminalImage, 72>();
+  all_members_are_archived<TerminalImage, 176>();
   all_members_are_archived<FileContents, 48>();
   all_members_are_archived<DeletedFile, 64>();
   all_members_are_archived<SharedMemory, 88>();

@@ -32,7 +32,7 @@ struct Head {
 
 template <typename A>
 void archive(A& a, Head& head) {
-  images::parts(a, head.machine.kernel, head.machine.vdso_hash, head.machine.xstate_bytes, head.machine.xstate_mask,
+  images::parts(a, head.machine.image_layout, head.machine.kernel, head.machine.vdso_hash, head.machine.xstate_bytes, head.machine.xstate_mask,
                 head.volumes, head.files);
 }
 

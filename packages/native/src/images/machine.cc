@@ -37,6 +37,7 @@ Result<Machine> this_machine() {
 }
 
 std::string machine_difference(const Machine& written, const Machine& here) {
+  if (written.image_layout != here.image_layout) return "another version of DeltaBox wrote it";
   if (written.kernel != here.kernel) {
     return "it was written under kernel " + written.kernel + ", this is " + here.kernel;
   }

@@ -358,8 +358,9 @@ Result<void> apply_process_memory(ApplyContext& context, HeldProcess& held, cons
 
 // --- Descriptors of the tree ---
 
-Result<UniqueFd> make_description(ApplyContext& context, const Description& wanted, RevivedFiles& revived,
-                                  std::vector<std::string>& lost, ApplyOutcome& outcome) {
+Result<UniqueFd> make_description(ApplyContext& context, const Description& wanted, HeldProcess& holder,
+                                  RevivedFiles& revived, std::vector<std::string>& lost, ApplyOutcome& outcome) {
+  if (wanted.kind == DescriptionKind::kTerminal) return context.terminals->open(wanted, holder);
   if (wanted.kind != DescriptionKind::kBoundary) {
     return open_description(wanted, context.m1_root, context.self_fd_dir, revived, lost);
   }
@@ -370,16 +371,20 @@ Result<UniqueFd> make_description(ApplyContext& context, const Description& want
   return sys::open_in_root(context.m1_root, "/dev/null", O_RDWR);
 }
 
+// Every description that is made is for a slot at least.
+const SlotInstall& first_install_of(const DescriptorPlan& plan, std::uint32_t made) {
+  return *std::find_if(plan.install.begin(), plan.install.end(),
+                       [&](const SlotInstall& one) { return one.description == made; });
+}
+
 // What of an object could not be had again, said of the first slot that it is for.
 void report_lost(const ApplyContext& context, const TreeImage& target, const DescriptorPlan& plan, std::uint32_t made,
                  const std::vector<std::string>& lost, ApplyOutcome& outcome) {
-  const auto install = std::find_if(plan.install.begin(), plan.install.end(),
-                                    [&](const SlotInstall& one) { return one.description == made; });
-  if (install == plan.install.end()) return;
+  const SlotInstall& install = first_install_of(plan, made);
   for (const std::string& part : lost) {
-    outcome.not_restored.push_back({context.capture->find(install->process)->live->inside.value,
+    outcome.not_restored.push_back({context.capture->find(install.process)->live->inside.value,
                                     target.descriptions[made].type,
-                                    "descriptor " + std::to_string(install->fd) + ": " + part});
+                                    "descriptor " + std::to_string(install.fd) + ": " + part});
   }
 }
 
@@ -393,7 +398,8 @@ Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, con
   for (const std::uint32_t index : plan.make) {
     if (target.descriptions[index].socket) continue;  // once names and ports are free
     std::vector<std::string> lost;
-    Result<UniqueFd> opened = make_description(context, target.descriptions[index], revived, lost, outcome);
+    HeldProcess& holder = *context.capture->find(first_install_of(plan, index).process);
+    Result<UniqueFd> opened = make_description(context, target.descriptions[index], holder, revived, lost, outcome);
     report_lost(context, target, plan, index, lost, outcome);
     if (opened.ok()) {
       made[index] = opened.release_value();
@@ -510,6 +516,7 @@ Result<void> apply_target(ApplyContext& context, const TreeImage& live, const Tr
   const SharedMemoryPlan memory = plan_shared_memory(live, target, switched);
   TRY(prepare_shared_memory(context, memory, live, target, revived, outcome));
   TRY(apply_descriptors(context, live, target, switched, memory.renew, revived, outcome));
+  TRY(context.terminals->restore(outcome.not_restored));
   TRY(apply_working_dirs(context, live, target, switched));
   std::map<Incarnation, std::vector<MapRange>> remapped;
   for (const ProcessImage& wanted : target.processes) {

@@ -1,8 +1,8 @@
 // Carries a plan out on frozen processes: memory, descriptors, signals, registers. It decides nothing; what the plan
 // can't restore, and what the kernel refuses, comes back as notices.
 //
-// Order: shared memory that is made anew or has a descriptor; the tree's descriptors and pipes; process by process,
-// working directory → rseq areas given up → break and mappings; shared memory that is only mapped; the tree's POSIX
+// Order: shared memory that is made anew or has a descriptor; the tree's descriptors and pipes; terminals; process by
+// process, working directory → rseq areas given up → break and mappings; shared memory that is only mapped; the tree's POSIX
 // locks; process by process, dropped pages → attributes and signal queue → addresses that the kernel writes to →
 // written pages → registers. Pages come after the last parasite run, since a run lets the kernel touch the thread's
 // rseq area.
@@ -16,6 +16,7 @@
 #include "deltacr/capture.h"
 #include "deltacr/image.h"
 #include "reconcile/plan.h"
+#include "reconcile/terminal_io.h"
 
 namespace deltabox {
 
@@ -29,6 +30,7 @@ struct ApplyContext {
   SharedMemoryReader* shared_memory = nullptr;
   // A stream that leads out, for a process that is made anew: the task's end.
   std::function<Result<UniqueFd>(const Description&)> open_boundary;
+  TerminalRoom* terminals = nullptr;
 };
 
 struct ApplyOutcome {

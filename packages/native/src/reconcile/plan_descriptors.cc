@@ -8,6 +8,7 @@
 #include "reconcile/kinds/correction.h"
 #include "reconcile/plan.h"
 #include "reconcile/plan_epolls.h"
+#include "reconcile/plan_terminals.h"
 
 namespace deltabox {
 
@@ -18,16 +19,22 @@ int pid_of(const TreeImage& tree, Incarnation incarnation) {
   return process != nullptr ? process->pid.value : 0;
 }
 
+// What descriptors can't go on with: it is another one by now.
+struct Renewed {
+  std::set<int> volumes = {};
+  std::set<SharedObjectId> memory = {};
+  std::set<int> terminals = {};
+};
+
 // Whether this live description, which one of the wanted one's slots holds, can be it.
-bool can_be(const Description& present, const Description& wanted, const std::set<int>& switched,
-            const std::set<SharedObjectId>& renewed) {
+bool can_be(const Description& present, const Description& wanted, const Renewed& renewed) {
   if (!present.same_object(wanted) || present.locks != wanted.locks) return false;
   if (correction_of(present.state, wanted.state) == Correction::kAnew) return false;
-  if (watches_any(present.state, switched) || watches_any(wanted.state, switched)) return false;
-  if (renewed.contains(wanted.shared_object)) return false;
+  if (watches_any(present.state, renewed.volumes) || watches_any(wanted.state, renewed.volumes)) return false;
+  if (renewed.memory.contains(wanted.shared_object) || renewed.terminals.contains(wanted.terminal)) return false;
   if (wanted.socket && difference_of(*present.socket, *wanted.socket).identity) return false;
   if (wanted.is_deleted_file()) return false;  // one file, made anew, serves all its descriptors and mappings
-  const bool is_left = switched.contains(present.volume) || switched.contains(wanted.volume);
+  const bool is_left = renewed.volumes.contains(present.volume) || renewed.volumes.contains(wanted.volume);
   // A removed file can't be opened anew; it may stay behind where nothing can be written through it.
   const bool may_stay_behind = wanted.deleted && (present.status_flags & O_ACCMODE) == O_RDONLY;
   return !is_left || may_stay_behind;
@@ -36,12 +43,11 @@ bool can_be(const Description& present, const Description& wanted, const std::se
 // The live slot whose description stays, if there is one. Slots of the target that hold something else, or nothing,
 // get it from there; live slots beyond the target's are closed or replaced.
 const SlotKey* find_staying(const std::vector<SlotKey>& keys, const Description& wanted, const TreeImage& live,
-                            const Slots& slots, const std::set<int>& switched, const std::set<SharedObjectId>& renewed,
-                            const std::set<std::uint32_t>& taken) {
+                            const Slots& slots, const Renewed& renewed, const std::set<std::uint32_t>& taken) {
   for (const SlotKey& key : keys) {
     const auto slot = slots.by_key.find(key);
     if (slot == slots.by_key.end() || taken.contains(slot->second->description)) continue;
-    if (can_be(live.descriptions[slot->second->description], wanted, switched, renewed)) return &key;
+    if (can_be(live.descriptions[slot->second->description], wanted, renewed)) return &key;
   }
   return nullptr;
 }
@@ -61,7 +67,7 @@ std::set<std::uint32_t> sockets_to_renew(const TreeImage& live, const TreeImage&
     if (!wanted.socket || !can_be_made(*wanted.socket)) continue;
     const auto peer = by_cookie.find(wanted.socket->peer_cookie);
     if (peer != by_cookie.end() && !can_be_made(*target.descriptions[peer->second].socket)) continue;
-    const SlotKey* source = find_staying(keys, wanted, live, live_slots, {}, {}, {});
+    const SlotKey* source = find_staying(keys, wanted, live, live_slots, {}, {});
     bool stays = source != nullptr;
     if (stays) {
       const SocketState& present = *live.descriptions[live_slots.by_key.at(*source)->description].socket;
@@ -78,13 +84,13 @@ std::set<std::uint32_t> sockets_to_renew(const TreeImage& live, const TreeImage&
 }
 
 KeptDescriptions find_kept(const TreeImage& live, const Slots& live_slots, const TreeImage& target,
-                           const Slots& target_slots, const std::set<int>& switched,
-                           const std::set<SharedObjectId>& renewed, const std::set<std::uint32_t>& renewed_sockets) {
+                           const Slots& target_slots, const Renewed& renewed,
+                           const std::set<std::uint32_t>& renewed_sockets) {
   KeptDescriptions kept;
   std::set<std::uint32_t> taken;  // live descriptions that stay; each stays for one of the target's
   for (const auto& [index, keys] : target_slots.by_description) {
     if (renewed_sockets.contains(index)) continue;
-    const SlotKey* source = find_staying(keys, target.descriptions[index], live, live_slots, switched, renewed, taken);
+    const SlotKey* source = find_staying(keys, target.descriptions[index], live, live_slots, renewed, taken);
     if (source == nullptr) continue;
     kept[index] = live_slots.by_key.at(*source)->description;
     taken.insert(kept[index]);
@@ -118,7 +124,9 @@ DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, 
   const Slots live_slots = index_slots(live, target);
   const Slots target_slots = index_slots(target, target);
   const std::set<std::uint32_t> renewed_sockets = sockets_to_renew(live, target, live_slots, target_slots);
-  const KeptDescriptions kept = find_kept(live, live_slots, target, target_slots, switched, renewed, renewed_sockets);
+  const KeptDescriptions kept =
+      find_kept(live, live_slots, target, target_slots, {switched, renewed, plan_terminals(live, target).make},
+                renewed_sockets);
   for (const auto& [description_index, keys] : target_slots.by_description) {
     const Description& wanted = target.descriptions[description_index];
     if (const auto stays = kept.find(description_index); stays != kept.end()) {
@@ -147,6 +155,7 @@ DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, 
                           (wanted.kind == DescriptionKind::kFile || wanted.kind == DescriptionKind::kDevice ||
                            wanted.kind == DescriptionKind::kPipe || wanted.kind == DescriptionKind::kBoundary ||
                            wanted.kind == DescriptionKind::kObject || wanted.kind == DescriptionKind::kMemory ||
+                           wanted.kind == DescriptionKind::kTerminal ||
                            renewed_sockets.contains(description_index));
     if (!can_make) {
       for (const SlotKey& key : keys) {

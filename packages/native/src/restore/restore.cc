@@ -155,7 +155,8 @@ class Restorer {
 
   Result<void> hold(FrozenProcess& frozen, const ProcessImage& wanted) {
     HeldProcess& held = *TRY(context_.capture->hold_reborn(frozen, wanted));
-    return clear(held, wanted, outcome_.not_restored);
+    TRY(clear(held, wanted, outcome_.not_restored));
+    return context_.terminals->take_controlling(held, outcome_.not_restored);
   }
 
   // Its memory is its maker's, which may be empty.

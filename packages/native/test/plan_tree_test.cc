@@ -180,12 +180,12 @@ TEST_CASE("a preview names what no call takes back") {
   const auto mappings = std::make_shared<const MappingList>(MappingList{anonymous(1, 2)});
   TreeImage target = tree({process(1, {10})});
   target.processes[0].mappings = mappings;
-  TreeImage live = target;
-  live.processes[0].group_stopped = true;
+  const TreeImage live = target;
+  target.processes[0].working_dir_deleted = true;
   std::vector<std::string> kinds;
   for (const Notice& notice : preview_not_restored(live, target, {})) kinds.push_back(notice.kind);
-  CHECK(kinds == std::vector<std::string>{"job-control"});
-  CHECK(preview_not_restored(target, target, {}).empty());
+  CHECK(kinds == std::vector<std::string>{"working-directory"});
+  CHECK(preview_not_restored(live, live, {}).empty());
 }
 
 }  // namespace deltabox::test

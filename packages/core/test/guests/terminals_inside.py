@@ -14,7 +14,6 @@ from guest import eventually, expect, run
 values = {}
 OUTPUT = b"printed\r\nand not read"
 INPUT = b"first line\nsecond line\n"
-MANY = 3
 TIOCGPTN = 0x80045430
 
 
@@ -96,21 +95,25 @@ def prepare():
 def change(count):
     master, slave = values["plain"]
     if count % 2:
-        os.read(master, 100)
-        os.read(slave, 100)
+        for fd in (master, slave):
+            if waiting(fd):
+                os.read(fd, 100)
         set_size(master, 5, 6)
         modes = termios.tcgetattr(slave)
         modes[3] |= termios.ECHO
-        termios.tcsetattr(slave, termios.TCSADRAIN, modes)
+        termios.tcsetattr(slave, termios.TCSANOW, modes)
         os.write(master, b"typed since\n")
     else:
         for fd in (master, slave, values["again"], values["hung up"], *values["to close"]):
             os.close(fd)
-        values["others"] = [pty.openpty() for _ in range(MANY)]
-    # Its terminal hangs up.
-    os.close(values["master"])
-    os.kill(values["leader"], signal.SIGKILL)
-    os.waitpid(values["leader"], 0)
+        values["plain"], values["to close"] = pty.openpty(), pty.openpty()
+        values["again"], values["hung up"] = pty.openpty()
+    if values["leader"] is not None:
+        # Its terminal hangs up.
+        os.close(values["master"])
+        os.kill(values["leader"], signal.SIGKILL)
+        os.waitpid(values["leader"], 0)
+        values["leader"] = None
 
 
 def check_end(slave):

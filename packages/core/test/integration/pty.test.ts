@@ -141,7 +141,9 @@ test('a shell lives on after the death of the engine', async () => {
   const sandbox = await Sandbox.create({ workspace: state.workspace, durability: 'processes' })
   const { shell } = await openWithStoppedJob(sandbox)
   await sandbox.checkpoint({ strict: true })
-  await until('it is durable', async () => (await sandbox.listCheckpoints()).checkpoints.every(({ durable }) => durable))
+  await until('it is durable', async () =>
+    (await sandbox.listCheckpoints()).checkpoints.every(({ durable }) => durable),
+  )
   await killEngine(sandbox)
   await using again = await Sandbox.connect(sandbox.id)
   await expectSameShell(await connectScreen(again, shell.pid))

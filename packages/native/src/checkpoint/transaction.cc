@@ -11,6 +11,7 @@
 #include "reconcile/apply.h"
 #include "reconcile/descriptor_io.h"
 #include "reconcile/descriptor_room.h"
+#include "reconcile/job_control.h"
 #include "reconcile/plan.h"
 #include "reconcile/preview.h"
 #include "restore/restore.h"
@@ -278,6 +279,8 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
   const TreePlan plan = plan_tree(live, *target.image);
   TRY(end_newborn(context, plan, live, *target.image, applied));
   terminals.make(applied.not_restored);
+  JobControl jobs(freeze, registry_, *target.image);
+  jobs.continue_running();
   const double end_us = watch.lap_us();
   std::set<int> switched;
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
@@ -306,6 +309,7 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
   outcome.parts.apply_us = end_us + watch.lap_us();
   freeze.drop_held_signals();
   TRY(capture.release());
+  TRY(jobs.stop_stopped());
   outcome.switched_volumes = switched.size();
   outcome.written_pages = applied.written_pages;
   for (const InsidePid pid : applied.ended_processes) {

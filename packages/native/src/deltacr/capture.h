@@ -68,7 +68,7 @@ class TreeCapture {
   std::uint64_t enter_pages();
   HeldProcess* find(Incarnation incarnation);
   // Valid until release().
-  const TerminalReader& terminals() const { return terminals_; }
+  TerminalReader& terminals() { return terminals_; }
   // A frozen process that the engine made in the place of one of the target's, or a held one whose program it replaced:
   // holds it anew, with a parasite where `target` has nothing. capture_reborn() then describes it.
   Result<HeldProcess*> hold_reborn(FrozenProcess& frozen, const ProcessImage& target);

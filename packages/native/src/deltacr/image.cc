@@ -11,8 +11,9 @@ bool Description::same_object(const Description& other) const {
   // Made anew, memory keeps its id and gets another inode.
   const bool same_inode =
       shared_object != 0 ? shared_object == other.shared_object : inode == other.inode && device == other.device;
-  return kind == other.kind && type == other.type && terminal == other.terminal && same_inode && deleted == other.deleted &&
-         (!path_matters || path == other.path) && (status_flags & kFixedFlags) == (other.status_flags & kFixedFlags);
+  return kind == other.kind && type == other.type && terminal == other.terminal && same_inode &&
+         deleted == other.deleted && (!path_matters || path == other.path) &&
+         (status_flags & kFixedFlags) == (other.status_flags & kFixedFlags);
 }
 
 const ProcessImage* TreeImage::find(Incarnation incarnation) const {

@@ -4,8 +4,8 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 #include <termios.h>
 
@@ -248,12 +248,12 @@ struct TerminalImage {
   std::int32_t foreground_group = 0;  // inside; 0: nobody is in it
   termios modes{};
   winsize size{};
-  bool locked = false;        // its slave end can't be opened yet
-  bool packets = false;       // TIOCPKT
-  bool has_slave = false;     // a task has its slave end open; then the next three are known
-  std::uint32_t uid = 0, gid = 0, mode = 0;
-  std::string input;   // written to the master end, read by nobody
-  std::string output;  // written by programs, and not read from a master end that a task holds
+  bool locked = false;                       // its slave end can't be opened yet
+  bool packets = false;                      // TIOCPKT
+  bool has_slave = false;                    // a task has its slave end open
+  std::uint32_t uid = 0, gid = 0, mode = 0;  // of /dev/pts/N; mode 0: not known
+  std::string input;                         // written to the master end, read by nobody
+  std::string output;                        // written by programs, and not read from a master end that a task holds
 };
 
 // A file without a name, by value.

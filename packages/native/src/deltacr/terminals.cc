@@ -16,6 +16,7 @@ namespace {
 
 constexpr unsigned kPtsMajor = 136;
 const dev_t kMasterDevice = makedev(5, 2);
+const dev_t kOwnTerminal = makedev(5, 0);  // /dev/tty
 
 // Of the slave end, whichever end is asked. Nothing: its other end is closed, and all calls fail.
 std::optional<dev_t> device_behind(int fd) {
@@ -43,7 +44,11 @@ void TerminalReader::meet(Description& description, UniqueFd duplicate) {
   }
   description.terminal = static_cast<int>(minor(*device));
   Ends& ends = met_[description.terminal];
-  (description.device == kMasterDevice ? ends.master : ends.slave) = std::move(duplicate);
+  if (description.device == kMasterDevice) {
+    ends.master = std::move(duplicate);
+  } else if (description.device != kOwnTerminal || !ends.slave) {
+    ends.slave = std::move(duplicate);
+  }
 }
 
 int TerminalReader::master(int number) const {
@@ -60,7 +65,7 @@ TerminalImage TerminalReader::read_one(int number, int master, int slave, const 
   terminal.packets = ask(master, TIOCGPKT) != 0;
   terminal.has_slave = slave >= 0;
   struct stat info {};
-  if (slave >= 0 && ::fstat(slave, &info) == 0) {
+  if (slave >= 0 && ::fstat(slave, &info) == 0 && info.st_rdev != kOwnTerminal) {
     terminal.uid = info.st_uid;
     terminal.gid = info.st_gid;
     terminal.mode = info.st_mode & 07777;

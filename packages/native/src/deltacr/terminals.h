@@ -1,6 +1,6 @@
 // Pseudo-terminals of the sandbox: settings, size, job control, and the bytes on their way. A terminal is known by its
-// number (/dev/pts/N); its master end is held by a task (tmux, script) or, for a command that was started on a terminal,
-// by the engine.
+// number (/dev/pts/N); its master end is held by a task (tmux, script) or, for a command that was started on a
+// terminal, by the engine.
 #pragma once
 
 #include <map>
@@ -23,6 +23,8 @@ class TerminalReader {
   void read(const TerminalTable& commands, TreeImage& image);
   // A task's master end; -1: no task has one.
   int master(int number) const;
+  // The number becomes free once nobody has an end of it.
+  void forget(int number) { met_.erase(number); }
   void end() { met_.clear(); }
 
  private:

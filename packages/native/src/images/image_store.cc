@@ -32,8 +32,8 @@ struct Head {
 
 template <typename A>
 void archive(A& a, Head& head) {
-  images::parts(a, head.machine.image_layout, head.machine.kernel, head.machine.vdso_hash, head.machine.xstate_bytes, head.machine.xstate_mask,
-                head.volumes, head.files);
+  images::parts(a, head.machine.image_layout, head.machine.kernel, head.machine.vdso_hash, head.machine.xstate_bytes,
+                head.machine.xstate_mask, head.volumes, head.files);
 }
 
 Error damaged(const std::string& id, const std::string& what) {

@@ -537,8 +537,8 @@ Result<void> apply_target(ApplyContext& context, const TreeImage& live, const Tr
     // Once the signals of earlier expirations are gone.
     TRY(change_posix_timers(held, plan_posix_timers(present, wanted), outcome.not_restored));
     TRY(restore_kernel_pointers(held, present, wanted));
-    const std::vector<Notice> one_way = one_way_changes(present, wanted);
-    outcome.not_restored.insert(outcome.not_restored.end(), one_way.begin(), one_way.end());
+    const std::vector<Notice> lost = never_restored(wanted);
+    outcome.not_restored.insert(outcome.not_restored.end(), lost.begin(), lost.end());
     outcome.written_pages += pages.writes.size();
     TRY(apply_process_memory(context, held, wanted, pages, present.mappings != wanted.mappings, outcome));
     TRY(apply_registers(held, present, wanted));

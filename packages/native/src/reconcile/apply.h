@@ -2,8 +2,8 @@
 // can't restore, and what the kernel refuses, comes back as notices.
 //
 // Order: shared memory that is made anew or has a descriptor; the tree's descriptors and pipes; terminals; process by
-// process, working directory → rseq areas given up → break and mappings; shared memory that is only mapped; the tree's POSIX
-// locks; process by process, dropped pages → attributes and signal queue → addresses that the kernel writes to →
+// process, working directory → rseq areas given up → break and mappings; shared memory that is only mapped; the tree's
+// POSIX locks; process by process, dropped pages → attributes and signal queue → addresses that the kernel writes to →
 // written pages → registers. Pages come after the last parasite run, since a run lets the kernel touch the thread's
 // rseq area.
 #pragma once

@@ -124,9 +124,8 @@ DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, 
   const Slots live_slots = index_slots(live, target);
   const Slots target_slots = index_slots(target, target);
   const std::set<std::uint32_t> renewed_sockets = sockets_to_renew(live, target, live_slots, target_slots);
-  const KeptDescriptions kept =
-      find_kept(live, live_slots, target, target_slots, {switched, renewed, plan_terminals(live, target).make},
-                renewed_sockets);
+  const KeptDescriptions kept = find_kept(live, live_slots, target, target_slots,
+                                          {switched, renewed, plan_terminals(live, target).make}, renewed_sockets);
   for (const auto& [description_index, keys] : target_slots.by_description) {
     const Description& wanted = target.descriptions[description_index];
     if (const auto stays = kept.find(description_index); stays != kept.end()) {
@@ -155,8 +154,7 @@ DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, 
                           (wanted.kind == DescriptionKind::kFile || wanted.kind == DescriptionKind::kDevice ||
                            wanted.kind == DescriptionKind::kPipe || wanted.kind == DescriptionKind::kBoundary ||
                            wanted.kind == DescriptionKind::kObject || wanted.kind == DescriptionKind::kMemory ||
-                           wanted.kind == DescriptionKind::kTerminal ||
-                           renewed_sockets.contains(description_index));
+                           wanted.kind == DescriptionKind::kTerminal || renewed_sockets.contains(description_index));
     if (!can_make) {
       for (const SlotKey& key : keys) {
         plan.unrestorable.push_back(

@@ -12,12 +12,9 @@ void append(std::vector<Notice>& all, const std::vector<Notice>& more) {
 }
 }  // namespace
 
-std::vector<Notice> one_way_changes(const ProcessImage& live, const ProcessImage& target) {
+std::vector<Notice> never_restored(const ProcessImage& target) {
   std::vector<Notice> notices;
   const int pid = target.pid.value;
-  if (live.group_stopped != target.group_stopped) {
-    notices.push_back({pid, "job-control", "it was stopped or continued since the checkpoint"});
-  }
   if (target.working_dir_deleted) {
     notices.push_back({pid, "working-directory", target.working_dir + " was already deleted at the checkpoint"});
   }
@@ -30,7 +27,7 @@ std::vector<Notice> preview_not_restored(const TreeImage& live, const TreeImage&
   for (const ProcessImage& wanted : target.processes) {
     const ProcessImage* present = live.find(wanted.incarnation);
     if (present == nullptr) continue;
-    append(notices, one_way_changes(*present, wanted));
+    append(notices, never_restored(wanted));
     append(notices, plan_posix_timers(*present, wanted).unrestorable);
     if (present->mappings == wanted.mappings) continue;
     for (const Mapping& lost :

@@ -12,7 +12,7 @@ namespace deltabox {
 
 std::vector<Notice> preview_not_restored(const TreeImage& live, const TreeImage& target, const std::set<int>& switched);
 
-// Changes of one process that are not taken back: whether it is stopped.
-std::vector<Notice> one_way_changes(const ProcessImage& live, const ProcessImage& target);
+// What of a process nothing brings back: a working directory that had been deleted.
+std::vector<Notice> never_restored(const ProcessImage& target);
 
 }  // namespace deltabox

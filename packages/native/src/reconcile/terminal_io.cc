@@ -23,7 +23,7 @@ using parasite::make_call;
 
 const dev_t kMasterDevice = makedev(5, 2);
 const dev_t kOwnTerminal = makedev(5, 0);  // /dev/tty
-constexpr int kMostTerminals = 256;            // that are opened on the way to a number
+constexpr int kMostTerminals = 256;        // that are opened on the way to a number
 
 std::string slave_path(int number) { return "/dev/pts/" + std::to_string(number); }
 
@@ -88,7 +88,9 @@ Result<TerminalRoom::Made> TerminalRoom::make_one(const TerminalImage& wanted) {
   Made made;
   made.master = TRY(open_master(wanted.number));
   if (number_of(made.master.get()) != wanted.number) {
+    made.master.reset();
     holders_.give_up(wanted.number);
+    capture_.terminals().forget(wanted.number);
     made.master = TRY(open_master(wanted.number));
   }
   made.number = number_of(made.master.get());
@@ -96,9 +98,9 @@ Result<TerminalRoom::Made> TerminalRoom::make_one(const TerminalImage& wanted) {
   if (::ioctl(made.master.get(), TIOCSPTLCK, &unlocked) != 0) return os_error("ioctl", "TIOCSPTLCK");
   if (wanted.has_slave || wanted.session != 0) {
     made.slave = TRY(open_slave_of(made.master.get(), O_RDWR));
-    if (wanted.has_slave && (::fchown(made.slave.get(), wanted.uid, wanted.gid) != 0 ||
-                             ::fchmod(made.slave.get(), wanted.mode) != 0)) {
-      return os_error("chown", slave_path(made.number));
+    if (wanted.mode != 0 &&
+        (::fchown(made.slave.get(), wanted.uid, wanted.gid) != 0 || ::fchmod(made.slave.get(), wanted.mode) != 0)) {
+      return os_error("fchown", slave_path(made.number));
     }
   }
   if (wanted.command != 0) TRY(holders_.keep(wanted.command, TRY(sys::duplicate(made.master.get()))));
@@ -146,9 +148,9 @@ Result<UniqueFd> TerminalRoom::open(const Description& wanted, HeldProcess& hold
     } else if (wanted.device == kOwnTerminal) {
       // Only a process of the session can open it by this name.
       TRY(holder.session.write_buffer(holder.live->site, 0, "/dev/tty", sizeof "/dev/tty"));
-      const std::int64_t fd = TRY(call(
-          holder, make_call(SYS_openat, static_cast<std::uint64_t>(AT_FDCWD), buffer_of(holder),
-                            static_cast<std::uint64_t>(flags | O_NONBLOCK | O_CLOEXEC))));
+      const std::int64_t fd =
+          TRY(call(holder, make_call(SYS_openat, static_cast<std::uint64_t>(AT_FDCWD), buffer_of(holder),
+                                     static_cast<std::uint64_t>(flags | O_NONBLOCK | O_CLOEXEC))));
       if (fd >= 0) {
         end = TRY(sys::pidfd_get_fd(holder.live->pidfd.get(), static_cast<int>(fd)));
         TRY(call(holder, make_call(SYS_close, static_cast<std::uint64_t>(fd))));
@@ -182,8 +184,9 @@ Result<void> TerminalRoom::change_controlling(const SessionTerminal& change, std
   }
   const int master = master_of(change.terminal);
   const std::int64_t taken =
-      master < 0 ? -ENXIO
-                 : TRY(on_terminal(*leader, slave_path(number_of(master)), O_RDWR | O_NOCTTY | O_NONBLOCK, TIOCSCTTY, 0));
+      master < 0
+          ? -ENXIO
+          : TRY(on_terminal(*leader, slave_path(number_of(master)), O_RDWR | O_NOCTTY | O_NONBLOCK, TIOCSCTTY, 0));
   if (taken < 0) not_restored.push_back(refused(*leader, "its controlling terminal", taken));
   return {};
 }

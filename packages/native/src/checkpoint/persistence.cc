@@ -32,6 +32,7 @@ Result<void> SandboxState::begin(const std::vector<VolumeSpec>& specs, bool reco
   for (Volume& volume : volumes_) TRY(volume.attach(ns.m1_root.get()));
   descriptors_ = TRY(DescriptorReader::create(ns.host_proc.get(), ns.self_fd_dir.get()));
   deleted_files_ = TRY(DeletedFileReader::create(ns.store.get(), ns.self_fd_dir.get()));
+  sockets_ = SocketReader(ns.self_fd_dir.get());
   descriptors_.report_deleted_to(&deleted_files_);
   shared_memory_ = TRY(SharedMemoryReader::create(ns.host_proc.get(), ns.self_fd_dir.get()));
   descriptors_.report_memory_to(&shared_memory_);

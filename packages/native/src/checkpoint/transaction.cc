@@ -182,6 +182,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
         rehome(capture, *image, switched, namespaces_.m1_root.get(), namespaces_.self_fd_dir.get());
     if (failures.ok()) {
       record.warnings.insert(record.warnings.end(), failures.value().begin(), failures.value().end());
+      except_listeners(*image, switched);
     } else {
       outcome = failures.release_error();
     }
@@ -222,6 +223,19 @@ Result<void> SandboxState::protect_parked() {
     TRY(sys::set_mount_attributes(parked.get(), MOUNT_ATTR_RDONLY, false));
   }
   return {};
+}
+
+void SandboxState::except_listeners(const TreeImage& image, const std::set<int>& switched) {
+  std::vector<std::vector<std::string>> paths(volumes_.size());
+  for (const Description& description : image.descriptions) {
+    if (!description.socket || !switched.contains(description.socket->node.volume)) continue;
+    const auto index = static_cast<std::size_t>(description.socket->node.volume);
+    const std::size_t root = volumes_[index].spec().path.size() + 1;
+    if (description.socket->node.path.size() > root) paths[index].push_back(description.socket->node.path.substr(root));
+  }
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    if (!paths[index].empty()) volumes_[index].except_from_changes(paths[index]);
+  }
 }
 
 Result<HandOvers> SandboxState::prepare_hand_overs(const FilesToKeep& files,
@@ -305,6 +319,7 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
   } else {
     TRY(apply_target(context, live, *target.image, switched, applied));
   }
+  except_listeners(*target.image, switched);
   TRY(protect_parked());
   outcome.parts.apply_us = end_us + watch.lap_us();
   freeze.drop_held_signals();

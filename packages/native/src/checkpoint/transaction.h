@@ -156,6 +156,8 @@ class SandboxState {
   Result<void> seal_changed(HandOvers& hand_overs, std::vector<std::shared_ptr<const Layer>>& sealed);
   // Files that tasks hold open for writing or have mapped shared go over to the staged overlays (by volume).
   Result<HandOvers> prepare_hand_overs(const FilesToKeep& files, const std::vector<const StagedOverlay*>& staged);
+  // Files of listeners that were bound again on volumes that were switched are no change by the tasks.
+  void except_listeners(const TreeImage& image, const std::set<int>& switched);
   Result<void> protect_parked();
   Result<void> begin(const std::vector<VolumeSpec>& specs, bool recovering);
   void adopt(Recovered recovered, const std::vector<std::uint64_t>& old_layers);

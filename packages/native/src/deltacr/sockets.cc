@@ -4,6 +4,7 @@
 #include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <linux/sockios.h>
+#include <linux/un.h>
 #include <linux/unix_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -17,6 +18,7 @@
 #include <cstring>
 
 #include "deltacr/capture.h"
+#include "sys/files.h"
 #include "sys/processes.h"
 
 namespace deltabox {
@@ -178,6 +180,11 @@ void read_tcp(int fd, SocketState& state, std::string& shortcoming) {
 
 }  // namespace
 
+void SocketReader::begin(const std::vector<VolumeView>& volumes) {
+  met_.clear();
+  volumes_ = volumes;
+}
+
 void SocketReader::meet(std::uint32_t description, InsidePid pid, int fd, UniqueFd duplicate) {
   Met met;
   met.description = description;
@@ -249,6 +256,41 @@ Result<void> SocketReader::diagnose_unix(Met& met, std::uint64_t inode) const {
   return {};
 }
 
+// Nothing is known of it where the node was removed, or lies on an overlay that was left.
+void SocketReader::find_node(Met& met) const {
+  UniqueFd node(::ioctl(met.duplicate.get(), SIOCUNIXFILE));
+  if (!node) {
+    // On the host's network we may not ask (CAP_NET_ADMIN): what lies at the path is taken for it.
+    const std::string path = met.state.bound_path();
+    if (!path.starts_with('/')) return;
+    Result<UniqueFd> found = sys::open_at(AT_FDCWD, path, O_PATH | O_NOFOLLOW);
+    if (!found.ok()) return;
+    node = found.release_value();
+  }
+  const Result<struct statx> info = sys::statx_at(node.get(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID);
+  const Result<std::string> path = sys::read_link_at(self_fd_dir_, std::to_string(node.get()));
+  if (!info.ok() || !path.ok() || !S_ISSOCK(info.value().stx_mode)) return;
+  // Those of overlays that were left have paths, too: by these something else is reached.
+  const Result<UniqueFd> seen = sys::open_at(AT_FDCWD, path.value(), O_PATH | O_NOFOLLOW);
+  if (!seen.ok()) return;
+  const Result<struct stat> reached = sys::stat_fd(seen.value().get());
+  const Result<struct stat> own = sys::stat_fd(node.get());
+  if (!reached.ok() || !own.ok() || reached.value().st_dev != own.value().st_dev ||
+      reached.value().st_ino != own.value().st_ino) {
+    return;
+  }
+  SocketNode& known = met.state.node;
+  known.path = path.value();
+  known.mode = own.value().st_mode & 07777;
+  known.uid = own.value().st_uid;
+  known.gid = own.value().st_gid;
+  known.times[0] = own.value().st_atim;
+  known.times[1] = own.value().st_mtim;
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    if (volumes_[index].mount_id == info.value().stx_mnt_id) known.volume = static_cast<int>(index);
+  }
+}
+
 Result<void> SocketReader::read_one(Met& met, std::uint64_t inode) {
   const int fd = met.duplicate.get();
   SocketState& state = met.state;
@@ -269,6 +311,7 @@ Result<void> SocketReader::read_one(Met& met, std::uint64_t inode) {
   state.peer_name = read_name(::getpeername, fd);
   state.options = read_options(fd, state);
   if (state.is_unix()) TRY(diagnose_unix(met, inode));
+  if (state.listens && state.has_path()) find_node(met);
   if (state.is_tcp()) read_tcp(fd, state, met.shortcoming);
   if (state.listens || !met.shortcoming.empty()) return {};
   if (state.is_stream()) {
@@ -326,7 +369,9 @@ Result<void> SocketReader::read(TreeImage& image, TreeCapture& capture, std::vec
       // A connection that accept(2) made has the listener's path without being bound to it.
       if (!met.state.is_complete) {
         met.shortcoming = "kept as it is while it stays open: " + met.shortcoming;
-      } else if (met.state.has_path() && (met.state.listens || !met.state.is_stream())) {
+      } else if (met.state.listens && met.state.has_path() && met.state.node.path.empty()) {
+        met.shortcoming = "no path leads to it any more: it stays as it is while it stays open";
+      } else if (met.state.has_path() && !met.state.listens && !met.state.is_stream()) {
         met.shortcoming = "a path that leads to it stops to do so when its volume is sealed";
       }
       description.socket = std::make_shared<const SocketState>(std::move(met.state));

@@ -7,6 +7,7 @@
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "deltacr/descriptors.h"
 #include "deltacr/image.h"
 
 namespace deltabox {
@@ -16,7 +17,9 @@ class TreeCapture;
 class SocketReader {
  public:
   SocketReader() = default;
-  void begin() { met_.clear(); }
+  explicit SocketReader(int self_fd_dir) : self_fd_dir_(self_fd_dir) {}
+  // Starts a capture: volumes as they are mounted now.
+  void begin(const std::vector<VolumeView>& volumes);
   // A description of the image that is a socket.
   void meet(std::uint32_t description, InsidePid pid, int fd, UniqueFd duplicate);
   // Fills the descriptions in: those that are captured become DescriptionKind::kSocket, the others are warned of.
@@ -37,8 +40,11 @@ class SocketReader {
   Result<void> open_diagnosis(const TreeImage& image, TreeCapture& capture);
   Result<void> read_one(Met& met, std::uint64_t inode);
   Result<void> diagnose_unix(Met& met, std::uint64_t inode) const;
+  void find_node(Met& met) const;
   void find_peers(const TreeImage& image);
 
+  std::vector<VolumeView> volumes_;
+  int self_fd_dir_ = -1;
   std::vector<Met> met_;
   UniqueFd diagnosis_;  // a netlink socket of our own
 };

@@ -163,6 +163,22 @@ bool Volume::changed() const {
   });
 }
 
+void Volume::except_from_changes(const std::vector<std::string>& paths) {
+  std::map<std::string, FileVersion> entries(live_.mark.entries.begin(), live_.mark.entries.end());
+  for (const std::string& path : paths) {
+    for (std::size_t end = path.find('/');; end = path.find('/', end + 1)) {
+      const std::string part = path.substr(0, end);
+      struct stat info {};
+      if (::fstatat(live_.upper->dir.get(), part.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) {
+        entries[part] = version_of(info);
+      }
+      if (end == std::string::npos) break;
+    }
+  }
+  live_.mark.entries.assign(entries.begin(), entries.end());
+  live_.upper_ctime_ns = ctime_ns(live_.upper->dir.get());
+}
+
 Result<UniqueFd> Volume::switch_to(StagedOverlay staged, int m1_root_fd, int parking_fd, const std::string& place) {
   TRY(inherit_root(staged.stack->back()->dir.get(), staged.mount.get()));
   staged.upper_ctime_ns = ctime_ns(staged.upper->dir.get());

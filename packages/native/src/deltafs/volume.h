@@ -117,6 +117,9 @@ class Volume {
   void use_merged(LayerStack run, std::shared_ptr<const Layer> merged);
   // Sets what counts as unwritten, after kept files were corrected.
   void set_mark(WrittenMark mark) { live_.mark = std::move(mark); }
+  // Files that the engine itself has just made (relative paths), with the directories above them: they count as
+  // unwritten, too. With all tasks frozen.
+  void except_from_changes(const std::vector<std::string>& paths);
 
  private:
   VolumeSpec spec_;

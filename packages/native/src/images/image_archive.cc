@@ -277,10 +277,16 @@ void archive(A& a, SocketOption& option) {
   parts(a, option.level, option.name, option.value);
 }
 template <typename A>
+void archive(A& a, SocketNode& node) {
+  parts(a, node.path, node.volume, node.mode, node.uid, node.gid);
+  archive_bytes(a, node.times[0]);
+  archive_bytes(a, node.times[1]);
+}
+template <typename A>
 void archive(A& a, SocketState& socket) {
   parts(a, socket.cookie, socket.family, socket.type, socket.protocol, socket.name, socket.peer_name, socket.listens,
         socket.backlog, socket.peer_cookie, socket.peer_is_gone, socket.shutdown, socket.queue, socket.options,
-        socket.is_complete);
+        socket.node, socket.is_complete);
 }
 template <typename A>
 void archive(A& a, Description& description) {
@@ -344,7 +350,8 @@ constexpr void check_members() {
   all_members_are_archived<SignalfdState, 8>();
   all_members_are_archived<InotifyWatch, 64>();
   all_members_are_archived<InotifyState, 32>();
-  all_members_are_archived<SocketState, 168>();
+  all_members_are_archived<SocketState, 248>();
+  all_members_are_archived<SocketNode, 80>();
   all_members_are_archived<PipeContents, 56>();
   all_members_are_archived<TerminalImage, 176>();
   all_members_are_archived<FileContents, 48>();

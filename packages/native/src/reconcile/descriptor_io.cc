@@ -15,6 +15,8 @@
 #include "reconcile/lock_io.h"
 #include "reconcile/map_file.h"
 #include "reconcile/plan_epolls.h"
+#include "reconcile/remote_calls.h"
+#include "reconcile/socket_io.h"
 #include "sys/files.h"
 #include "sys/processes.h"
 #include "sys/sockets.h"
@@ -31,19 +33,6 @@ using parasite::make_call;
 constexpr int kSettableFlags = O_APPEND | O_NONBLOCK | O_ASYNC | O_DIRECT | O_NOATIME;
 constexpr int kOpenFlags = O_ACCMODE | O_PATH | O_DIRECTORY | O_SYNC | O_DSYNC | kSettableFlags | O_NOCTTY;
 
-Result<void> run_all(HeldProcess& held, std::vector<Call>& calls, const char* operation) {
-  for (std::size_t start = 0; start < calls.size(); start += parasite::kMaxCalls) {
-    const std::size_t count = std::min(parasite::kMaxCalls, calls.size() - start);
-    TRY(held.session.run(held.live->site, std::span(calls).subspan(start, count)));
-  }
-  for (const Call& call : calls) {
-    if (call.result < 0) {
-      return os_error_from(static_cast<int>(-call.result), operation, "pid " + std::to_string(held.live->inside.value));
-    }
-  }
-  return {};
-}
-
 // What recvmsg needs inside the process, at the start of the parasite's buffer.
 struct ReceiveArea {
   msghdr message;
@@ -52,10 +41,6 @@ struct ReceiveArea {
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * sys::kMaxFdsPerMessage)];
 };
 static_assert(sizeof(ReceiveArea) < parasite::kBufferBytes);
-
-std::uint64_t buffer_at(const HeldProcess& held, std::size_t offset) {
-  return held.live->site.mapping.value + parasite::kBufferOffset + offset;
-}
 
 struct TransferSockets {
   int remote_receive = -1;
@@ -280,9 +265,12 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
       const bool can_move = !description.deleted || description.is_deleted_file();
       const bool is_left = is_switched(description.volume) && can_move && description.kind == DescriptionKind::kFile;
       const bool watches = watches_any(description.state, switched);
-      if (!is_left && !watches) continue;
+      const bool listens =
+          description.socket && is_switched(description.socket->node.volume) && can_be_made(*description.socket);
+      if (!is_left && !watches && !listens) continue;
       if (!opened.contains(slot.description)) {
-        Result<UniqueFd> file = open_description(description, m1_root, self_fd_dir, revived, lost);
+        Result<UniqueFd> file = listens ? make_listener(*held, description, m1_root)
+                                        : open_description(description, m1_root, self_fd_dir, revived, lost);
         for (const std::string& part : lost) {
           failures.push_back(
               {process.pid.value, description.type, "descriptor " + std::to_string(slot.fd) + ": " + part});
@@ -314,7 +302,7 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
   }
   std::set<std::uint32_t> remade;
   for (const auto& [index, object] : opened) {
-    if (object.valid() && image.descriptions[index].kind == DescriptionKind::kObject) remade.insert(index);
+    if (object.valid() && image.descriptions[index].kind != DescriptionKind::kFile) remade.insert(index);
   }
   TRY(change_epolls(capture, plan_watching_again(image, remade), failures));
   // The new files have no locks but these, so that none can be in another's way.

@@ -32,6 +32,7 @@ bool can_be(const Description& present, const Description& wanted, const Renewed
   if (correction_of(present.state, wanted.state) == Correction::kAnew) return false;
   if (watches_any(present.state, renewed.volumes) || watches_any(wanted.state, renewed.volumes)) return false;
   if (renewed.memory.contains(wanted.shared_object) || renewed.terminals.contains(wanted.terminal)) return false;
+  if (wanted.socket && renewed.volumes.contains(wanted.socket->node.volume)) return false;
   if (wanted.socket && difference_of(*present.socket, *wanted.socket).identity) return false;
   if (wanted.is_deleted_file()) return false;  // one file, made anew, serves all its descriptors and mappings
   const bool is_left = renewed.volumes.contains(present.volume) || renewed.volumes.contains(wanted.volume);
@@ -55,7 +56,7 @@ const SlotKey* find_staying(const std::vector<SlotKey>& keys, const Description&
 // Sockets of the target that are made anew, since something of them is gone that no call brings back. Both ends of a
 // connection are, when one is: nothing connects an old end with a new one.
 std::set<std::uint32_t> sockets_to_renew(const TreeImage& live, const TreeImage& target, const Slots& live_slots,
-                                         const Slots& target_slots) {
+                                         const Slots& target_slots, const std::set<int>& switched) {
   std::set<std::uint32_t> renewed;
   std::map<std::uint64_t, std::uint32_t> by_cookie;
   for (std::uint32_t index = 0; index < target.descriptions.size(); ++index) {
@@ -67,7 +68,7 @@ std::set<std::uint32_t> sockets_to_renew(const TreeImage& live, const TreeImage&
     if (!wanted.socket || !can_be_made(*wanted.socket)) continue;
     const auto peer = by_cookie.find(wanted.socket->peer_cookie);
     if (peer != by_cookie.end() && !can_be_made(*target.descriptions[peer->second].socket)) continue;
-    const SlotKey* source = find_staying(keys, wanted, live, live_slots, {}, {});
+    const SlotKey* source = find_staying(keys, wanted, live, live_slots, {switched}, {});
     bool stays = source != nullptr;
     if (stays) {
       const SocketState& present = *live.descriptions[live_slots.by_key.at(*source)->description].socket;
@@ -123,7 +124,7 @@ DescriptorPlan plan_descriptors(const TreeImage& live, const TreeImage& target, 
   DescriptorPlan plan;
   const Slots live_slots = index_slots(live, target);
   const Slots target_slots = index_slots(target, target);
-  const std::set<std::uint32_t> renewed_sockets = sockets_to_renew(live, target, live_slots, target_slots);
+  const std::set<std::uint32_t> renewed_sockets = sockets_to_renew(live, target, live_slots, target_slots, switched);
   const KeptDescriptions kept = find_kept(live, live_slots, target, target_slots,
                                           {switched, renewed, plan_terminals(live, target).make}, renewed_sockets);
   for (const auto& [description_index, keys] : target_slots.by_description) {

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "reconcile/kinds/socket.h"
+#include "reconcile/remote_calls.h"
 #include "sys/processes.h"
 
 namespace deltabox {
@@ -18,10 +19,6 @@ namespace {
 
 using parasite::Call;
 using parasite::make_call;
-
-std::uint64_t buffer_at(const HeldProcess& held, std::size_t offset) {
-  return held.live->site.mapping.value + parasite::kBufferOffset + offset;
-}
 
 Result<UniqueFd> take(HeldProcess& held, std::int64_t fd) {
   Result<UniqueFd> taken = sys::pidfd_get_fd(held.live->pidfd.get(), static_cast<int>(fd));
@@ -38,6 +35,30 @@ Result<UniqueFd> make_socket_in(HeldProcess& held, const SocketState& wanted) {
   TRY(held.session.run(held.live->site, {&make, 1}));
   if (make.result < 0) return os_error_from(static_cast<int>(-make.result), "socket in a tracee");
   return take(held, make.result);
+}
+
+// Who listens is shown to those that connect, and is the process, too.
+Result<UniqueFd> make_lone_socket(HeldProcess& held, const SocketState& wanted, int m1_root) {
+  if (!wanted.listens) {
+    UniqueFd fd = TRY(make_socket_in(held, wanted));
+    TRY(set_up_lone_socket(fd.get(), wanted, m1_root));
+    return fd;
+  }
+  Call make =
+      make_call(SYS_socket, static_cast<std::uint64_t>(wanted.family),
+                static_cast<std::uint64_t>(wanted.type) | SOCK_CLOEXEC, static_cast<std::uint64_t>(wanted.protocol));
+  TRY(held.session.run(held.live->site, {&make, 1}));
+  if (make.result < 0) return os_error_from(static_cast<int>(-make.result), "socket in a tracee");
+  const auto inside = static_cast<std::uint64_t>(make.result);
+  Result<UniqueFd> fd = sys::pidfd_get_fd(held.live->pidfd.get(), static_cast<int>(make.result));
+  const Result<void> named = fd.ok() ? set_up_lone_socket(fd.value().get(), wanted, m1_root) : fd.error();
+  std::vector<Call> calls;
+  if (named.ok()) calls.push_back(make_call(SYS_listen, inside, static_cast<std::uint64_t>(wanted.backlog)));
+  calls.push_back(make_call(SYS_close, inside));
+  TRY(run_batched(held.session, held.live->site, calls));
+  TRY(named);
+  if (calls.front().result < 0) return failed_call(held, "listen in a tracee", calls.front());
+  return fd;
 }
 
 Result<std::pair<UniqueFd, UniqueFd>> make_unix_pair_in(HeldProcess& held, const SocketState& wanted) {
@@ -87,8 +108,7 @@ Result<void> make_one(ApplyContext& context, const DescriptorPlan& plan, const T
   HeldProcess* held = install != nullptr ? context.capture->find(install->process) : nullptr;
   if (held == nullptr) return make_error(Code::kInternal, "a socket of nobody");
   if (wanted.peer_cookie == 0 && !wanted.peer_is_gone) {
-    UniqueFd fd = TRY(make_socket_in(*held, wanted));
-    TRY(set_up_lone_socket(fd.get(), wanted));
+    UniqueFd fd = TRY(make_lone_socket(*held, wanted, context.m1_root));
     TRY(set_flags(fd, description));
     made[index] = std::move(fd);
     return {};
@@ -118,6 +138,12 @@ Result<UniqueFd> duplicate_of(ApplyContext& context, const TreeImage& target, st
 }
 
 }  // namespace
+
+Result<UniqueFd> make_listener(HeldProcess& held, const Description& wanted, int m1_root) {
+  UniqueFd fd = TRY(make_lone_socket(held, *wanted.socket, m1_root));
+  TRY(set_flags(fd, wanted));
+  return fd;
+}
 
 Result<void> make_sockets(ApplyContext& context, const DescriptorPlan& plan, const TreeImage& target,
                           std::map<std::uint32_t, UniqueFd>& made, ApplyOutcome& outcome) {

@@ -22,4 +22,7 @@ Result<void> make_sockets(ApplyContext& context, const DescriptorPlan& plan, con
 Result<void> correct_sockets(ApplyContext& context, const DescriptorPlan& plan, const TreeImage& live,
                              const TreeImage& target, ApplyOutcome& outcome);
 
+// A listener that was bound to a path, bound to it again (bind_again.h) for a process of those that have it.
+Result<UniqueFd> make_listener(HeldProcess& held, const Description& wanted, int m1_root);
+
 }  // namespace deltabox

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "deltacr/terminal_bytes.h"
+#include "reconcile/remote_calls.h"
 #include "sys/files.h"
 #include "sys/processes.h"
 
@@ -32,8 +33,6 @@ int number_of(int master) {
   return ::ioctl(master, TIOCGPTN, &number) == 0 ? number : -1;
 }
 
-std::uint64_t buffer_of(const HeldProcess& held) { return held.live->site.mapping.value + parasite::kBufferOffset; }
-
 Result<std::int64_t> call(HeldProcess& held, Call one) {
   TRY(held.session.run(held.live->site, {&one, 1}));
   return one.result;
@@ -47,7 +46,7 @@ Result<std::int64_t> on_terminal(HeldProcess& held, const std::string& path, int
   constexpr std::size_t kPathOffset = 64;
   TRY(held.session.write_buffer(held.live->site, kPathOffset, path.c_str(), path.size() + 1));
   const std::int64_t fd =
-      TRY(call(held, make_call(SYS_openat, static_cast<std::uint64_t>(AT_FDCWD), buffer_of(held) + kPathOffset,
+      TRY(call(held, make_call(SYS_openat, static_cast<std::uint64_t>(AT_FDCWD), buffer_at(held, kPathOffset),
                                static_cast<std::uint64_t>(flags | O_CLOEXEC))));
   if (fd < 0) return fd;
   Call calls[] = {make_call(SYS_ioctl, static_cast<std::uint64_t>(fd), request, argument),
@@ -149,7 +148,7 @@ Result<UniqueFd> TerminalRoom::open(const Description& wanted, HeldProcess& hold
       // Only a process of the session can open it by this name.
       TRY(holder.session.write_buffer(holder.live->site, 0, "/dev/tty", sizeof "/dev/tty"));
       const std::int64_t fd =
-          TRY(call(holder, make_call(SYS_openat, static_cast<std::uint64_t>(AT_FDCWD), buffer_of(holder),
+          TRY(call(holder, make_call(SYS_openat, static_cast<std::uint64_t>(AT_FDCWD), buffer_at(holder, 0),
                                      static_cast<std::uint64_t>(flags | O_NONBLOCK | O_CLOEXEC))));
       if (fd >= 0) {
         end = TRY(sys::pidfd_get_fd(holder.live->pidfd.get(), static_cast<int>(fd)));
@@ -206,7 +205,7 @@ Result<void> TerminalRoom::restore_foreground(const TerminalImage& wanted, int m
   }
   TRY(leader->session.write_buffer(leader->live->site, 0, &wanted.foreground_group, sizeof wanted.foreground_group));
   const std::int64_t chosen =
-      TRY(on_terminal(*leader, "/dev/tty", O_RDWR | O_NOCTTY | O_NONBLOCK, TIOCSPGRP, buffer_of(*leader)));
+      TRY(on_terminal(*leader, "/dev/tty", O_RDWR | O_NOCTTY | O_NONBLOCK, TIOCSPGRP, buffer_at(*leader, 0)));
   if (chosen < 0) not_restored.push_back(refused(*leader, "the foreground job of its terminal", chosen));
   return {};
 }

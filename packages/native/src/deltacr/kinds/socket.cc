@@ -17,12 +17,26 @@ bool SocketState::has_path() const {
   return is_unix() && name.size() > kPathOffset && name[kPathOffset] != '\0';
 }
 
+std::string SocketState::bound_path() const {
+  return has_path() ? std::string(name.c_str() + offsetof(sockaddr_un, sun_path)) : std::string();
+}
+
+namespace {
+
+// A listener has no state but what its callers can't see yet: one that stands at the same place is the same.
+bool are_same_listener(const SocketState& live, const SocketState& wanted) {
+  return live.listens && live.has_path() && !wanted.node.path.empty() && live.node.path == wanted.node.path &&
+         live.type == wanted.type && live.options == wanted.options && live.backlog == wanted.backlog;
+}
+
+}  // namespace
+
 SocketDifference difference_of(const SocketState& live, const SocketState& wanted) {
   SocketDifference difference;
-  difference.identity = live.cookie != wanted.cookie || live.name != wanted.name ||
-                        live.peer_name != wanted.peer_name || live.listens != wanted.listens ||
-                        live.peer_cookie != wanted.peer_cookie || live.peer_is_gone != wanted.peer_is_gone ||
-                        live.shutdown != wanted.shutdown;
+  difference.identity = (live.cookie != wanted.cookie && !are_same_listener(live, wanted)) ||
+                        live.name != wanted.name || live.peer_name != wanted.peer_name ||
+                        live.listens != wanted.listens || live.peer_cookie != wanted.peer_cookie ||
+                        live.peer_is_gone != wanted.peer_is_gone || live.shutdown != wanted.shutdown;
   difference.queue = wanted.is_complete && (!live.is_complete || live.queue != wanted.queue);
   difference.options = live.options != wanted.options || live.backlog != wanted.backlog;
   return difference;
@@ -32,8 +46,9 @@ bool can_be_made(const SocketState& wanted) {
   if (!wanted.is_complete) return false;
   const bool is_pair = wanted.peer_cookie != 0 || wanted.peer_is_gone;
   if (wanted.is_unix()) {
-    // A path would have to be bound again, which makes another file.
-    return is_pair || (!wanted.is_connected() && !wanted.has_path() && wanted.queue.empty());
+    // Who sends to a datagram socket by its path may hold on to it beyond its name.
+    const bool can_be_bound = !wanted.has_path() || (wanted.listens && !wanted.node.path.empty());
+    return is_pair || (!wanted.is_connected() && can_be_bound && wanted.queue.empty());
   }
   if (wanted.is_tcp()) return is_pair || !wanted.is_connected();
   return wanted.queue.empty();

@@ -1,6 +1,8 @@
 // Sockets: unix, TCP and UDP, with what waits in their receive queues. Plain data.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -12,6 +14,16 @@ struct SocketOption {
   int name = 0;
   std::string value;
   bool operator==(const SocketOption&) const = default;
+};
+
+// The file by which others reach a listener of unix.
+struct SocketNode {
+  std::string path;  // inside, without links; empty: none leads to it
+  int volume = -1;   // index of the volume it lies on, -1 for the skeleton
+  std::uint32_t mode = 0;
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  timespec times[2] = {};  // of access and modification
 };
 
 struct SocketState {
@@ -29,14 +41,18 @@ struct SocketState {
   std::vector<std::string> queue;  // received and not read; one string for a stream
   std::vector<SocketOption> options;
 
+  SocketNode node;  // of a listener that has_path()
+
   bool is_complete = false;  // nothing of it is missing here
 
   bool is_stream() const;
   bool is_tcp() const;
   bool is_unix() const;
   bool is_connected() const { return !peer_name.empty(); }
-  // A unix socket that a path leads to.
+  // A unix socket that was bound to a path.
   bool has_path() const;
+  // That path, as it was given to bind(2); empty: none.
+  std::string bound_path() const;
 };
 
 // What differs between a socket that is still there and what an image says of it. Pure.

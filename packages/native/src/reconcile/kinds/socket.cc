@@ -12,6 +12,8 @@
 #include <cstring>
 #include <string>
 
+#include "reconcile/bind_again.h"
+
 namespace deltabox {
 
 namespace {
@@ -131,10 +133,14 @@ Result<void> set_socket_options(int fd, const SocketState& wanted) {
   return outcome;
 }
 
-Result<void> set_up_lone_socket(int fd, const SocketState& wanted) {
+Result<void> set_up_lone_socket(int fd, const SocketState& wanted, int m1_root) {
   (void)set_socket_options(fd, wanted);  // those that count for bind(2); all of them are set again in the end
   if (wanted.is_unix()) {
-    if (wanted.name.size() > kUnixPathOffset) TRY(bind_to(fd, wanted.name));
+    if (wanted.has_path()) {
+      TRY(bind_again(fd, wanted, m1_root));
+    } else if (wanted.name.size() > kUnixPathOffset) {
+      TRY(bind_to(fd, wanted.name));
+    }
   } else {
     sockaddr_in6 address{};
     std::memcpy(&address, wanted.name.data(), std::min(wanted.name.size(), sizeof address));
@@ -145,7 +151,6 @@ Result<void> set_up_lone_socket(int fd, const SocketState& wanted) {
       return os_error("connect", "socket");
     }
   }
-  if (wanted.listens && ::listen(fd, wanted.backlog) != 0) return os_error("listen", "socket");
   return set_socket_options(fd, wanted);
 }
 

@@ -11,8 +11,8 @@ namespace deltabox {
 
 // Sets the options that differ. Fails with the first that is refused, after all were tried.
 Result<void> set_socket_options(int fd, const SocketState& wanted);
-// A socket without a connection: its name, and whether it listens.
-Result<void> set_up_lone_socket(int fd, const SocketState& wanted);
+// A socket without a connection: its name. It does not listen yet.
+Result<void> set_up_lone_socket(int fd, const SocketState& wanted, int m1_root);
 // Takes all that waits in it, connections of a listener too.
 Result<void> drain_socket(int fd, const SocketState& state);
 // Sends what shall wait in the other end.

@@ -169,7 +169,7 @@ async function forkAndGoOn(names: string[], count: number): Promise<void> {
  * Two remember the inode number of a file that was open for writing, of which a fork has a copy; segments of System V don't
  * come along.
  */
-const notInForks = ['files_kept', 'sqlite_database', 'memory_sysv']
+const notInForks = ['files_kept', 'sqlite_database']
 const forkable = guests.filter((name) => !notInForks.includes(name))
 
 test.each(forkable)('lives on in a fork: %s', (name) => forkAndGoOn([name], 1))

@@ -287,7 +287,8 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
                        &store_,
                        &shared_memory_,
                        [this](const Description& stream) { return open_boundary_(stream.inode); },
-                       &terminals};
+                       &terminals,
+                       [this](int id) { return namespaces_.init_client.choose_next_segment(id); }};
   ApplyOutcome applied;
   Stopwatch watch;
   const TreePlan plan = plan_tree(live, *target.image);

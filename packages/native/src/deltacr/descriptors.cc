@@ -286,12 +286,13 @@ Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage
         warn_of_inotify(slot.fd, *inotify, process, warnings);
       }
     }
-    if (description.kind == DescriptionKind::kTerminal) terminals_->meet(description, std::move(duplicate));
     slot.description = static_cast<std::uint32_t>(image_->descriptions.size());
     met_.emplace(key, Met{pid, slot.fd, slot.description});
     TRY(warn_of_limits(slot.fd, description, process, warnings));
     if (description.is_deleted_file()) TRY(deleted_files_->meet(description, duplicate.get()));
-    if (description.type == "socket") {
+    if (description.kind == DescriptionKind::kTerminal) {
+      terminals_->meet(description, std::move(duplicate));
+    } else if (description.type == "socket") {
       sockets_->meet(slot.description, process.pid, slot.fd, std::move(duplicate));
     } else if (description.kind == DescriptionKind::kPipe) {
       const auto known = std::find_if(met_pipes_.begin(), met_pipes_.end(),

@@ -278,6 +278,11 @@ struct SharedMemory {
   std::string name;  // as mappings and descriptors show it
   bool system_v = false;
   bool has_descriptor = false;  // a task has it open
+  // Of System V: its id and key, whose it is, and whether it goes when nobody is attached any more (IPC_RMID).
+  int segment = -1;
+  int key = 0;
+  std::uint32_t uid = 0;
+  bool is_removed = false;
   std::uint64_t size_bytes = 0;
   std::uint32_t mode = 0700;
   int seals = 0;  // F_SEAL_*

@@ -1,7 +1,9 @@
 #include "deltacr/shared_memory.h"
 
 #include <fcntl.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
@@ -208,6 +210,27 @@ Result<SharedMemoryReader::Content> SharedMemoryReader::find_content(const Known
   return content;
 }
 
+// Only who is in the tasks' IPC namespace can: one that is attached.
+Result<void> SharedMemoryReader::ask_segment(int id, SharedMemory& found, const std::vector<SharedPiece>& pieces,
+                                             TreeCapture& capture) {
+  constexpr int kRemoved = 01000;  // SHM_DEST
+  HeldProcess* held = pieces.empty() ? nullptr : capture.find(pieces.front().process);
+  if (held == nullptr) return {};
+  const std::uint64_t buffer = held->live->site.mapping.value + parasite::kBufferOffset;
+  parasite::Call ask = parasite::make_call(SYS_shmctl, static_cast<std::uint64_t>(id), IPC_STAT, buffer);
+  TRY(held->session.run(held->live->site, {&ask, 1}));
+  if (ask.result < 0) return {};  // it may not read it: the segment can't be made again
+  shmid_ds status{};
+  TRY(held->session.read_buffer(held->live->site, 0, &status, sizeof status));
+  found.segment = id;
+  found.key = status.shm_perm.__key;
+  found.uid = status.shm_perm.uid;
+  found.mode = status.shm_perm.mode & 0777;
+  found.is_removed = (status.shm_perm.mode & kRemoved) != 0;
+  found.size_bytes = status.shm_segsz;
+  return {};
+}
+
 Result<void> SharedMemoryReader::read(TreeImage& image, TreeCapture& capture, PageStore& store) {
   std::erase_if(objects_, [](const auto& entry) { return !entry.second.is_met; });
   std::vector<std::byte> buffer(objects_.empty() ? 0 : kChunkBytes);
@@ -220,6 +243,7 @@ Result<void> SharedMemoryReader::read(TreeImage& image, TreeCapture& capture, Pa
     found.seals = object.seals;
     const std::vector<SharedPiece> pieces = cover_object(image, object.id, PROT_NONE);
     const Content content = TRY(find_content(object, found, pieces, capture));
+    if (key.system_v) TRY(ask_segment(static_cast<int>(key.inode), found, pieces, capture));
     object.seals = found.seals;
     std::vector<PageUpdate> updates;
     std::vector<std::size_t> fresh;  // indices into updates, of pages to store
@@ -268,6 +292,11 @@ Result<void> SharedMemoryReader::adopt(const SharedMemory& target, int made_anew
       std::find_if(objects_.begin(), objects_.end(), [&](const auto& entry) { return entry.second.id == target.id; });
   if (made_anew < 0) {
     if (present != objects_.end()) present->second.pages = target.pages;
+    if (present != objects_.end() || target.segment < 0) return {};
+    Known& segment = objects_[Key{static_cast<std::uint64_t>(target.segment), true}];
+    segment.id = target.id;
+    segment.pages = target.pages;
+    segment.name = target.name;
     return {};
   }
   if (present != objects_.end()) objects_.erase(present);

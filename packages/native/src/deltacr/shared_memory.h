@@ -71,6 +71,8 @@ class SharedMemoryReader {
   Known& known(const Key& key);
   Result<Content> find_content(const Known& object, SharedMemory& found, const std::vector<SharedPiece>& pieces,
                                TreeCapture& capture) const;
+  static Result<void> ask_segment(int id, SharedMemory& found, const std::vector<SharedPiece>& pieces,
+                                  TreeCapture& capture);
   Result<std::vector<AddressRange>> resident_parts(const SharedPiece& piece, TreeCapture& capture) const;
 
   int proc_fd_ = -1;

@@ -323,8 +323,8 @@ void archive(A& a, DeletedFile& file) {
 }
 template <typename A>
 void archive(A& a, SharedMemory& memory) {
-  parts(a, memory.id, memory.name, memory.system_v, memory.has_descriptor, memory.size_bytes, memory.mode, memory.seals,
-        memory.pages);
+  parts(a, memory.id, memory.name, memory.system_v, memory.has_descriptor, memory.segment, memory.key, memory.uid,
+        memory.is_removed, memory.size_bytes, memory.mode, memory.seals, memory.pages);
 }
 template <typename A>
 void archive(A& a, CommandImage& command) {
@@ -356,7 +356,7 @@ constexpr void check_members() {
   all_members_are_archived<TerminalImage, 176>();
   all_members_are_archived<FileContents, 48>();
   all_members_are_archived<DeletedFile, 64>();
-  all_members_are_archived<SharedMemory, 88>();
+  all_members_are_archived<SharedMemory, 104>();
   all_members_are_archived<CommandImage, 152>();
   all_members_are_archived<TreeImage, 216>();
   all_members_are_archived<FileLock, 24>();

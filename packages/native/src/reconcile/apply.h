@@ -31,6 +31,8 @@ struct ApplyContext {
   // A stream that leads out, for a process that is made anew: the task's end.
   std::function<Result<UniqueFd>(const Description&)> open_boundary;
   TerminalRoom* terminals = nullptr;
+  // The next System V segment that a task makes gets this id.
+  std::function<Result<void>(int id)> choose_next_segment;
 };
 
 struct ApplyOutcome {

@@ -1,7 +1,9 @@
 #include "reconcile/shared_memory_io.h"
 
 #include <fcntl.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -12,11 +14,15 @@
 
 #include "deltacr/descriptors.h"
 #include "deltacr/shared_memory.h"
+#include "reconcile/remote_calls.h"
 #include "sys/processes.h"
 
 namespace deltabox {
 
 namespace {
+
+using parasite::Call;
+using parasite::make_call;
 
 constexpr unsigned kMfdExec = 0x10;  // MFD_EXEC, 6.3
 alignas(kPageSize) const std::byte kZeros[kPageSize] = {};
@@ -131,6 +137,47 @@ Result<std::uint64_t> correct_through_mappings(ApplyContext& context, const Shar
   return written;
 }
 
+// Who of the target attaches it, its owner before others: whoever makes it owns it.
+HeldProcess* find_maker(ApplyContext& context, const SharedMemory& wanted, const TreeImage& target) {
+  HeldProcess* found = nullptr;
+  for (const ProcessImage& process : target.processes) {
+    const bool attaches = std::any_of(process.mappings->begin(), process.mappings->end(),
+                                      [&](const Mapping& mapping) { return mapping.shared_object == wanted.id; });
+    if (!attaches) continue;
+    const bool owns = process.credentials.uids[1] == wanted.uid;
+    if (found == nullptr || owns) found = context.capture->find(process.incarnation);
+    if (owns) break;
+  }
+  return found;
+}
+
+// It goes with the last one that is attached.
+Result<void> remove_segment(ApplyContext& context, const SharedMemory& wanted, const TreeImage& target) {
+  HeldProcess* maker = find_maker(context, wanted, target);
+  if (maker == nullptr) return {};
+  Call remove = make_call(SYS_shmctl, static_cast<std::uint64_t>(wanted.segment), IPC_RMID, 0);
+  return maker->session.run(maker->live->site, {&remove, 1});
+}
+
+// A segment that is gone, or was never there: a fork begins with an empty IPC namespace.
+Result<void> make_segment_if_gone(ApplyContext& context, const SharedMemory& wanted, const TreeImage& target) {
+  HeldProcess* maker = find_maker(context, wanted, target);
+  if (maker == nullptr || wanted.segment < 0) return {};
+  const auto run = [&](Call call) -> Result<std::int64_t> {
+    TRY(maker->session.run(maker->live->site, {&call, 1}));
+    return call.result;
+  };
+  const auto id = static_cast<std::uint64_t>(wanted.segment);
+  if (TRY(run(make_call(SYS_shmctl, id, IPC_STAT, buffer_at(*maker, 0)))) >= 0) return {};
+  TRY(context.choose_next_segment(wanted.segment));
+  const std::int64_t made = TRY(run(make_call(SYS_shmget, static_cast<std::uint32_t>(wanted.key), wanted.size_bytes,
+                                              IPC_CREAT | IPC_EXCL | wanted.mode)));
+  if (made < 0) return os_error_from(static_cast<int>(-made), "shmget", wanted.name);
+  if (made == wanted.segment) return {};
+  (void)TRY(run(make_call(SYS_shmctl, static_cast<std::uint64_t>(made), IPC_RMID, 0)));
+  return make_error(Code::kUnsupported, "another segment has its id");
+}
+
 }  // namespace
 
 Result<void> prepare_shared_memory(ApplyContext& context, const SharedMemoryPlan& plan, const TreeImage& live,
@@ -146,6 +193,11 @@ Result<void> prepare_shared_memory(ApplyContext& context, const SharedMemoryPlan
           TRY(write_difference(file.get(), live.find_shared(wanted.id)->pages, wanted, *context.store));
       TRY(context.shared_memory->adopt(wanted, -1));
       revived.give_memory(wanted.id, std::move(file));
+    } else if (wanted.system_v) {
+      const Result<void> there = make_segment_if_gone(context, wanted, target);
+      if (!there.ok()) {
+        outcome.not_restored.push_back({0, "shared-memory", wanted.name + ": " + there.error().describe()});
+      }
     }
   }
   return {};
@@ -166,6 +218,7 @@ Result<void> finish_shared_memory(ApplyContext& context, const SharedMemoryPlan&
       if (written.ok()) {
         outcome.written_pages += written.value();
         TRY(context.shared_memory->adopt(wanted, -1));
+        if (wanted.is_removed) TRY(remove_segment(context, wanted, target));
       } else {
         outcome.not_restored.push_back({0, "shared-memory", wanted.name + ": " + written.error().describe()});
       }

@@ -138,6 +138,15 @@ Result<InsidePid> InitClient::choose_next_pid(InsidePid pid) {
   return InsidePid{message.reply.pid};
 }
 
+Result<void> InitClient::choose_next_segment(int id) {
+  const init_abi::NextPidRequest request{Type::kNextSegment, id};
+  TRY(sys::send_with_fds(socket_.get(), &request, sizeof request));
+  const Message message = TRY(answer());
+  if (message.reply.type == Type::kFailed) return os_error_from(message.reply.status, "choosing the id of a segment");
+  if (message.reply.type != Type::kNextSegment) return unexpected_message();
+  return {};
+}
+
 Result<HostTid> InitClient::make_stub(InsidePid pid) {
   const init_abi::NextPidRequest request{Type::kStub, pid.value};
   TRY(sys::send_with_fds(socket_.get(), &request, sizeof request));

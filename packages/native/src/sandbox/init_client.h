@@ -61,6 +61,8 @@ class InitClient {
   Result<UniqueFd> make_socket(int family, int kind);
   // The next task born inside gets this pid, if no task, session or group has it. Returns the last one given so far.
   Result<InsidePid> choose_next_pid(InsidePid pid);
+  // The next System V segment of shared memory that a task makes gets this id, where it is free.
+  Result<void> choose_next_segment(int id);
   // A child of init that stands still, leads a session of its own, and has no descriptors. It has this pid, if that
   // is free. Exits of the pid that were told so far are forgotten: they are an earlier process's.
   Result<HostTid> make_stub(InsidePid pid);

@@ -21,6 +21,7 @@ enum class Type : std::uint32_t {
   kSocket = 7,   // engine → init: SocketRequest; init → engine: the socket as a descriptor beside the reply
   kNextPid = 8,  // engine → init: NextPidRequest; init → engine: with the last pid before
   kStub = 9,     // engine → init: NextPidRequest; init → engine: kSpawned, for a child that waits to be traced
+  kNextSegment = 10,  // engine → init: NextPidRequest, whose pid is the id of a segment; init → engine: nothing more
 };
 
 enum class Stage : std::uint32_t {

@@ -347,16 +347,14 @@ void reap_all() {
   }
 }
 
-// The kernel gives the number after the last one, if it is free. What ended is reaped first, so that its number is.
-// `previous`: the last one so far.
-long choose_next_pid(int pid, int& previous) {
-  reap_all();
+// A setting of the kernel's that is a number. `previous`: what it was.
+long set_number(const char* path, int number, int& previous) {
   char digits[12];
   std::size_t start = sizeof digits;
-  for (int rest = pid - 1; rest > 0 || start == sizeof digits; rest /= 10) {
+  for (int rest = number; rest > 0 || start == sizeof digits; rest /= 10) {
     digits[--start] = static_cast<char>('0' + rest % 10);
   }
-  const long fd = raw::call(SYS_openat, AT_FDCWD, raw::address("/proc/sys/kernel/ns_last_pid"), O_RDWR | O_CLOEXEC);
+  const long fd = raw::call(SYS_openat, AT_FDCWD, raw::address(path), O_RDWR | O_CLOEXEC);
   if (fd < 0) return fd;
   char text[12];
   const long size = raw::call(SYS_pread64, fd, raw::address(text), sizeof text, 0);
@@ -367,6 +365,20 @@ long choose_next_pid(int pid, int& previous) {
   const long written = raw::call(SYS_write, fd, raw::address(digits + start), sizeof digits - start);
   raw::call(SYS_close, fd);
   return written < 0 ? written : 0;
+}
+
+// The kernel gives the number after the last one, if it is free. What ended is reaped first, so that its number is.
+// `previous`: the last one so far.
+long choose_next_pid(int pid, int& previous) {
+  reap_all();
+  return set_number("/proc/sys/kernel/ns_last_pid", pid - 1, previous);
+}
+
+void serve_next_segment(const NextPidRequest& request) {
+  int previous = 0;
+  const long chosen = set_number("/proc/sys/kernel/shm_next_id", request.pid, previous);
+  if (chosen < 0) return send_failure(Stage::kNextPid, chosen);
+  send_reply(Reply{Type::kNextSegment, 0, 0, Stage::kNone}, 0);
 }
 
 void serve_next_pid(const NextPidRequest& request) {
@@ -431,6 +443,8 @@ void serve_message() {
     spawn(static_cast<std::size_t>(size), fds, fd_count);
   } else if (type == Type::kSocket && size == sizeof(SocketRequest)) {
     make_socket(*reinterpret_cast<const SocketRequest*>(message));
+  } else if (type == Type::kNextSegment && size == sizeof(NextPidRequest)) {
+    serve_next_segment(*reinterpret_cast<const NextPidRequest*>(message));
   } else if ((type == Type::kNextPid || type == Type::kStub) && size == sizeof(NextPidRequest)) {
     serve_next_pid(*reinterpret_cast<const NextPidRequest*>(message));
   }

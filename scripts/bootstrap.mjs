@@ -2,12 +2,9 @@
 // complete checkout only checks.
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { BUILD_PACKAGES, installDebianPackages } from './debian-packages.mjs'
 import { capture, giveUp, rootDir, run } from './run.mjs'
 
-const DEBIAN_PACKAGES = [
-  ...['cmake', 'g++', 'make', 'protobuf-compiler', 'libprotobuf-dev', 'doctest-dev', 'libxxhash-dev'],
-  ...['python3', 'util-linux', 'git'],
-]
 const MIN_NODE_MAJOR = 20
 
 function checkPlatform() {
@@ -23,21 +20,6 @@ function checkPlatform() {
   }
 }
 
-async function installDebianPackages() {
-  const isInstalled = (name) => capture('dpkg-query', ['-W', '-f=${db:Status-Abbrev}', name])?.startsWith('ii') === true
-  const missing = DEBIAN_PACKAGES.filter((name) => !isInstalled(name))
-  if (missing.length === 0) return
-  const aptLine = `apt-get install -y --no-install-recommends ${missing.join(' ')}`
-  if (process.getuid() !== 0)
-    giveUp(`these Debian packages are missing: ${missing.join(', ')}`, `run as root: ${aptLine}`)
-  console.log(`installing Debian packages: ${missing.join(' ')}`)
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
-  const [program, ...args] = aptLine.split(' ')
-  if ((await run('apt-get', ['update', '-q'], { env })) !== 0 || (await run(program, args, { env })) !== 0) {
-    giveUp('apt-get failed', `run as root: apt-get update && ${aptLine}`)
-  }
-}
-
 /** The pinned pnpm as a command line: by corepack where that works, else by npx. */
 function pnpmCommand() {
   const { packageManager } = JSON.parse(readFileSync(join(rootDir, 'package.json'), 'utf8'))
@@ -48,7 +30,7 @@ function pnpmCommand() {
 }
 
 checkPlatform()
-await installDebianPackages()
+await installDebianPackages(BUILD_PACKAGES)
 const [program, ...pnpm] = pnpmCommand()
 const env = {
   ...process.env,

@@ -3,6 +3,7 @@
 import { chownSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { checks } from './checks.mjs'
+import { installDebianPackages, TEST_PACKAGES } from './debian-packages.mjs'
 import { runNodeAs, unusedUid } from './ordinary-user.mjs'
 import { run } from './run.mjs'
 
@@ -67,6 +68,7 @@ function report(dir, who) {
   else console.log(`kept for inspection: ${dir}`)
 }
 
+await installDebianPackages(TEST_PACKAGES)
 const built = await run(process.execPath, ['scripts/bootstrap.mjs'])
 if (built !== 0) {
   console.log('0 passed, 1 failed')

@@ -1,35 +1,15 @@
 import { expect, test } from 'vitest'
-import { Sandbox, type PtyOptions, type PtyHandle } from '../../src/index.js'
+import { Sandbox, type PtyOptions } from '../../src/index.js'
 import { killEngine } from '../support/dead-engine.js'
+import { Screen } from '../support/screen.js'
 import { until, useTestState } from '../support/state.js'
 
 const state = useTestState()
 const create = () => Sandbox.create({ workspace: state.workspace })
 
-interface Screen {
-  readonly shell: PtyHandle
-  /** Types, and waits for what the answer must hold. */
-  readonly ask: (input: string, answer: RegExp) => Promise<void>
-}
-
-const openScreen = (sandbox: Sandbox, options: PtyOptions = {}) =>
-  screenOf((onData) => sandbox.pty.create({ ...options, onData }))
-const connectScreen = (sandbox: Sandbox, pid: number) => screenOf((onData) => sandbox.pty.connect(pid, { onData }))
-
-async function screenOf(open: (onData: (data: Uint8Array) => void) => Promise<PtyHandle>): Promise<Screen> {
-  let seen = ''
-  const shell = await open((data) => (seen += Buffer.from(data).toString()))
-  const ask = async (input: string, answer: RegExp) => {
-    seen = ''
-    await shell.sendInput(input)
-    await until(`${String(answer)} after ${JSON.stringify(input)}`, () => answer.test(seen))
-  }
-  return { shell, ask }
-}
-
 test('a shell on a terminal: its size, its signals, its input, its end', async () => {
   await using sandbox = await create()
-  const { shell, ask } = await openScreen(sandbox, { cols: 100, rows: 30, envs: { TERM: 'vt100', EXTRA: 'x' } })
+  const { shell, ask } = await Screen.open(sandbox, { cols: 100, rows: 30, envs: { TERM: 'vt100', EXTRA: 'x' } })
   await ask('tty; stty size; echo "$TERM $EXTRA"; pwd\n', /\/dev\/pts\/\d+\r\n30 100\r\nvt100 x\r\n\/workspace\r\n/)
   await shell.resize({ cols: 50, rows: 20 })
   await ask('stty size\n', /[\r\n]20 50\r\n/)
@@ -63,7 +43,7 @@ test('other commands than bash, an end by signal, and the list', async () => {
 test('the shell outlives its client, and another one sees what it printed', async () => {
   await using sandbox = await create()
   const other = await Sandbox.connect(sandbox.id)
-  const { shell, ask } = await openScreen(other)
+  const { shell, ask } = await Screen.open(other)
   await ask('KEPT=yes; echo "<printed>"\n', /[\r\n]<printed>/)
   other.disconnect()
   await expect(shell.wait()).rejects.toMatchObject({ code: 'ENGINE_LOST' })
@@ -78,7 +58,7 @@ test('the shell outlives its client, and another one sees what it printed', asyn
 
 test('a rollback gives the prompt back: the job that ran since is ended, the shell and its variables are as they were', async () => {
   await using sandbox = await create()
-  const { shell, ask } = await openScreen(sandbox)
+  const { shell, ask } = await Screen.open(sandbox)
   await ask('X=1; echo "<set>"\n', /[\r\n]<set>[^]*# $/)
   const before = await sandbox.checkpoint({ strict: true })
   for (let round = 0; round < 3; round += 1) {
@@ -103,7 +83,7 @@ async function expectSameShell({ ask }: Screen): Promise<void> {
 }
 
 async function openWithStoppedJob(sandbox: Sandbox): Promise<Screen> {
-  const screen = await openScreen(sandbox, { cols: 70, rows: 20 })
+  const screen = await Screen.open(sandbox, { cols: 70, rows: 20 })
   await screen.ask('X=1; sleep 81\n', /sleep 81\r\n/)
   await until('the job runs', async () => (await sandbox.getInfo()).tasks === 2)
   await screen.ask('\x1a', /Stopped[^]*# $/)
@@ -120,7 +100,7 @@ test('a shell that was killed with all its jobs comes back to its terminal', asy
     // Somebody else has its number by now.
     if (round > 0) await sandbox.pty.create({ command: ['sleep', '82'] })
     await sandbox.rollback(before, { strict: true })
-    await expectSameShell(await connectScreen(sandbox, shell.pid))
+    await expectSameShell(await Screen.connect(sandbox, shell.pid))
   }
 })
 
@@ -131,7 +111,7 @@ test('a shell lives on in forks, each with a terminal of its own', async () => {
   expect(failures).toEqual([])
   for (const fork of sandboxes) {
     expect((await fork.getInfo()).warnings).toEqual([])
-    await expectSameShell(await connectScreen(fork, screen.shell.pid))
+    await expectSameShell(await Screen.connect(fork, screen.shell.pid))
     await fork.kill()
   }
   await expectSameShell(screen)
@@ -146,7 +126,7 @@ test('a shell lives on after the death of the engine', async () => {
   )
   await killEngine(sandbox)
   await using again = await Sandbox.connect(sandbox.id)
-  await expectSameShell(await connectScreen(again, shell.pid))
+  await expectSameShell(await Screen.connect(again, shell.pid))
 })
 
 test('a rollback to before the shell ends it, and its handles are stale', async () => {

@@ -7,10 +7,22 @@ const ANSWER_MS = 30_000
 
 /** A program that answers lines with lines that end in a mark. */
 export class Session {
-  private constructor(private readonly command: CommandHandle) {}
+  private constructor(
+    private readonly sandbox: Sandbox,
+    private readonly command: CommandHandle,
+  ) {}
 
   static async start(sandbox: Sandbox, argv: string[]): Promise<Session> {
-    return new Session(await sandbox.commands.run(argv, { background: true }))
+    return new Session(sandbox, await sandbox.commands.run(argv, { background: true }))
+  }
+
+  /** The same as it lives on in a fork, or after its command was made again. */
+  async in(sandbox: Sandbox): Promise<Session> {
+    const command = await sandbox.commands.connect(this.command.commandId)
+    // A fork has what was printed in it.
+    const before = sandbox === this.sandbox ? this.command.stdout.length : 0
+    await until('the output so far', () => command.stdout.length >= before)
+    return new Session(sandbox, command)
   }
 
   /** Sends lines, and returns what came before the next line that is only `mark`. */
@@ -45,6 +57,23 @@ export async function expectTenReturns(
     expect(await look(), `round ${round}`).toBe(before)
   }
   expect(await startTimes(sandbox, survivors)).toEqual(started)
+}
+
+/** All of it is killed and made again; then it lives on in a fork. `look` tells what the program in a sandbox shows. */
+export async function expectLifeAfterDeath(sandbox: Sandbox, look: (where: Sandbox) => Promise<string>): Promise<void> {
+  const before = await look(sandbox)
+  const checkpoint = await sandbox.checkpoint({ strict: true })
+  await sandbox.commands.run('kill -9 -1')
+  await until('the end of all', async () => (await sandbox.getInfo()).tasks === 0)
+  await sandbox.rollback(checkpoint, { strict: true })
+  expect(await look(sandbox), 'made again').toBe(before)
+  const { sandboxes, failures } = await sandbox.fork({ from: checkpoint })
+  expect(failures).toEqual([])
+  for (const fork of sandboxes) {
+    expect((await fork.getInfo()).warnings).toEqual([])
+    expect(await look(fork), 'in a fork').toBe(before)
+    await fork.kill()
+  }
 }
 
 async function startTimes(sandbox: Sandbox, pids: number[]): Promise<string[]> {

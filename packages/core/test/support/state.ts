@@ -92,13 +92,14 @@ export async function untilEnginesAre(before: readonly number[]): Promise<void> 
 
 /** Polls until a condition holds. */
 export async function until(
-  what: string,
+  what: string | (() => string),
   condition: () => boolean | Promise<boolean>,
   timeoutMs = 10_000,
 ): Promise<void> {
   const endMs = performance.now() + timeoutMs
   while (!(await condition())) {
-    if (performance.now() > endMs) throw new Error(`not in ${timeoutMs} ms: ${what}`)
+    if (performance.now() > endMs)
+      throw new Error(`not in ${timeoutMs} ms: ${typeof what === 'string' ? what : what()}`)
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
 }

@@ -9,8 +9,13 @@ const ORPHAN_TIMEOUT_MS = 600_000
 /** The tools as an array for `createAgent({ tools })`; closing them ends a sandbox that they made. */
 export type DeltaboxTools = StructuredTool[] &
   AsyncDisposable & {
-    /** Ends the sandbox if these tools made it; one that was passed in is not touched. Idempotent. */
+    /** Ends the sandbox if these tools made it, and the forks; one that was passed in is not touched. Idempotent. */
     close(): Promise<void>
+    /**
+     * The sandbox that the agent works in: once it has kept a fork, that one. In place of one that was passed in, a fork
+     * is yours to kill as well; it ends 10 minutes after its last client left.
+     */
+    sandbox(): Promise<Sandbox>
   }
 
 /** What LangChain passes beside the input, as far as it is used here. */
@@ -21,7 +26,7 @@ interface CallConfig {
 
 /**
  * The tools `exec`, `read_file`, `write_file`, `edit_file`, `list_files`, `change_files`, `checkpoint`, `rollback` and
- * `list_checkpoints`, all in one sandbox.
+ * `list_checkpoints`, in one sandbox or in forks of it that the agent makes and ends: `fork`, `end_fork`, `keep_only`.
  *
  * A failure of a tool is a message with status "error" that tells the model what to do next; it does not end the
  * agent's run.
@@ -43,7 +48,7 @@ export function createDeltaboxTools(target: Sandbox | CreateSandboxOptions = {})
   const close = () => session.close()
   return Object.assign(
     agentTools.map((agentTool) => toLangChainTool(agentTool, session)),
-    { close, [Symbol.asyncDispose]: close },
+    { close, sandbox: () => session.at().sandbox(), [Symbol.asyncDispose]: close },
   )
 }
 

@@ -6,7 +6,7 @@ import { createMcpServer } from './server.js'
 import { openSession, type ServerOptions } from './session.js'
 
 const program = new Command('deltabox-mcp').description(
-  'MCP server over stdio: commands, files, checkpoint and rollback in one sandbox',
+  'MCP server over stdio: commands, files, checkpoint, rollback and forks of one sandbox',
 )
 const flags = createFlags.map(({ name, argument = '', description, repeatable = false }) => {
   const option = new Option(`${name} ${argument}`.trim(), description)

@@ -7,7 +7,8 @@ const { version } = JSON.parse(readFileSync(new URL('../package.json', import.me
 
 const INSTRUCTIONS =
   'A sandbox with the project as its workspace. Take a checkpoint before anything risky: it takes milliseconds and ' +
-  'keeps files and running processes together. When something went wrong, roll back instead of repairing.'
+  'keeps files and running processes together. When something went wrong, roll back instead of repairing. ' +
+  'To try several ways, fork, and keep the best.'
 
 /** An MCP server whose tools work in the session's sandbox. Connect it to a transport; the caller closes the session. */
 export function createMcpServer(session: ToolSession): McpServer {

@@ -20,14 +20,14 @@ export const changeFilesTool = defineTool({
   }),
   isReadOnly: false,
   isDestructive: true,
-  run: async (session, { action, path, to }, { signal }) => {
+  run: async (place, { action, path, to }, { signal }) => {
     if ((action === 'rename') !== (to !== undefined)) {
       throw new DeltaboxError('INVALID_ARGUMENT', {
         message: action === 'rename' ? 'rename needs `to`' : `${action} has no \`to\``,
         nextStep: 'give `to` for rename, and only for it',
       })
     }
-    const { files } = await session.sandbox()
+    const { files } = await place.sandbox()
     const options = signal === undefined ? {} : { signal }
     if (to !== undefined) {
       await files.rename(path, to, options)

@@ -26,8 +26,8 @@ export const checkpointTool = defineTool({
   }),
   isReadOnly: false,
   isDestructive: false,
-  run: async (session, { name }, { signal }) => {
-    const sandbox = await session.sandbox()
+  run: async (place, { name }, { signal }) => {
+    const sandbox = await place.sandbox()
     const taken = await sandbox.checkpoint({
       ...(name === undefined ? {} : { name }),
       ...(signal === undefined ? {} : { signal }),

@@ -1,6 +1,7 @@
-import type { z } from 'zod'
+import { z } from 'zod'
 import { validate } from '../errors/validate.js'
-import type { ToolSession } from './session.js'
+import { MAIN, type ToolSession } from './session.js'
+import type { ToolSandbox } from './tool-sandbox.js'
 
 /** What a tool gives back: text for the model, the same as data for programs. */
 export interface ToolOutcome<Output> {
@@ -15,12 +16,12 @@ export interface ToolCall {
 }
 
 /** A tool as all adapters offer it. */
-export interface AgentTool<Input extends z.ZodObject = z.ZodObject, Output extends z.ZodObject = z.ZodObject> {
+export interface AgentTool<Output extends z.ZodObject = z.ZodObject> {
   readonly name: string
   readonly title: string
   /** For the model: what it does and when to use it. */
   readonly description: string
-  readonly inputSchema: Input
+  readonly inputSchema: z.ZodObject
   readonly outputSchema: Output
   /** Whether it leaves the sandbox as it is. */
   readonly isReadOnly: boolean
@@ -33,22 +34,44 @@ export interface AgentTool<Input extends z.ZodObject = z.ZodObject, Output exten
   call(session: ToolSession, input: unknown, call?: ToolCall): Promise<ToolOutcome<z.output<Output>>>
 }
 
-/** A tool's definition, with typed input and output. */
-export interface ToolDefinition<Input extends z.ZodObject, Output extends z.ZodObject> extends Omit<
-  AgentTool<Input, Output>,
-  'call'
-> {
-  readonly run: (session: ToolSession, input: z.output<Input>, call: ToolCall) => Promise<ToolOutcome<z.output<Output>>>
+/** A call of a tool: in which sandbox of which session, and how. */
+export interface ToolContext extends ToolCall {
+  readonly session: ToolSession
+  /** The name that the caller gave. */
+  readonly sandboxName: string
 }
 
-/** Makes a tool of its definition: adds the check of the input. */
+/** A tool's definition, with typed input and output. */
+export interface ToolDefinition<Input extends z.ZodObject, Output extends z.ZodObject> extends Omit<
+  AgentTool<Output>,
+  'call' | 'inputSchema'
+> {
+  /** Without the input `sandbox`, which every tool has. */
+  readonly inputSchema: Input
+  /** @default optional: main */
+  readonly sandboxInput?: z.ZodString
+  readonly run: (
+    place: ToolSandbox,
+    input: z.output<Input>,
+    context: ToolContext,
+  ) => Promise<ToolOutcome<z.output<Output>>>
+}
+
+const sandboxOrMain = z.string().min(1).optional().describe(`Name of a fork to work in. Default: ${MAIN}.`)
+
+/** Makes a tool of its definition: adds the input `sandbox`, and the check of the input. */
 export function defineTool<Input extends z.ZodObject, Output extends z.ZodObject>(
   definition: ToolDefinition<Input, Output>,
-): AgentTool<Input, Output> {
-  const { run, ...description } = definition
+): AgentTool<Output> {
+  const { run, sandboxInput, ...description } = definition
+  const inputSchema = definition.inputSchema.extend({ sandbox: sandboxInput ?? sandboxOrMain })
   return {
     ...description,
-    call: async (session, input, call = {}) =>
-      run(session, validate(definition.inputSchema, input, definition.name), call),
+    inputSchema,
+    call: async (session, given, call = {}) => {
+      const { sandbox, ...input } = validate(inputSchema, given, definition.name) as { sandbox?: string }
+      const sandboxName = sandbox ?? MAIN
+      return run(session.at(sandboxName), input as z.output<Input>, { ...call, session, sandboxName })
+    },
   }
 }

@@ -24,8 +24,8 @@ export const editFileTool = defineTool({
   outputSchema: z.object({ path: z.string(), replaced: z.int().describe('How many places.') }),
   isReadOnly: false,
   isDestructive: true,
-  run: async (session, { path, oldText, newText, replaceAll = false }, { signal }) => {
-    const { files } = await session.sandbox()
+  run: async (place, { path, oldText, newText, replaceAll = false }, { signal }) => {
+    const { files } = await place.sandbox()
     const look = signal === undefined ? {} : { signal }
     const pieces = (await readText(files, path, look)).split(oldText)
     const found = pieces.length - 1

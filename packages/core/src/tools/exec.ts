@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { DeltaboxError } from '../errors/deltabox-error.js'
 import { defineTool, type ToolCall, type ToolOutcome } from './define-tool.js'
 import type { HeldCommand } from './background-commands.js'
-import type { ToolSession } from './session.js'
+import type { ToolSandbox } from './tool-sandbox.js'
 import { renderStreams, shorten } from './text.js'
 
 const DEFAULT_TIMEOUT_MS = 120_000
@@ -82,13 +82,13 @@ export const execTool = defineTool({
   outputSchema,
   isReadOnly: false,
   isDestructive: true,
-  run: async (session, input, call) => {
+  run: async (place, input, call) => {
     assertOneKind(input)
-    if (input.commandId !== undefined) return talkToBackground(session, input.commandId, input, call)
+    if (input.commandId !== undefined) return talkToBackground(place, input.commandId, input, call)
     const command = input.command ?? ''
     return input.background === true
-      ? startBackground(session, command, input, call)
-      : runForeground(session, command, input, call)
+      ? startBackground(place, command, input, call)
+      : runForeground(place, command, input, call)
   },
 })
 
@@ -116,12 +116,12 @@ function assertOneKind(input: Input): void {
 }
 
 async function runForeground(
-  session: ToolSession,
+  place: ToolSandbox,
   command: string,
   { cwd, stdin, timeoutMs = DEFAULT_TIMEOUT_MS }: Input,
   { signal }: ToolCall,
 ): Promise<ToolOutcome<Output>> {
-  const { commands } = await session.sandbox()
+  const { commands } = await place.sandbox()
   const result = await commands.run(command, {
     timeoutMs,
     ...(cwd === undefined ? {} : { cwd }),
@@ -132,12 +132,12 @@ async function runForeground(
 }
 
 async function startBackground(
-  session: ToolSession,
+  place: ToolSandbox,
   command: string,
   { cwd, stdin, endStdin, waitMs = DEFAULT_WAIT_MS }: Input,
   { signal }: ToolCall,
 ): Promise<ToolOutcome<Output>> {
-  const background = await session.background()
+  const background = await place.background()
   const held = await background.start(command, {
     label: command.slice(0, 200),
     ...(cwd === undefined ? {} : { cwd }),
@@ -153,12 +153,12 @@ async function feed({ handle }: HeldCommand, stdin: string | undefined, end = fa
 }
 
 async function talkToBackground(
-  session: ToolSession,
+  place: ToolSandbox,
   commandId: number,
   { stdin, endStdin, signal: sent, waitMs = DEFAULT_WAIT_MS }: Input,
   { signal }: ToolCall,
 ): Promise<ToolOutcome<Output>> {
-  const background = await session.background()
+  const background = await place.background()
   const held = await background.get(commandId)
   await feed(held, stdin, endStdin)
   if (sent !== undefined) await held.handle.kill(sent)

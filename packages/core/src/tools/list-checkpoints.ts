@@ -22,8 +22,8 @@ export const listCheckpointsTool = defineTool({
   }),
   isReadOnly: true,
   isDestructive: false,
-  run: async (session, _input, { signal }) => {
-    const sandbox = await session.sandbox()
+  run: async (place, _input, { signal }) => {
+    const sandbox = await place.sandbox()
     const list = await sandbox.listCheckpoints(signal === undefined ? {} : { signal })
     return {
       text: renderCheckpointTree(list),

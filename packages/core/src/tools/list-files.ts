@@ -30,8 +30,8 @@ export const listFilesTool = defineTool({
   }),
   isReadOnly: true,
   isDestructive: false,
-  run: async (session, { path = '.', depth = 1 }, { signal }) => {
-    const { files } = await session.sandbox()
+  run: async (place, { path = '.', depth = 1 }, { signal }) => {
+    const { files } = await place.sandbox()
     const all = await files.list(path, { depth, ...(signal === undefined ? {} : { signal }) })
     const shown = all.slice(0, MAX_ENTRIES)
     const leftOut = all.length - shown.length

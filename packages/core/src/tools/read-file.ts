@@ -38,8 +38,8 @@ export const readFileTool = defineTool({
   }),
   isReadOnly: true,
   isDestructive: false,
-  run: async (session, { path, firstLine = 1, lines = DEFAULT_LINES }, { signal }) => {
-    const { files } = await session.sandbox()
+  run: async (place, { path, firstLine = 1, lines = DEFAULT_LINES }, { signal }) => {
+    const { files } = await place.sandbox()
     const stream = await files.read(path, { format: 'stream', ...(signal === undefined ? {} : { signal }) })
     const { text, lastLine, more, cut } = await readLines(stream, path, firstLine, lines)
     const rest = cut

@@ -25,8 +25,8 @@ export const rollbackTool = defineTool({
   }),
   isReadOnly: false,
   isDestructive: true,
-  run: async (session, { target }, { signal }) => {
-    const sandbox = await session.sandbox()
+  run: async (place, { target }, { signal }) => {
+    const sandbox = await place.sandbox()
     const done = await sandbox.rollback(target, signal === undefined ? {} : { signal })
     const { checkpoint, safetyCheckpoint, pauseMs, processes, endedProcesses, restoredProcesses, notRestored } = done
     const undo = safetyCheckpoint === null ? '' : `; to undo, roll back to ${safetyCheckpoint}`

@@ -19,8 +19,8 @@ export const writeFileTool = defineTool({
   outputSchema: z.object({ path: z.string(), sizeBytes: z.int() }),
   isReadOnly: false,
   isDestructive: true,
-  run: async (session, { path, content, executable = false }, { signal }) => {
-    const { files } = await session.sandbox()
+  run: async (place, { path, content, executable = false }, { signal }) => {
+    const { files } = await place.sandbox()
     await files.write(path, content, {
       ...(executable ? { mode: 0o755 } : {}),
       ...(signal === undefined ? {} : { signal }),

@@ -78,6 +78,29 @@ test('an agent works with files in a sandbox that was made as the factory was to
   expect(artifact(seen[7])).toMatchObject({ stdout: '64\n/data\n127.64.0.1 a.example\n' })
 })
 
+test('an agent tries two ways in forks and goes on in the better one', async () => {
+  const script: Turn[] = [
+    () => ({ tool: 'fork', args: { count: 2 } }),
+    () => ({ tool: 'exec', args: { sandbox: 'fork-1', command: 'echo slow > way; exit 1' } }),
+    () => ({ tool: 'exec', args: { sandbox: 'fork-2', command: 'echo fast > way' } }),
+    () => ({ tool: 'keep_only', args: { sandbox: 'fork-2' } }),
+    () => ({ tool: 'exec', args: { command: 'cat way' } }),
+    () => 'done',
+  ]
+  await using mine = await Sandbox.create({ workspace: state.workspace })
+  const tools = createDeltaboxTools(mine)
+  expect(await tools.sandbox()).toBe(mine)
+  const agent = createAgent({ model: new ScriptedModel(script), tools })
+  const { messages } = await agent.invoke({ messages: [{ role: 'user', content: 'go' }] }, { recursionLimit: 50 })
+  expect(last(messages)).toMatchObject({ stdout: 'fast\n' })
+  // The one that was passed in is as it was; the one that was kept is the caller's.
+  await tools.close()
+  expect((await mine.commands.run('cat way')).exitCode).toBe(1)
+  await using kept = await tools.sandbox()
+  expect(await kept.files.read('way')).toBe('fast\n')
+  expect(sandboxDirs(state.stateDir)).toHaveLength(2)
+})
+
 test('a sandbox that was passed in is used and not touched', async () => {
   await using sandbox = await Sandbox.create({ workspace: state.workspace })
   const tools = createDeltaboxTools(sandbox)

@@ -8,7 +8,7 @@ test('offers the tools and makes nothing before a call', async () => {
   const tools = createDeltaboxTools({ workspace: '/nonexistent' })
   expect(tools.map(({ name }) => name)).toEqual([
     ...['exec', 'read_file', 'write_file', 'edit_file', 'list_files', 'change_files'],
-    ...['checkpoint', 'rollback', 'list_checkpoints'],
+    ...['checkpoint', 'rollback', 'list_checkpoints', 'fork', 'end_fork', 'keep_only'],
   ])
   await tools.close()
   await tools.close()

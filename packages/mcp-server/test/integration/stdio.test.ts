@@ -62,6 +62,34 @@ test('an agent’s day: a live session, a checkpoint, damage, a rollback', async
   await until('the server’s own sandbox is gone', () => sandboxDirs(state.stateDir).length === 0)
 })
 
+test('best of three: each fork tries its way at the same time, and the work goes on in the one whose tests pass', async () => {
+  const client = await connect('--workspace', state.workspace)
+  await call(client, 'write_file', { path: 'test.sh', content: 'test "$(cat answer)" = 42\n' })
+  const server = await call(client, 'exec', { command: 'exec python3 -i -q -u', background: true, stdin: 'y = 40\n' })
+  const forked = await call(client, 'fork', { count: 3 })
+  expect(forked.text).toMatch(/^forked from cp-\d+: fork-1, fork-2, fork-3$/)
+  const { commandId } = server.data
+  const results = await Promise.all(
+    ['fork-1', 'fork-2', 'fork-3'].map(async (sandbox, index) => {
+      const stdin = `open("answer", "w").write(str(y + ${index + 1}))\n`
+      await call(client, 'exec', { sandbox, commandId, stdin })
+      const { data } = await call(client, 'exec', { sandbox, command: 'sh test.sh' })
+      return { sandbox, exitCode: data['exitCode'] }
+    }),
+  )
+  const passing = results.filter(({ exitCode }) => exitCode === 0)
+  expect(passing).toMatchObject([{ sandbox: 'fork-2' }])
+  const kept = await call(client, 'keep_only', { sandbox: passing[0]?.sandbox })
+  expect(kept.text).toMatch(/^fork-2 is main \(sbx_\w+\); ended: fork-1, fork-3, main$/)
+  expect((await call(client, 'read_file', { path: 'answer' })).data).toMatchObject({ text: '42' })
+  expect(await call(client, 'exec', { sandbox: 'fork-9', command: 'true' })).toMatchObject({
+    isError: true,
+    text: 'SANDBOX_NOT_FOUND: there is no sandbox fork-9\nNext: use one of: main, fork-2',
+  })
+  await client.close()
+  await until('all sandboxes are gone', () => sandboxDirs(state.stateDir).length === 0)
+})
+
 test('flags say what the sandbox may use and reach, and what else it sees', async () => {
   const data = join(state.workspace, '..', 'data')
   mkdirSync(data)

@@ -18,7 +18,7 @@ test('offers the tools with schemas and hints, without making a sandbox', async 
   const { tools } = await client.listTools()
   expect(tools.map(({ name }) => name)).toEqual([
     ...['exec', 'read_file', 'write_file', 'edit_file', 'list_files', 'change_files'],
-    ...['checkpoint', 'rollback', 'list_checkpoints'],
+    ...['checkpoint', 'rollback', 'list_checkpoints', 'fork', 'end_fork', 'keep_only'],
   ])
   for (const { description, inputSchema, outputSchema, annotations } of tools) {
     expect(description).not.toBe('')

@@ -1,6 +1,6 @@
 // Layers and records that somebody removed or altered behind our back: they are named and never used, and what is whole
 // stays usable.
-import { appendFileSync, existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { Sandbox } from '../../src/index.js'
@@ -69,13 +69,19 @@ test('without the record of the live state, the head is the one of the last sync
     await write(sandbox, n)
     await sandbox.checkpoint({ name: `n${n}` })
   }
-  await write(sandbox, 'left')
-  await sandbox.rollback('n1') // the newest is the state that was left
-  await until('all are durable', async () =>
-    (await sandbox.listCheckpoints()).checkpoints.every(({ durable }) => durable),
-  )
+  const record = (name: string) => statSync(join(storeOf(sandbox), name)).ino
+  await until('a sync of the state that a rollback led to', async () => {
+    await write(sandbox, 'left')
+    await sandbox.rollback('n1') // the newest is the state that was left
+    await until('all are durable', async () =>
+      (await sandbox.listCheckpoints()).checkpoints.every(({ durable }) => durable),
+    )
+    // It may have begun before the rollback was over.
+    return record('state.synced') === record('state')
+  })
   await killEngine(sandbox)
   // As XFS leaves a file that was renamed into its place and not synced.
+  rmSync(join(storeOf(sandbox), 'state'))
   writeFileSync(join(storeOf(sandbox), 'state'), '')
   const second = await comeBack(sandbox.id)
   expect((await second.getInfo()).head).toBe('cp-1')

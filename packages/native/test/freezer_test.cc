@@ -1,10 +1,13 @@
 #include "tracee/freezer.h"
 
+#include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <thread>
 
 #include "expect.h"
 #include "guest.h"
@@ -242,6 +245,43 @@ TEST_CASE("a parent that stays in vfork makes the freeze fail in time, and runs 
   CHECK(guest.answers());
   freeze_patiently(freezer).thaw();
   CHECK(guest.answers());
+}
+
+TEST_CASE("what only lacks a processor is waited for") {
+  // Beside two others of the weight of 70 of it on one processor, it gets one every half second.
+  constexpr int kRounds = 3;
+  cpu_set_t first{};
+  CPU_SET(0, &first);
+  Guest others;
+  Guest guest;
+  const HostTid starving = guest.start_thread(Kind::kSpin, 0);
+  for (const HostTid tid : {others.start_thread(Kind::kSpin, 0), others.start_thread(Kind::kSpin, 1), starving}) {
+    REQUIRE(::sched_setaffinity(tid.value, sizeof first, &first) == 0);
+  }
+  REQUIRE(::setpriority(PRIO_PROCESS, static_cast<id_t>(starving.value), 19) == 0);
+  Freezer freezer(guest.proc_fd(), guest.root());
+  for (int round = 0; round < kRounds; ++round) {
+    const Result<Freeze> freeze = freezer.freeze_all();
+    REQUIRE_MESSAGE(freeze.ok(), freeze.error().message);
+    CHECK(freeze.value().attempts() == 1);
+  }
+}
+
+TEST_CASE("processes of many threads that are just dying do not hold a freeze up") {
+  constexpr int kRounds = 60;
+  Guest guest;
+  Freezer freezer(guest.proc_fd(), guest.root());
+  for (int round = 0; round < kRounds; ++round) {
+    const HostTid child = guest.start_child(Kind::kSpin, 0, 15);
+    // From before the first of them is attached to until after the last has stopped.
+    const std::jthread killer([child, round] {
+      ::usleep(static_cast<useconds_t>(round) * 10);
+      ::kill(child.value, SIGKILL);
+    });
+    const Result<Freeze> freeze = freezer.freeze_all();
+    REQUIRE_MESSAGE(freeze.ok(), freeze.error().message);
+    CHECK(freeze.value().attempts() == 1);
+  }
 }
 
 TEST_CASE("a process killed while frozen does not disturb the thaw of the others") {

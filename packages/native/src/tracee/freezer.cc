@@ -19,7 +19,11 @@ namespace {
 
 // Parents in vfork(2) need their child's millisecond; a disk under load needs more.
 constexpr std::uint64_t kAttemptTimeoutsUs[] = {10'000, 50'000, 50'000, 50'000, 50'000, 50'000};
-constexpr useconds_t kBackoffUs = 3'000;
+// Between them the sandbox runs on. A child that its parent waits for in vfork(2) needs a processor first.
+constexpr useconds_t kBackoffsUs[] = {3'000, 10'000, 30'000, 100'000, 300'000, 0};
+// What lacks nothing but a processor is waited for beyond an attempt's time: it stops as soon as it gets one, and other
+// attempts would have to wait for the same.
+constexpr std::uint64_t kMostForProcessorNs = 2'000'000'000;
 constexpr int kMaxLooks = 64;  // each finds at least one newborn task that was born before its parent stopped
 constexpr std::size_t kMaxProcesses = 65'536;
 
@@ -123,7 +127,7 @@ Result<Freeze> Freezer::freeze_all() {
   Freeze freeze(*this);
   Error last;
   for (const std::uint64_t timeout_us : kAttemptTimeoutsUs) {
-    ++freeze.attempts_;
+    const useconds_t backoff_us = kBackoffsUs[freeze.attempts_++];
     Result<void> attempted = freeze.attempt(timeout_us);
     if (attempted.ok()) {
       timed_calls_.forget_unless([&](HostTid tid) { return freeze.holds(tid); });
@@ -141,7 +145,7 @@ Result<Freeze> Freezer::freeze_all() {
     tasks_.keep_only({init_});
     if (attempted.error().code != Code::kBusy) return attempted.release_error();
     last = attempted.release_error();
-    ::usleep(kBackoffUs);
+    ::usleep(backoff_us);
   }
   last.next_step = "A process waits in the kernel (for a slow disk, for example) or is just ending; try again.";
   return last;
@@ -177,9 +181,19 @@ Result<void> Freeze::attempt(std::uint64_t timeout_us) {
   return make_error(Code::kBusy, "tasks are born faster than they can be stopped");
 }
 
-Result<void> Freeze::stop_thread(FrozenThread& thread) {
+Result<ptrace::Stop> Freeze::wait_for_stop(HostTid pid, HostTid tid) {
   for (;;) {
-    const ptrace::Stop stop = TRY(ptrace::wait_for_stop(thread.tid));
+    Result<ptrace::Stop> stop = ptrace::wait_for_stop(tid);
+    if (stop.ok() || stop.error().code != Code::kBusy) return stop;
+    // In time again and again from here on: the deadline repeats.
+    if (monotonic_ns() - started_ns_ > kMostForProcessorNs) return stop;
+    if (task_state(freezer_->proc_fd_, pid, tid) != 'R') return stop;
+  }
+}
+
+Result<void> Freeze::stop_thread(HostTid pid, FrozenThread& thread) {
+  for (;;) {
+    const ptrace::Stop stop = TRY(wait_for_stop(pid, thread.tid));
     switch (stop.kind) {
       case ptrace::Stop::Kind::kGone:
         return os_error_from(ESRCH, "waitpid", "tid " + std::to_string(thread.tid.value));
@@ -249,23 +263,17 @@ Result<void> Freeze::attach_new_threads(FrozenProcess& process, const std::vecto
   return {};
 }
 
-// True when there were any to wait for.
+// True when there were any to wait for. The leader last: where the process was killed, its end is told only once those
+// of its threads were collected.
 Result<bool> Freeze::wait_for_threads(FrozenProcess& process) {
   bool found_new = false;
-  for (std::size_t index = 0; index < process.threads.size();) {
-    if (process.threads[index].stopped) {
-      ++index;
-      continue;
-    }
+  for (std::size_t index = process.threads.size(); index-- > 0;) {
+    if (process.threads[index].stopped) continue;
     found_new = true;
-    Result<void> stopped = stop_thread(process.threads[index]);
-    if (stopped.ok()) {
-      ++index;
-    } else if (stopped.error().code == Code::kTraceeGone) {
-      process.threads.erase(process.threads.begin() + static_cast<long>(index));
-    } else {
-      return stopped.release_error();
-    }
+    Result<void> stopped = stop_thread(process.pid, process.threads[index]);
+    if (stopped.ok()) continue;
+    if (stopped.error().code != Code::kTraceeGone) return stopped.release_error();
+    process.threads.erase(process.threads.begin() + static_cast<long>(index));
   }
   return found_new;
 }

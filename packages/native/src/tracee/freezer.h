@@ -4,7 +4,8 @@
 //
 // Known are the processes of the last freeze, so that they stop side by side; a first freeze finds them look by look. A
 // stopped task makes no children, so the loop ends; it is bounded all the same. A task that can't stop in time (in an
-// uninterruptible wait) makes the attempt fail: everything is thawed, given time to move on, and tried again. Parents
+// uninterruptible wait) makes the attempt fail: everything is thawed, given time to move on, and tried again; one that
+// only lacks a processor is waited for. Parents
 // are stopped before their children are looked at, so a parent in vfork(2) is waited for while its child runs on to its
 // exec.
 #pragma once
@@ -21,6 +22,7 @@
 #include "base/result.h"
 #include "tracee/interrupted_calls.h"
 #include "tracee/known_tasks.h"
+#include "tracee/ptrace.h"
 
 namespace deltabox {
 
@@ -89,7 +91,8 @@ class Freeze {
   Result<void> attach_new_threads(FrozenProcess& process, const std::vector<HostTid>& threads);
   Result<bool> wait_for_threads(FrozenProcess& process);
   Result<bool> attach(HostTid pid, HostTid tid);
-  Result<void> stop_thread(FrozenThread& thread);
+  Result<ptrace::Stop> wait_for_stop(HostTid pid, HostTid tid);
+  Result<void> stop_thread(HostTid pid, FrozenThread& thread);
 
   Freezer* freezer_;
   std::list<FrozenProcess> processes_;  // captures point into it

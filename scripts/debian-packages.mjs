@@ -8,9 +8,10 @@ export const BUILD_PACKAGES = [
   ...['python3', 'util-linux', 'git'],
 ]
 
-/** The programs that `packages/core/test/programs` checkpoints. */
+/** The programs that `packages/core/test/programs` checkpoints, and the browser that looks at one of them. */
 export const TEST_PACKAGES = [
   ...['vim', 'tmux', 'fzf', 'python3-numpy', 'bsh', 'default-jre-headless', 'redis-tools', 'postgresql'],
+  'chromium',
 ]
 
 const isInstalled = (name) => capture('dpkg-query', ['-W', '-f=${db:Status-Abbrev}', name])?.startsWith('ii') === true

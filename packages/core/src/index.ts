@@ -45,6 +45,7 @@ export type { InsidePath } from './files/paths.js'
 export { WatchHandle, type WatchEvent } from './files/watch.js'
 export type { Checkpoint, CheckpointResult, PauseParts, RollbackResult } from './checkpoints/checkpoint.js'
 export { buildCheckpointTree, type CheckpointList, type CheckpointNode } from './checkpoints/tree.js'
+export { explainPause } from './checkpoints/explain.js'
 export { renderCheckpointTree } from './checkpoints/render.js'
 export { ERROR_CODES, isErrorCode, type ErrorCode } from './errors/codes.js'
 export {

@@ -11,6 +11,7 @@ import { registerLs } from './commands/ls.js'
 import { registerRm } from './commands/rm.js'
 import { registerRollback } from './commands/rollback.js'
 import { registerShell } from './commands/shell.js'
+import { registerTop } from './commands/top.js'
 import { registerTree } from './commands/tree.js'
 import type { CliContext } from './context.js'
 
@@ -28,7 +29,16 @@ export function buildProgram(context: CliContext): Command {
     .exitOverride()
   for (const register of [
     ...[registerDoctor, registerDemo, registerCreate, registerExec, registerShell],
-    ...[registerCheckpoint, registerRollback, registerTree, registerFork, registerForward, registerLs, registerRm],
+    ...[
+      registerCheckpoint,
+      registerRollback,
+      registerTree,
+      registerFork,
+      registerForward,
+      registerLs,
+      registerTop,
+      registerRm,
+    ],
   ]) {
     register(program, context)
   }

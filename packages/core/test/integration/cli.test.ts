@@ -33,6 +33,57 @@ test('doctor finds this machine fit', async () => {
     expect(JSON.parse(line)).toMatchObject({ name: expect.any(String) as string })
 })
 
+test('--trace accounts for the whole pause, and top shows what runs', async () => {
+  const created = await deltabox('create', '--workspace', state.workspace, '--name', 'a \x1b[31mname')
+  const id = created.stdout.trim()
+  await using sandbox = await Sandbox.connect(id)
+  await sandbox.commands.run('exec python3 -c "while True: pass"', { background: true })
+  const checkpoint = await deltabox('checkpoint', id, '--trace')
+  const rollback = await deltabox('rollback', id, checkpoint.stdout.trim(), '--trace')
+  for (const { stderr, names } of [
+    { stderr: checkpoint.stderr, names: ['freeze', 'describe', 'scan', 'copy', 'switch', 'reopen', 'thaw', 'rest'] },
+    {
+      stderr: rollback.stderr,
+      names: ['freeze', 'describe', 'scan', 'copy', 'switch', 'reopen', 'apply', 'thaw', 'rest'],
+    },
+  ]) {
+    const lines = [...stderr.matchAll(/^( *)(\w+) +([\d.]+) ms/gm)].map(([, indent, name, ms]) => ({
+      indent,
+      name,
+      ms: Number(ms),
+    }))
+    const parts = lines.filter(({ indent }) => indent !== '')
+    expect(parts.map(({ name }) => name)).toEqual(names)
+    const [pause, engine, call] = lines.filter(({ indent }) => indent === '')
+    // Each is rounded to a hundredth of a millisecond.
+    expect(parts.reduce((sum, { ms }) => sum + ms, 0)).toBeCloseTo(pause!.ms, 0)
+    expect(engine!.ms).toBeGreaterThanOrEqual(pause!.ms)
+    expect(call!.ms).toBeGreaterThanOrEqual(engine!.ms)
+  }
+  const once = await deltabox('top', '--once')
+  expect(once.stdout).toMatch(new RegExp(`^ID .*LAST PAUSE\n${id} +a \\\\x1b\\[31mname +[\\d.]+ .* ms\n$`))
+  const top = spawn(process.execPath, [cliPath, 'top', '--json', '--interval', '100'])
+  let printed = ''
+  top.stdout.on('data', (bytes: Buffer) => (printed += bytes.toString()))
+  type Row = { id: string; cpuPercent: number; metrics: { tasks: number } }
+  const looks = () =>
+    printed
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => JSON.parse(line) as Row[])
+  await until('what it used between two looks', () =>
+    looks()
+      .slice(1)
+      .some(([row]) => row!.cpuPercent > 0),
+  )
+  top.kill('SIGINT')
+  await new Promise((resolve) => top.once('exit', resolve))
+  expect(looks()[0]).toMatchObject([{ id, metrics: { tasks: 1 } }])
+  expect((await deltabox('top', '--interval', '1')).code).toBe(2)
+  await sandbox.kill()
+  expect((await deltabox('top', '--once')).stdout).toBe('no running sandboxes\n')
+})
+
 test('create takes all that Sandbox.create does', async () => {
   const data = join(state.workspace, '..', 'data')
   mkdirSync(data)

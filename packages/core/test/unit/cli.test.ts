@@ -32,7 +32,7 @@ async function cli(...args: string[]) {
 test('help is no error and names every command', async () => {
   const { stdout, exitCode } = await cli('--help')
   expect(exitCode).toBe(0)
-  for (const command of ['doctor', 'demo', 'create', 'exec', 'checkpoint', 'rollback', 'tree', 'ls', 'rm']) {
+  for (const command of ['doctor', 'demo', 'create', 'exec', 'checkpoint', 'rollback', 'tree', 'ls', 'top', 'rm']) {
     expect(stdout).toMatch(new RegExp(`^  ${command} `, 'm'))
   }
 })

@@ -1,10 +1,12 @@
 import type { Command } from 'commander'
+import { explainPause } from '../../checkpoints/explain.js'
 import { Sandbox } from '../../sandbox/sandbox.js'
 import { action, jsonOption, print, type CliContext, type JsonOption } from '../context.js'
 
 interface CheckpointFlags extends JsonOption {
   readonly name?: string
   readonly strict?: boolean
+  readonly trace?: boolean
 }
 
 export function registerCheckpoint(program: Command, context: CliContext): void {
@@ -14,6 +16,7 @@ export function registerCheckpoint(program: Command, context: CliContext): void 
     .argument('<id>', 'sandbox id')
     .option('--name <name>', 'a name to roll back to')
     .option('--strict', 'fail if something cannot be captured')
+    .option('--trace', 'say on stderr where the time went')
     .addOption(jsonOption())
     .action(
       action(context, async (id: string, flags: CheckpointFlags) => {
@@ -23,6 +26,7 @@ export function registerCheckpoint(program: Command, context: CliContext): void 
             ...(flags.name === undefined ? {} : { name: flags.name }),
             ...(flags.strict === undefined ? {} : { strict: flags.strict }),
           })
+          if (flags.trace === true) context.stderr(`${explainPause(checkpoint)}\n`)
           for (const { pid, kind, reason } of checkpoint.warnings) {
             context.stderr(`warning: not captured: pid ${pid}: ${kind}: ${reason}\n`)
           }

@@ -1,10 +1,12 @@
 import type { Command } from 'commander'
+import { explainPause } from '../../checkpoints/explain.js'
 import { Sandbox } from '../../sandbox/sandbox.js'
 import { action, jsonOption, print, type CliContext, type JsonOption } from '../context.js'
 
 interface RollbackFlags extends JsonOption {
   readonly redo: boolean
   readonly strict?: boolean
+  readonly trace?: boolean
 }
 
 export function registerRollback(program: Command, context: CliContext): void {
@@ -15,6 +17,7 @@ export function registerRollback(program: Command, context: CliContext): void {
     .argument('<target>', 'id or name of a checkpoint')
     .option('--no-redo', 'take no safety checkpoint first: the rollback cannot be undone')
     .option('--strict', 'fail if something cannot be restored')
+    .option('--trace', 'say on stderr where the time went')
     .addOption(jsonOption())
     .action(
       action(context, async (id: string, target: string, flags: RollbackFlags) => {
@@ -24,6 +27,7 @@ export function registerRollback(program: Command, context: CliContext): void {
             redo: flags.redo,
             ...(flags.strict === undefined ? {} : { strict: flags.strict }),
           })
+          if (flags.trace === true) context.stderr(`${explainPause(done)}\n`)
           for (const { pid, kind, reason } of done.notRestored) {
             context.stderr(`warning: not restored: pid ${pid}: ${kind}: ${reason}\n`)
           }

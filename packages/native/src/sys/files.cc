@@ -11,6 +11,22 @@
 
 namespace deltabox::sys {
 
+namespace {
+
+// A rename or a mount anywhere on the machine lets a lookup of ".." in a bounded one fail with EAGAIN: to be tried
+// again, says openat2(2). On a busy machine often.
+constexpr int kOpenTries = 1'000;
+
+Result<UniqueFd> open_resolved(int dir_fd, const std::string& path, open_how how) {
+  for (int tries = 1;; ++tries) {
+    const long fd = ::syscall(SYS_openat2, dir_fd, path.c_str(), &how, sizeof how);
+    if (fd >= 0) return UniqueFd(static_cast<int>(fd));
+    if (errno != EAGAIN || tries == kOpenTries) return os_error("openat2", path);
+  }
+}
+
+}  // namespace
+
 Result<UniqueFd> open_at(int dir_fd, const std::string& path, int flags, mode_t mode) {
   const int fd = ::openat(dir_fd, path.c_str(), flags | O_CLOEXEC, mode);
   if (fd < 0) return os_error("openat", path);
@@ -22,18 +38,14 @@ Result<UniqueFd> open_in_root(int root_fd, const std::string& path, int flags, m
   how.flags = static_cast<std::uint64_t>(flags) | O_CLOEXEC;
   how.mode = mode;
   how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-  const long fd = ::syscall(SYS_openat2, root_fd, path.c_str(), &how, sizeof how);
-  if (fd < 0) return os_error("openat2", path);
-  return UniqueFd(static_cast<int>(fd));
+  return open_resolved(root_fd, path, how);
 }
 
 Result<UniqueFd> open_beneath(int dir_fd, const std::string& path, int flags) {
   open_how how{};
   how.flags = static_cast<std::uint64_t>(flags) | O_CLOEXEC;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
-  const long fd = ::syscall(SYS_openat2, dir_fd, path.empty() ? "." : path.c_str(), &how, sizeof how);
-  if (fd < 0) return os_error("openat2", path);
-  return UniqueFd(static_cast<int>(fd));
+  return open_resolved(dir_fd, path.empty() ? "." : path, how);
 }
 
 Result<void> make_dir_at(int dir_fd, const std::string& path, mode_t mode) {

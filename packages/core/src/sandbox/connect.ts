@@ -7,7 +7,7 @@ import { readEndedMark } from '../state/ended.js'
 import { sandboxDirExists, sandboxDirPath } from '../state/sandbox-dir.js'
 import { assertSandboxId } from '../state/ids.js'
 import type { ConnectedSandbox } from './create.js'
-import { GONE_PAUSE_MS, GONE_TRIES, isBeingCreated, removeIfEnded } from './engine-state.js'
+import { CREATE_TIMEOUT_MS, GONE_PAUSE_MS, GONE_TRIES, isBeingCreated, removeIfEnded } from './engine-state.js'
 import { requestInfo } from './info.js'
 import { recoverSandbox } from './recover.js'
 
@@ -58,15 +58,28 @@ export async function openEngine(id: string): Promise<EngineClient> {
  */
 export async function connectSandbox(id: string, signal: AbortSignal | undefined): Promise<ConnectedSandbox> {
   for (let attempt = 1; ; attempt += 1) {
-    const client = await openEngine(id).catch(async (error: unknown) => {
-      if (!isDeltaboxError(error, 'SANDBOX_DEAD')) throw error
-      return (await recoverSandbox(id, error, signal)) ?? openEngine(id)
-    })
+    const client = await openOrRecover(id, signal)
     try {
       return { client, info: await requestInfo(client, signal) }
     } catch (error) {
       client.close()
       if (!isDeltaboxError(error, 'ENGINE_LOST') || attempt === GONE_TRIES || signal?.aborted === true) throw error
+      await setTimeout(GONE_PAUSE_MS)
+    }
+  }
+}
+
+async function openOrRecover(id: string, signal: AbortSignal | undefined): Promise<EngineClient> {
+  const endMs = performance.now() + CREATE_TIMEOUT_MS
+  for (;;) {
+    try {
+      return await openEngine(id)
+    } catch (error) {
+      if (!isDeltaboxError(error, 'SANDBOX_DEAD')) throw error
+      const client = await recoverSandbox(id, error, signal)
+      if (client !== undefined) return client
+      // Another client starts an engine, which does not listen yet.
+      if (performance.now() > endMs || signal?.aborted === true) throw error
       await setTimeout(GONE_PAUSE_MS)
     }
   }

@@ -34,6 +34,8 @@ const LONGEST_DELAY_MS = 400
 // A merged layer is named with the next switch of its volume: one for each of the two that are written.
 /** Of each engine, empty ones among them, until the next one starts or the sandbox ends. */
 const MOST_UNUSED_LAYERS = 2
+/** Layers are removed in the background, one after the other; a loaded machine takes its time. */
+const CLEANING_MS = 60_000
 
 /** Prints all regular files of both volumes. */
 const LIST = `
@@ -332,7 +334,7 @@ export class CrashEpisode {
       left = leftovers(store)
       return left.length <= MOST_UNUSED_LAYERS * (1 + this.counts.deaths) && left.every((name) => /^\d+$/.test(name))
     }
-    await until('nothing is left', isClean).catch(() => {
+    await until('nothing is left', isClean, CLEANING_MS).catch(() => {
       throw new Error(`left in the store: ${left.join()} of ${readdirSync(join(store, 'layers')).length}`)
     })
   }

@@ -62,10 +62,11 @@ async function liveAndCrash(disk: Disk, lifeMs: number): Promise<Said> {
   const args = [proc, bootId, process.execPath, VICTIM, state.workspace]
   const victim = spawn('unshare', ['-m', 'sh', '-c', steps, 'sh', ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
   const said: Said = { id: '', enginePid: 0, checkpoints: new Map(), next: {}, durable: new Set() }
-  const closed = new Promise((resolve) => victim.once('close', resolve))
+  const lines = createInterface({ input: victim.stdout })
+  const allSaid = new Promise((resolve) => lines.once('close', resolve))
   let errors = ''
   victim.stderr.on('data', (chunk) => (errors += String(chunk)))
-  createInterface({ input: victim.stdout }).on('line', (text) => {
+  lines.on('line', (text) => {
     const line = JSON.parse(text) as Line
     if (line.enginePid !== undefined) Object.assign(said, { id: line.id, enginePid: line.enginePid })
     else if (line.next !== undefined) said.next = line.next
@@ -87,7 +88,7 @@ async function liveAndCrash(disk: Disk, lifeMs: number): Promise<Said> {
     const durable = new Set(said.durable)
     disk.loseUnsynced()
     victim.kill('SIGKILL')
-    await closed
+    await allSaid
     return { ...said, durable }
   } finally {
     victim.kill('SIGKILL')

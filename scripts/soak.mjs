@@ -1,10 +1,13 @@
-// The model test of files for as long as wanted: npm run soak -- [--seed N] [--minutes M | --steps N | --events FILE] [--shrink]
+// The model tests for as long as wanted:
+//   npm run soak -- [--of files|processes] [--seed N] [--minutes M | --steps N] [--events FILE] [--shrink]
+// Of processes the steps are events (checkpoints, rollbacks, kills, forks, changes).
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { rootDir, run } from './run.mjs'
 
 const { values } = parseArgs({
   options: {
+    of: { type: 'string', default: 'files' },
     seed: { type: 'string' },
     minutes: { type: 'string' },
     steps: { type: 'string' },
@@ -16,6 +19,12 @@ const { values } = parseArgs({
     on: { type: 'string' },
   },
 })
+const soaks = { files: 'test/model/soak.ts', processes: 'test/process-model/soak.ts' }
+const file = soaks[values.of]
+if (file === undefined) {
+  console.error(`error: --of is one of ${Object.keys(soaks).join(', ')}`)
+  process.exit(2)
+}
 const env = {
   ...process.env,
   ...(values.seed !== undefined && { SOAK_SEED: values.seed }),
@@ -29,5 +38,5 @@ const env = {
 const built = await run(process.execPath, ['scripts/bootstrap.mjs'])
 if (built !== 0) process.exit(built)
 const vitest = join(rootDir, 'node_modules/vitest/vitest.mjs')
-const args = ['run', '--configLoader=runner', '--config', 'vitest.soak.config.ts']
+const args = ['run', '--configLoader=runner', '--config', 'vitest.soak.config.ts', file]
 process.exit(await run(process.execPath, [vitest, ...args], { cwd: join(rootDir, 'packages/core'), env }))

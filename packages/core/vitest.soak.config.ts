@@ -1,3 +1,3 @@
 import { defineConfig } from 'vitest/config'
 
-export default defineConfig({ test: { include: ['test/model/soak.ts'], disableConsoleIntercept: true } })
+export default defineConfig({ test: { include: ['test/*/soak.ts'], disableConsoleIntercept: true } })

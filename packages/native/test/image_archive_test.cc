@@ -99,8 +99,8 @@ TreeImage sample(const ScratchDir& dir, PageStore& store) {
   memory.pages = image.processes[0].pages;
   image.shared_memory.push_back(std::move(memory));
   image.zombies.push_back({InsidePid{8}, InsidePid{3}, 1, 1, 256});
-  image.commands[4] =
-      std::make_shared<CommandImage>(CommandImage{InsidePid{3}, "label", "user", {"python3", "-u"}, false, {{77, 1}}});
+  image.commands[4] = std::make_shared<CommandImage>(
+      CommandImage{InsidePid{3}, "label", "user", {"python3", "-u"}, false, true, {{77, 1}}});
   return image;
 }
 

@@ -70,6 +70,16 @@ TEST_CASE("which call a thread sleeps in is known from its first stop on, as lon
   CHECK(calls.observe(tid, restarted) == -1);
 }
 
+TEST_CASE("a call that a rollback started is known, whoever interrupts it first") {
+  TimedCalls calls;
+  const HostTid tid{7};
+  const ptrace::Registers restarted = stopped_in(SYS_restart_syscall, kRestartBlock);
+  calls.expect(tid, restarted, SYS_poll);
+  CHECK(calls.observe(tid, restarted) == SYS_poll);
+  calls.expect(HostTid{8}, restarted, -1);
+  CHECK(calls.observe(HostTid{8}, restarted) == -1);
+}
+
 TEST_CASE("no program sees an interruption of epoll_wait that never was") {
   for (const long call : {SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_rt_sigtimedwait}) {
     CAPTURE(call);

@@ -46,11 +46,18 @@ class TrackedGuest {
     std::uint64_t stored_pages = 0;
   };
   Captured capture() {
-    MemoryTimes times;
-    MemoryCapture memory =
-        must(capture_memory(guest.proc_fd(), live, must(list_mappings(live.files, live.mappings)), store, times));
+    MemoryCapture memory = read_memory(nullptr);
     const std::uint64_t dirty_pages = memory.dirty_pages;
-    return {dirty_pages, enter_pages(live, std::move(memory), store)};
+    return {dirty_pages, must(enter(std::move(memory)))};
+  }
+  // Its two halves. With a session large deltas are parked, and the guest may run between them.
+  MemoryCapture read_memory(parasite::Session* session) {
+    MemoryTimes times;
+    const auto now = must(list_mappings(live.files, live.mappings));
+    return must(capture_memory(guest.proc_fd(), live, now, store, session, times));
+  }
+  Result<std::uint64_t> enter(MemoryCapture memory) {
+    return enter_pages(guest.proc_fd(), live, std::move(memory), store);
   }
 
   Guest guest;

@@ -28,6 +28,11 @@ export interface Checkpoint {
   readonly parts: PauseParts
   /** Pages written since the parent. */
   readonly dirtyPages: number
+  /**
+   * Of the dirty pages, those copied after the pause: a process that wrote 16 MiB or more is forked in the pause, and
+   * what its copy holds is read while it goes on. The call returns when that is done.
+   */
+  readonly parkedPages: number
   /** All pages of the checkpoint's processes, those shared with other checkpoints included. */
   readonly totalPages: number
   /** Bytes of pages stored for this checkpoint alone. */

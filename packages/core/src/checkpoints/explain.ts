@@ -33,12 +33,13 @@ export function explainPause(result: Checkpoint | CheckpointResult | RollbackRes
 }
 
 function partsOfCheckpoint(taken: Checkpoint): Part[] {
-  const { parts, processes, threads, dirtyPages, totalPages, copiedBytes, changedVolumes } = taken
+  const { parts, processes, threads, dirtyPages, parkedPages, totalPages, copiedBytes, changedVolumes } = taken
+  const later = parkedPages > 0 ? `, ${parkedPages} of them after the pause` : ''
   return [
     ...beforeSwitch(parts, {
       tasks: `${threads} threads of ${processes} processes`,
       scanned: `finding the written ones of ${totalPages} pages`,
-      copied: `${dirtyPages} written pages, ${inKib(copiedBytes)} of them new to the store`,
+      copied: `${dirtyPages} written pages${later}, ${inKib(copiedBytes)} new to the store`,
     }),
     { name: 'switch', us: parts.switchUs, cause: `volumes with changes: ${changedVolumes}` },
     { name: 'reopen', us: parts.reopenUs, cause: openFiles(taken.copiedOpenFileBytes) },

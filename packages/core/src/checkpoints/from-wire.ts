@@ -32,6 +32,7 @@ export function toCheckpoint(wire: WireCheckpoint): Checkpoint {
     pauseMs: wire.pauseUs / US_PER_MS,
     parts: toParts(wire.parts),
     dirtyPages: Number(wire.dirtyPages),
+    parkedPages: Number(wire.parkedPages),
     totalPages: Number(wire.totalPages),
     copiedBytes: Number(wire.copiedBytes),
     layerBytes: Number(wire.layerBytes),

@@ -72,6 +72,37 @@ test('a time-out and an abort kill the whole group and keep what was printed', a
   })
 })
 
+test('an input that was ended is open again where it was, and ended where it had been', async () => {
+  await using sandbox = await create()
+  const cat = await sandbox.commands.run('cat; echo ended; cat > /dev/null; sleep 1000', {
+    background: true,
+    stdin: true,
+  })
+  await cat.sendStdin('one\n')
+  await until('one', () => cat.stdout === 'one\n')
+  const open = await sandbox.checkpoint({ strict: true })
+  await cat.closeStdin()
+  await until('the end', () => cat.stdout.endsWith('ended\n'))
+  const ended = await sandbox.checkpoint({ strict: true })
+  await sandbox.rollback(open, { strict: true })
+  await cat.sendStdin('two\n')
+  await until('two', () => cat.stdout.endsWith('two\n'))
+  await sandbox.rollback(ended, { strict: true })
+  await expect(cat.sendStdin('three\n')).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+  // The same for one that was killed, and is made again.
+  await sandbox.commands.run('kill -9 -1')
+  await cat.wait()
+  await sandbox.rollback(open, { strict: true })
+  const again = await sandbox.commands.connect(cat.commandId)
+  await again.sendStdin('four\n')
+  await until('four', () => again.stdout.endsWith('four\n'))
+  await sandbox.commands.run('kill -9 -1')
+  await again.wait()
+  await sandbox.rollback(ended, { strict: true })
+  const last = await sandbox.commands.connect(cat.commandId)
+  await expect(last.sendStdin('five\n')).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+})
+
 test('background commands: handle, stdin, list, kill, and output that waits in the engine', async () => {
   await using sandbox = await create()
   const { commands } = sandbox

@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { Sandbox, type CommandHandle } from '../../src/index.js'
+import { killAll, killOne, processesOf } from '../support/processes.js'
 import { until, useTestState } from '../support/state.js'
 
 const ROLLBACKS = 10
@@ -121,12 +122,6 @@ test('all together, ten rollbacks', async () => {
   }
 })
 
-/** Everything inside but init. */
-async function killAll(sandbox: Sandbox): Promise<void> {
-  await sandbox.commands.run('kill -9 -1')
-  await until('the end of all', async () => (await sandbox.getInfo()).tasks === 0)
-}
-
 async function killAndMakeAgain(names: string[], rounds: number): Promise<void> {
   await using sandbox = await createWithGuests()
   const all = await startAll(sandbox, names)
@@ -144,6 +139,19 @@ async function killAndMakeAgain(names: string[], rounds: number): Promise<void> 
 test.each(guests)('killed and made again: %s', (name) => killAndMakeAgain([name], 1))
 
 test('all together, killed and made again, thrice', () => killAndMakeAgain(guests, 3))
+
+test.each(guests)('each of its processes killed alone: %s', async (name) => {
+  await using sandbox = await createWithGuests()
+  const guest = await Guest.start(sandbox, name)
+  const checkpoint = await sandbox.checkpoint()
+  for (const pid of await processesOf(sandbox)) {
+    await killOne(sandbox, pid)
+    expect((await sandbox.rollback(checkpoint)).notRestored, `pid ${pid}`).toEqual([])
+    await guest.reconnect(sandbox)
+    expect(await failures([guest]), `pid ${pid}`).toEqual([])
+    await sandbox.rollback(checkpoint)
+  }
+})
 
 async function forkAndGoOn(names: string[], count: number): Promise<void> {
   await using sandbox = await createWithGuests()
@@ -165,10 +173,7 @@ async function forkAndGoOn(names: string[], count: number): Promise<void> {
   }
 }
 
-/**
- * Two remember the inode number of a file that was open for writing, of which a fork has a copy; segments of System V don't
- * come along.
- */
+/** They remember the inode number of a file that was open for writing, of which a fork has a copy. */
 const notInForks = ['files_kept', 'sqlite_database']
 const forkable = guests.filter((name) => !notInForks.includes(name))
 
@@ -266,7 +271,10 @@ test.each(['socket'])('a checkpoint reports what it does not keep, and strict re
   const guest = await Guest.start(sandbox, 'unsupported', [kind])
   const notice = { pid: guest.command.pid, kind }
   const refused = sandbox.checkpoint({ strict: true })
-  await expect(refused).rejects.toMatchObject({ code: 'STRICT' })
+  await expect(refused).rejects.toMatchObject({
+    code: 'STRICT',
+    message: expect.stringContaining(`: ${kind} of pid ${notice.pid}, `) as string,
+  })
   expect((await sandbox.listCheckpoints()).checkpoints).toEqual([])
   const checkpoint = await sandbox.checkpoint()
   expect(checkpoint.warnings).toContainEqual(expect.objectContaining(notice))

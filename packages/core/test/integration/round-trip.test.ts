@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { isDeltaboxError, Sandbox, type CommandHandle } from '../../src/index.js'
+import { killAll } from '../support/processes.js'
 import { enginePids, sandboxDirs, until, untilEnginesAre, useTestState } from '../support/state.js'
 
 const state = useTestState()
@@ -142,4 +143,41 @@ test('another client sees the same sandbox, its checkpoints and its background c
   expect(await ask(again, 'value + 1')).toBe('42')
   expect(await Sandbox.list()).toMatchObject([{ id: first.id, state: 'running', workspace: state.workspace }])
   second.disconnect()
+})
+
+test('a child that was forked after the volume of its program was sealed is made again', async () => {
+  await using sandbox = await Sandbox.create({ workspace: state.workspace })
+  await sandbox.commands.run(
+    'cp "$(readlink -f /usr/bin/python3)" /workspace/interpreter; head -c 8192 /dev/zero > zeros',
+  )
+  const source = `
+import mmap, os, signal, sys
+mapped = mmap.mmap(os.open('/workspace/zeros', os.O_RDONLY), 8192, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+mapped[0:4] = b'mine'
+print('ready', flush=True)
+for line in sys.stdin:
+    if line == 'fork\\n':
+        source, sink = os.pipe()
+        child = os.fork()
+        if child == 0:
+            while os.read(source, 1): os.write(1, b'%r\\n' % mapped[0:6])
+            os._exit(0)
+        print('forked', flush=True)
+    else:
+        os.write(sink, b'x')
+`
+  const argv = ['/workspace/interpreter', '-c', source]
+  const program = await sandbox.commands.run(argv, { background: true, envs: { PYTHONHOME: '/usr' } })
+  await until('the program', () => program.stdout.includes('ready'))
+  await sandbox.files.write('/workspace/change', 'one')
+  await sandbox.checkpoint({ strict: true })
+  await program.sendStdin('fork\n')
+  await until('the child', () => program.stdout.includes('forked'))
+  await sandbox.files.write('/workspace/change', 'two')
+  const checkpoint = await sandbox.checkpoint({ strict: true })
+  await killAll(sandbox)
+  await sandbox.rollback(checkpoint, { strict: true })
+  const again = await sandbox.commands.connect(program.commandId)
+  await again.sendStdin('ask\n')
+  await until('an answer of the child', () => again.stdout.includes("b'mine\\x00\\x00'"))
 })

@@ -2,7 +2,8 @@
 import { chmodSync, chownSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { Sandbox, type CommandHandle } from '../../src/index.js'
+import { Sandbox } from '../../src/index.js'
+import { startPython } from '../support/python.js'
 import { until, useTestState } from '../support/state.js'
 
 const state = useTestState()
@@ -11,39 +12,6 @@ const FOREIGN_UID = 1_000_000
 
 const create = (workspace = state.workspace) => Sandbox.create({ workspace })
 const shell = async (sandbox: Sandbox, line: string) => (await sandbox.commands.run(line)).stdout
-
-/** A Python program that prints "ready" and then obeys lines: each is executed, and what it prints comes back. */
-async function startPython(sandbox: Sandbox, prepare: string): Promise<PythonSession> {
-  const source = `
-import sys
-${prepare}
-print('ready', flush=True)
-for line in sys.stdin:
-    try:
-        exec(line)
-    except Exception as error:
-        print(type(error).__name__, error)
-    print('done', flush=True)
-`
-  const command = await sandbox.commands.run(['python3', '-c', source], { background: true })
-  await until('the program', () => command.stdout.includes('ready\n') || !command.isRunning)
-  expect(command.stderr).toBe('')
-  return new PythonSession(command)
-}
-
-class PythonSession {
-  constructor(readonly command: CommandHandle) {}
-
-  async run(line: string): Promise<string> {
-    const from = this.command.stdout.length
-    await this.command.sendStdin(`${line}\n`)
-    await until(line, () => this.command.stdout.slice(from).endsWith('done\n') || !this.command.isRunning)
-    return this.command.stdout
-      .slice(from)
-      .replace(/done\n$/, '')
-      .trim()
-  }
-}
 
 // Files
 

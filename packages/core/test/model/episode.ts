@@ -30,13 +30,13 @@ export async function runEpisode(options: EpisodeOptions): Promise<ModelCounts> 
 }
 
 /** The counts of several runs in one line. */
-export function addCounts(total: ModelCounts | undefined, more: ModelCounts): ModelCounts {
+export function addCounts<Counts extends object>(total: Counts | undefined, more: Counts): Counts {
   if (total === undefined) return more
-  const keys = Object.keys(more) as (keyof ModelCounts)[]
-  return Object.fromEntries(keys.map((key) => [key, total[key] + more[key]])) as unknown as ModelCounts
+  const sums = Object.entries(more).map(([name, count]) => [name, Number(count) + Number(total[name as keyof Counts])])
+  return Object.fromEntries(sums) as Counts
 }
 
-export const renderCounts = (counts: ModelCounts) =>
+export const renderCounts = (counts: object) =>
   Object.entries(counts)
     .map(([name, count]) => `${count} ${name}`)
     .join(', ')

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { Sandbox } from '../../src/index.js'
 import { until, useTestState } from '../support/state.js'
-import { expectTenReturns, Session } from './session.js'
+import { expectLifeAfterDeath, expectTenReturns, Session } from './session.js'
 
 const state = useTestState()
 const create = () => Sandbox.create({ workspace: state.workspace })
@@ -9,18 +9,21 @@ const create = () => Sandbox.create({ workspace: state.workspace })
 test('bash: variables, functions, directory, jobs, traps', async () => {
   await using sandbox = await create()
   const bash = await Session.start(sandbox, ['bash', '--norc'])
-  const ask = (line: string) => bash.ask(`${line}\necho; echo '<end>'`)
+  const ask = (line: string, where = bash) => where.ask(`${line}\necho; echo '<end>'`)
   const pid = Number(await ask('echo $$'))
   await ask('list=(one two); f() { echo "f of $1"; }; mkdir -p deep/er; cd deep; sleep 100000 & sleep 100000 &')
   await ask('set -m; trap "echo told" USR1; exec 7<>file; echo kept >&7; shopt -s extglob; declare -A map=([k]=v)')
+  const look = (where = bash) =>
+    ask('echo ${list[*]} ${map[k]}; f x; pwd; jobs | wc -l; trap; kill -USR1 $$; cat file; shopt extglob', where)
   await expectTenReturns(sandbox, {
     survivors: [pid],
-    look: () => ask('echo ${list[*]} ${map[k]}; f x; pwd; jobs | wc -l; trap; kill -USR1 $$; cat file; shopt extglob'),
+    look: () => look(),
     change: () =>
       ask(
         'list=(three); f() { echo other; }; cd er; kill %1; wait %1 2>&-; trap - USR1; exec 7>&-; echo >> ../file; trap : USR1',
       ),
   })
+  await expectLifeAfterDeath(sandbox, async (where) => look(await bash.in(where)))
 })
 
 test('CPython: threads, an open transaction of SQLite, asyncio, generators, files', async () => {
@@ -63,17 +66,18 @@ for line in sys.stdin:
   const python = await Session.start(sandbox, ['python3', '-u', '/root/session.py'])
   const pid = Number(await python.ask('__import__("os").getpid()'))
   await python.ask('step(5)')
+  const look = async (where = python) => `${await where.ask('look()')} ${await where.ask('more_ticks()')}`
   await expectTenReturns(sandbox, {
     survivors: [pid],
-    look: async () => `${await python.ask('look()')} ${await python.ask('more_ticks()')}`,
+    look: () => look(),
     change: async () => {
       await python.ask('step(40)')
       await python.ask('base.execute("commit")')
     },
   })
-  expect(await python.ask('base.execute("rollback") and base.execute("select count(*) from t").fetchone()')).toBe(
-    '(0,)',
-  )
+  await expectLifeAfterDeath(sandbox, async (where) => look(await python.in(where)))
+  const again = await python.in(sandbox)
+  expect(await again.ask('base.execute("rollback") and base.execute("select count(*) from t").fetchone()')).toBe('(0,)')
 })
 
 test('Node.js: an http server under a client that keeps its connection', async () => {
@@ -131,6 +135,50 @@ require('readline').createInterface({ input: process.stdin }).on('line', async (
   expect(new Set(seen).size).toBe(1)
   expect(seen[0]).toMatch(/^21 \{"pid":\d+,"count":21,"cached":21,"sockets":1\}$/)
   expect(server.isRunning).toBe(true)
+  await expectLifeAfterDeath(sandbox, async (where) => (await client.in(where)).ask('0'))
+  expect(await (await client.in(sandbox)).ask('1')).toBe(seen[0])
+})
+
+test('Node.js at its prompt: closures, classes, promises on their way, timers, a worker thread', async () => {
+  await using sandbox = await create()
+  const source = "require('repl').start({ prompt: '', terminal: false, ignoreUndefined: true, useGlobal: true })"
+  const node = await Session.start(sandbox, ['node', '-e', source])
+  const ask = (line: string, where = node) => where.ask(`${line}\nconsole.log('<end>')`)
+  const pid = Number(await ask('process.pid'))
+  await ask(
+    [
+      'class Account { #sum = 0; add(n) { this.#sum += n; return this } get sum() { return this.#sum } }',
+      'const account = new Account().add(5), seen = new Map([[account, Symbol("key")]]), counter = (() => { let n = 0; return () => ++n })()',
+      'function* squares() { for (let n = 0; ; n++) yield n * n }; const numbers = squares(); let ticks = 0, settled = "waiting"',
+      'const timer = setInterval(() => ticks++, 1); let settle; new Promise((resolve) => (settle = resolve)).then((how) => (settled = how))',
+      "const { Worker } = require(\"worker_threads\"), worker = new Worker(\"let n = 0; require('worker_threads').parentPort.on('message', (m) => require('worker_threads').parentPort.postMessage(n += m))\", { eval: true })",
+      'let heard = 0; worker.on("message", (m) => (heard = m)); worker.postMessage(3)',
+    ].join('\n'),
+  )
+  const isHeard = (sum: number, where = node) =>
+    until('the worker', async () => (await ask('heard', where)) === String(sum))
+  await isHeard(3)
+  const look = async (where = node) => {
+    const before = Number(await ask('ticks', where))
+    await until('ticks', async () => Number(await ask('ticks', where)) > before)
+    return ask('console.log(account.sum, String(seen.get(account)), settled, heard)', where)
+  }
+  await expectTenReturns(sandbox, {
+    survivors: [pid],
+    look: () => look(),
+    change: async () => {
+      await ask('account.add(counter()); seen.clear(); settle("settled"); numbers.next(); worker.postMessage(4)')
+      await isHeard(7)
+      await ask(
+        'clearInterval(timer); worker.terminate().then(() => setInterval(() => ticks++, 1)); globalThis.more = 1',
+      )
+    },
+  })
+  await expectLifeAfterDeath(sandbox, async (where) => look(await node.in(where)))
+  const again = await node.in(sandbox)
+  expect(await ask('console.log(counter(), numbers.next().value, typeof more)', again)).toBe('1 0 undefined')
+  await ask('worker.postMessage(4)', again)
+  await isHeard(7, again)
 })
 
 test('make -j4, stopped in its middle, is completed after each return', async () => {

@@ -1,5 +1,6 @@
 import { expect } from 'vitest'
 import type { CommandHandle, Sandbox } from '../../src/index.js'
+import { killAll, killOne, processesOf } from '../support/processes.js'
 import { until } from '../support/state.js'
 
 const ROUNDS = 10
@@ -30,9 +31,14 @@ export class Session {
     const from = this.command.stdout.length
     await this.command.sendStdin(`${lines}\n`)
     const answer = () => this.command.stdout.slice(from)
-    await until(`an answer to ${lines}`, () => `\n${answer()}`.includes(`\n${mark}\n`), ANSWER_MS).catch(() => {
-      throw new Error(`no answer to ${lines}: ${answer()} ${this.command.stderr}`)
-    })
+    const isAnswered = () => `\n${answer()}`.includes(`\n${mark}\n`)
+    await until(`an answer to ${lines}`, () => isAnswered() || !this.command.isRunning, ANSWER_MS).catch(
+      () => undefined,
+    )
+    if (!isAnswered()) {
+      const end = this.command.isRunning ? 'it runs' : JSON.stringify(await this.command.wait())
+      throw new Error(`no answer to ${lines}: ${answer()} ${this.command.stderr} (${end})`)
+    }
     return `\n${answer()}`.split(`\n${mark}\n`)[0]!.trim()
   }
 }
@@ -59,12 +65,20 @@ export async function expectTenReturns(
   expect(await startTimes(sandbox, survivors)).toEqual(started)
 }
 
-/** All of it is killed and made again; then it lives on in a fork. `look` tells what the program in a sandbox shows. */
+/**
+ * Each of its processes is killed and made again, one at a time and all at once; then it lives on in a fork.
+ * @param look tells what the program in a sandbox shows
+ */
 export async function expectLifeAfterDeath(sandbox: Sandbox, look: (where: Sandbox) => Promise<string>): Promise<void> {
   const before = await look(sandbox)
   const checkpoint = await sandbox.checkpoint({ strict: true })
-  await sandbox.commands.run('kill -9 -1')
-  await until('the end of all', async () => (await sandbox.getInfo()).tasks === 0)
+  for (const pid of await processesOf(sandbox)) {
+    await killOne(sandbox, pid)
+    await sandbox.rollback(checkpoint, { strict: true })
+    expect(await look(sandbox), `pid ${pid} made again`).toBe(before)
+    await sandbox.rollback(checkpoint, { strict: true })
+  }
+  await killAll(sandbox)
   await sandbox.rollback(checkpoint, { strict: true })
   expect(await look(sandbox), 'made again').toBe(before)
   const { sandboxes, failures } = await sandbox.fork({ from: checkpoint })

@@ -61,7 +61,10 @@ test('tmux: its server, windows, panes, shells and their jobs', async () => {
   const type = async (where: Sandbox, pane: string, line: string) => {
     await tmux(where, `send-keys -t ${pane} '${line}; tmux wait-for -S done' Enter; tmux wait-for done`)
   }
-  await tmux(sandbox, "new-session -d -s work -x 90 -y 25 'bash --norc'; tmux set -g default-command 'bash --norc'")
+  await tmux(
+    sandbox,
+    "new-session -d -s work -x 90 -y 25 'bash --norc'; tmux set -g default-command 'bash --norc'; tmux set -g automatic-rename off",
+  )
   await type(sandbox, 'work:0', 'sleep 1000 & X=one; cd /tmp')
   await tmux(sandbox, 'split-window -d -t work:0; tmux set-buffer kept')
   const look = async (where: Sandbox) => {

@@ -23,6 +23,8 @@ What legitimately differs between two readings of one state is normalised, and n
   - neighbouring mappings that differ in nothing are one.
   - a private mapping of a volume's file stays on the overlay where it was made, whose path is gone after a switch: of
     the name only the last part counts (and its contents).
+  - a deleted file's name: it may be made anew, without one. Its contents are compared.
+  - anonymous shared memory that was made anew shows as a memfd called "shared".
   - pipes are numbered in the order in which they are met; atime, ctime and st_nlink are left out.
 """
 
@@ -44,6 +46,8 @@ EVENT_STOP = 128
 O_LARGEFILE = 0o100000
 PAGE = 4096
 CHUNK = 1 << 20
+SHARED_MEMORY = ("/dev/zero (deleted)", "/memfd:shared (deleted)")
+MAX_SHARED_READ = 16 << 20
 REGISTERS = (
     "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base ds es fs gs"
 ).split()
@@ -286,6 +290,9 @@ class Reader:
                     # A file's pages are read whole: those not there yet come from the file.
                     runs = [(start, end)] if inode else self.present(pagemap, start, end)
                     entry.update(self.hash_pages(memory, runs, rseq_areas))
+                elif name in SHARED_MEMORY and end - start <= MAX_SHARED_READ:
+                    entry["name"] = "shared memory"
+                    entry.update(self.hash_pages(memory, [(start, end)], ()))
                 result[f"{start:x}-{end:x}"] = entry
             return result
         finally:
@@ -309,6 +316,13 @@ class Reader:
             for fd in (source, read_end, write_end):
                 os.close(fd)
 
+    def contents(self, path):
+        try:
+            with open(path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            return f"errno {error.errno}"
+
     def same_file(self, descriptor, path):
         try:
             return os.path.samestat(os.stat(descriptor), os.lstat(f"/proc/{self.init}/root{path}"))
@@ -320,8 +334,13 @@ class Reader:
         for fd in sorted(map(int, os.listdir(f"/proc/{pid}/fd"))):
             path = f"/proc/{pid}/fd/{fd}"
             link = os.readlink(path)
-            info = dict(line.split(":\t", 1) for line in read_text(f"/proc/{pid}/fdinfo/{fd}").splitlines() if ":\t" in line)
+            lines = read_text(f"/proc/{pid}/fdinfo/{fd}").splitlines()
+            info = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
             entry = {"flags": oct(int(info["flags"], 8) & ~O_LARGEFILE), "offset": info["pos"].strip()}
+            entry.update({name: info[name] for name in ("eventfd-count", "sigmask") if name in info})
+            watched = [line.split()[1:6:2] for line in lines if line.startswith("tfd:")]  # number, events, data
+            locks = [line.split()[2:5:2] for line in lines if line.startswith("lock:")]  # type, mode
+            entry.update({name: sorted(found) for name, found in (("watched", watched), ("locks", locks)) if found})
             if link.startswith("pipe:"):
                 number = self.pipes.setdefault(link, len(self.pipes))
                 entry.update(kind="pipe", pipe=number)
@@ -329,6 +348,8 @@ class Reader:
                     entry["contents"] = self.pipe_contents(path)
             else:
                 entry.update(kind="path", path=re.sub(r"\[\d+\]", "[]", link))
+                if link.endswith(" (deleted)") and not link.startswith("/memfd:"):
+                    entry.update(path="(deleted)", contents=self.contents(path))
                 if link.startswith("/") and not link.startswith("/dev/"):
                     entry["isFileAtPath"] = self.same_file(path, link)
             self.slots.append((pid, fd, link, entry))
@@ -391,11 +412,7 @@ class Reader:
             entry["target"] = os.readlink(path)
         if entry["type"] == "file":
             entry["size"] = info.st_size
-            try:
-                with open(path, "rb") as file:
-                    entry["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                entry["sha256"] = f"errno {error.errno}"
+            entry["sha256"] = self.contents(path)
         return entry
 
     def files(self):

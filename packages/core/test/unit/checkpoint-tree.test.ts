@@ -9,7 +9,18 @@ function checkpoint(
 ): Checkpoint {
   const parts = { freezeUs: 0, describeUs: 0, scanUs: 0, copyUs: 0, switchUs: 0, reopenUs: 0, applyUs: 0, thawUs: 0 }
   return {
-    ...{ id, parent, createdAtMs, parts, name: null, metadata: {}, pauseMs: 0.5, dirtyPages: 10, totalPages: 100 },
+    ...{
+      id,
+      parent,
+      createdAtMs,
+      parts,
+      name: null,
+      metadata: {},
+      pauseMs: 0.5,
+      dirtyPages: 10,
+      parkedPages: 0,
+      totalPages: 100,
+    },
     ...{ copiedBytes: 0, layerBytes: 0, changedFiles: 2, changedVolumes: 1, processes: 1, threads: 1, warnings: [] },
     ...{ isSafety: false, engineMs: 1, copiedOpenFileBytes: 0, durable: false, lostProcesses: 0, cold: false },
     ...more,

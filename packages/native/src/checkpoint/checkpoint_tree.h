@@ -40,6 +40,7 @@ struct Checkpoint {
   double engine_us = 0;
   PauseParts parts;
   std::uint64_t dirty_pages = 0;
+  std::uint64_t parked_pages = 0;  // of these, copied after the pause
   std::uint64_t stored_pages = 0;
   std::uint64_t total_pages = 0;
   std::uint64_t threads = 0;

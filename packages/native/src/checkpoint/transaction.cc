@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <set>
 #include <utility>
 
@@ -14,6 +15,7 @@
 #include "reconcile/job_control.h"
 #include "reconcile/plan.h"
 #include "reconcile/preview.h"
+#include "reconcile/private_mappings.h"
 #include "restore/restore.h"
 #include "sys/files.h"
 #include "sys/mounts.h"
@@ -35,9 +37,15 @@ Result<LayerUsage> measure_layers(const std::vector<std::shared_ptr<const Layer>
   return total;
 }
 
+// Names the first; all are in its details.
 Error strict_error(const char* what, std::vector<Notice> details) {
-  Error error = make_error(Code::kStrict, std::string(what) + ", and strict was asked for",
-                           "Read the details; call again without strict to accept them.");
+  std::string message = std::string(what) + ", and strict was asked for";
+  if (!details.empty()) {
+    const Notice& first = details.front();
+    message += ": " + first.kind + (first.pid != 0 ? " of pid " + std::to_string(first.pid) : "") + ", " + first.reason;
+    if (details.size() > 1) message += " (and " + std::to_string(details.size() - 1) + " more)";
+  }
+  Error error = make_error(Code::kStrict, message, "Read the details; call again without strict to accept them.");
   error.details = std::move(details);
   return error;
 }
@@ -105,6 +113,7 @@ Result<void> SandboxState::stage_seal(std::size_t volume) {
 Result<void> SandboxState::switch_volume(std::size_t volume, StagedOverlay staged) {
   parked_.push_back(TRY(volumes_[volume].switch_to(std::move(staged), namespaces_.m1_root.get(),
                                                    namespaces_.parking.get(), std::to_string(volume))));
+  past_overlays_.forget(TRY(sys::stat_fd(volumes_[volume].mount_fd())).st_dev);
   return {};
 }
 
@@ -112,6 +121,7 @@ Checkpoint SandboxState::make_record(CaptureResult captured) const {
   Checkpoint record;
   record.created_at_ms = unix_time_ms();
   record.dirty_pages = captured.dirty_pages;
+  record.parked_pages = captured.parked_pages;
   record.processes = captured.image->processes.size();
   record.threads = captured.threads;
   record.warnings = std::move(captured.warnings);
@@ -123,6 +133,15 @@ Checkpoint SandboxState::make_record(CaptureResult captured) const {
 }
 
 Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& options) {
+  bool lost_copy = false;
+  Result<const Checkpoint*> taken = try_checkpoint(options, Deltas::kParkLarge, lost_copy);
+  if (!lost_copy) return taken;
+  // Somebody ended the process that stood still for another: memory ran out, or the sandbox killed all it has.
+  return try_checkpoint(options, Deltas::kCopyAll, lost_copy);
+}
+
+Result<const Checkpoint*> SandboxState::try_checkpoint(const CheckpointOptions& options, Deltas deltas,
+                                                       bool& lost_copy) {
   const std::uint64_t call_start_ns = monotonic_ns();
   TRY(tree_.check_name(options.name));
   TRY(namespaces_.enter_m0());
@@ -140,7 +159,8 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   const double freeze_us = elapsed_us(freeze.started_ns());
   const std::uint64_t pause_start_ns = freeze.started_ns();
   TreeCapture capture(namespaces_.host_proc.get(), freeze, registry_, store_, descriptors_, deleted_files_,
-                      shared_memory_, sockets_);
+                      shared_memory_, sockets_, past_overlays_);
+  if (deltas == Deltas::kParkLarge) capture.park_large_deltas();
   const std::vector<bool> changed = changed_volumes();
   const std::vector<VolumeView> views = volume_views(changed, true);
   CaptureResult captured = TRY(capture.run(views, boundary_pipes_, terminals_));
@@ -187,7 +207,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
       outcome = failures.release_error();
     }
   }
-  if (outcome.ok()) outcome = protect_parked();
+  if (outcome.ok()) outcome = protect_parked(capture, *image, record.warnings);
   record.parts.reopen_us = watch.lap_us();
   // A task that still has a way to the sealed layer must not run on.
   if (!outcome.ok()) return end_everything(freeze, capture, outcome.release_error(), "the checkpoint");
@@ -199,7 +219,10 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
   record.parts.thaw_us = watch.lap_us();
   record.pause_us = elapsed_us(pause_start_ns);
 
-  count_pages(record, capture.enter_pages());
+  const Result<std::uint64_t> stored_pages = capture.enter_pages();
+  lost_copy = !stored_pages.ok() && record.parked_pages > 0;
+  if (!stored_pages.ok()) return stored_pages.error();
+  count_pages(record, stored_pages.value());
   record.name = options.name;
   record.metadata = options.metadata;
   for (const Volume& volume : volumes_) {
@@ -218,11 +241,20 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
 // A task may still hold a removed directory or a removed file open, or run a program that lies on a parked overlay. It
 // may read there; a read-only mount refuses everything else, and refuses to become one while a descriptor for writing
 // is left.
-Result<void> SandboxState::protect_parked() {
-  for (const UniqueFd& parked : parked_) {
-    TRY(sys::set_mount_attributes(parked.get(), MOUNT_ATTR_RDONLY, false));
-  }
-  return {};
+Result<void> SandboxState::protect_parked(TreeCapture& capture, const TreeImage& image, std::vector<Notice>& notices) {
+  const auto protect = [&]() -> Result<void> {
+    for (const UniqueFd& parked : parked_) {
+      TRY(sys::set_mount_attributes(parked.get(), MOUNT_ATTR_RDONLY, false));
+    }
+    return {};
+  };
+  Result<void> outcome = protect();
+  if (outcome.ok() || outcome.error().os_errno != EBUSY) return outcome;
+  std::set<std::uint64_t> devices;
+  for (const UniqueFd& parked : parked_) devices.insert(TRY(sys::stat_fd(parked.get())).st_dev);
+  std::vector<Notice> moved = TRY(move_private_mappings(capture, image, devices, namespaces_.m1_root.get()));
+  notices.insert(notices.end(), moved.begin(), moved.end());
+  return protect();
 }
 
 void SandboxState::except_listeners(const TreeImage& image, const std::set<int>& switched) {
@@ -286,7 +318,7 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
                        &capture,
                        &store_,
                        &shared_memory_,
-                       [this](const Description& stream) { return open_boundary_(stream.inode); },
+                       &streams_,
                        &terminals,
                        [this](int id) { return namespaces_.init_client.choose_next_segment(id); }};
   ApplyOutcome applied;
@@ -321,7 +353,7 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
     TRY(apply_target(context, live, *target.image, switched, applied));
   }
   except_listeners(*target.image, switched);
-  TRY(protect_parked());
+  TRY(protect_parked(capture, *target.image, applied.not_restored));
   outcome.parts.apply_us = end_us + watch.lap_us();
   freeze.drop_held_signals();
   TRY(capture.release());
@@ -394,7 +426,7 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
   outcome.parts.freeze_us = elapsed_us(pause_start_ns);
   TRY(stage_needed());  // what was first written since; usually nothing
   TreeCapture capture(namespaces_.host_proc.get(), freeze, registry_, store_, descriptors_, deleted_files_,
-                      shared_memory_, sockets_);
+                      shared_memory_, sockets_, past_overlays_);
   const std::vector<bool> changed = changed_volumes();
   // Nothing is refused here for the sake of the layers that are left: what a newborn process holds there goes with it.
   const std::vector<VolumeView> views = volume_views(changed, false);
@@ -408,7 +440,7 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
   CaptureResult captured = TRY(capture.run(views, boundary_pipes_, terminals_));
   fault_point(FaultPoint::kAfterCapture);
   captured.image->commands = running_commands_;
-  const std::uint64_t stored_pages = capture.enter_pages();
+  const std::uint64_t stored_pages = TRY(capture.enter_pages());
   const std::shared_ptr<const TreeImage> live = captured.image;
   const TreePlan tree_plan = plan_tree(*live, *target.image);
   if (!tree_plan.dead.empty()) return dead_error(tree_plan.dead);

@@ -29,6 +29,7 @@
 #include "deltafs/store_worker.h"
 #include "deltafs/volume.h"
 #include "images/image_store.h"
+#include "reconcile/apply.h"
 #include "reconcile/terminal_io.h"
 #include "renames/service.h"
 #include "sandbox/namespaces.h"
@@ -130,10 +131,8 @@ class SandboxState {
   BoundaryPipes& boundary_pipes() { return boundary_pipes_; }
   TerminalTable& terminals() { return terminals_; }
   RunningCommands& running_commands() { return running_commands_; }
-  // Whom a rollback asks for the task's end of a stream that leads out, for a process that it makes anew.
-  void set_boundary_opener(std::function<Result<UniqueFd>(std::uint64_t inode)> open) {
-    open_boundary_ = std::move(open);
-  }
+  // Whom a rollback asks for streams that lead out.
+  void set_boundary_streams(BoundaryStreams streams) { streams_ = std::move(streams); }
   // Whom to give the master ends of commands' terminals that a rollback makes anew.
   void set_terminal_keeper(CommandTerminals keeper) { command_terminals_ = std::move(keeper); }
   // Whom to tell of the commands of an image that another engine wrote.
@@ -158,7 +157,7 @@ class SandboxState {
   Result<HandOvers> prepare_hand_overs(const FilesToKeep& files, const std::vector<const StagedOverlay*>& staged);
   // Files of listeners that were bound again on volumes that were switched are no change by the tasks.
   void except_listeners(const TreeImage& image, const std::set<int>& switched);
-  Result<void> protect_parked();
+  Result<void> protect_parked(TreeCapture& capture, const TreeImage& image, std::vector<Notice>& notices);
   Result<void> begin(const std::vector<VolumeSpec>& specs, bool recovering);
   void adopt(Recovered recovered, const std::vector<std::uint64_t>& old_layers);
   Result<void> write_state() const;
@@ -183,6 +182,10 @@ class SandboxState {
   Result<void> apply_rollback(Freeze& freeze, TreeCapture& capture, const TreeImage& live, const Checkpoint& target,
                               std::vector<std::optional<StagedOverlay>>& staged, HandOvers& hand_overs,
                               RollbackOutcome& outcome);
+  // What becomes of large deltas of memory (deltacr/parked_copy.h).
+  enum class Deltas { kParkLarge, kCopyAll };
+  // `lost_copy`: it failed for the want of a parked one, and nothing but the pages of that is missing.
+  Result<const Checkpoint*> try_checkpoint(const CheckpointOptions& options, Deltas deltas, bool& lost_copy);
   // How a rollback ended that did not succeed.
   struct Attempt {
     bool ended_all = false;  // half way
@@ -203,13 +206,14 @@ class SandboxState {
   DeletedFileReader deleted_files_;
   SharedMemoryReader shared_memory_;
   SocketReader sockets_;
+  PastOverlays past_overlays_;
   Freezer freezer_;
   renames::Service renames_;
   BoundaryPipes boundary_pipes_;
   TerminalTable terminals_;
   CommandTerminals command_terminals_;
   RunningCommands running_commands_;
-  std::function<Result<UniqueFd>(std::uint64_t inode)> open_boundary_;
+  BoundaryStreams streams_;
   std::function<void(const RunningCommands&)> adopt_commands_;
   ImageStore images_;
   std::deque<std::shared_ptr<ImageJob>> image_jobs_;  // in the order of their writing

@@ -53,7 +53,7 @@ Result<void> read_oom_score(LiveProcess& live, ProcessImage& image) {
 
 TreeCapture::TreeCapture(int proc_fd, Freeze& freeze, ProcessRegistry& registry, PageStore& store,
                          DescriptorReader& descriptors, DeletedFileReader& deleted_files,
-                         SharedMemoryReader& shared_memory, SocketReader& sockets)
+                         SharedMemoryReader& shared_memory, SocketReader& sockets, PastOverlays& overlays)
     : proc_fd_(proc_fd),
       freeze_(freeze),
       registry_(registry),
@@ -61,9 +61,10 @@ TreeCapture::TreeCapture(int proc_fd, Freeze& freeze, ProcessRegistry& registry,
       descriptors_(descriptors),
       deleted_files_(deleted_files),
       shared_memory_(shared_memory),
-      sockets_(sockets) {}
+      sockets_(sockets),
+      overlays_(overlays) {}
 
-TreeCapture::~TreeCapture() { enter_pages(); }
+TreeCapture::~TreeCapture() { (void)enter_pages(); }
 
 HeldProcess* TreeCapture::find(Incarnation incarnation) {
   const auto found = std::find_if(held_.begin(), held_.end(),
@@ -138,9 +139,15 @@ Result<void> TreeCapture::find_volumes(LiveProcess& live, std::shared_ptr<const 
                                  [&](const VolumeView& volume) { return volume.device == found.device; });
     if (on == volumes_.end()) {
       const SharedObjectId object = shared_memory_.object_of(found);
-      if (object == found.shared_object) continue;
+      const PastOverlays::Overlay* past = found.shared ? nullptr : overlays_.find(found.device, volumes_);
+      const bool is_new_there = past != nullptr && found.overlay != past->serial;
+      if (object == found.shared_object && !is_new_there) continue;
       if (!marked) marked = std::make_shared<MappingList>(*mappings);
-      (*marked)[index].shared_object = object;
+      Mapping& mapping = (*marked)[index];
+      mapping.shared_object = object;
+      if (!is_new_there) continue;
+      mapping.overlay = past->serial;
+      mapping.name = past->path + mapping.name;
       continue;
     }
     // Most files that programs map are those of /usr: without a change of the volume their names stay.
@@ -175,10 +182,19 @@ Result<void> TreeCapture::ensure_parasite(HeldProcess& held, std::shared_ptr<con
     }
   }
   TRY(install_parasite(held, *mappings, {}));
-  live.program = TRY(read_program(proc_fd_, live.pid));
+  live.program = TRY(read_program_of(live));
   mappings = TRY(list_mappings(live.files, mappings));
   TRY(find_volumes(live, mappings));
   return {};
+}
+
+Result<std::shared_ptr<const ProgramImage>> TreeCapture::read_program_of(const LiveProcess& live) const {
+  struct stat info {};
+  if (::fstatat(proc_fd_, (std::to_string(live.pid.value) + "/exe").c_str(), &info, 0) != 0) {
+    return os_error("fstatat", "/proc/PID/exe");
+  }
+  const PastOverlays::Overlay* past = overlays_.find(info.st_dev, volumes_);
+  return read_program(proc_fd_, live.pid, past != nullptr ? past->path : "");
 }
 
 Result<void> TreeCapture::install_parasite(HeldProcess& held, const MappingList& live_list, const MappingList& target) {
@@ -241,8 +257,8 @@ Result<ProcessImage> TreeCapture::capture_reborn(HeldProcess& held) {
   TRY(finish_describing(held.session, live, freeze_.timed_calls(), *held.frozen, held.trip, image));
   TRY(read_posix_timers(held.session, live, image));
   MemoryTimes times;
-  MemoryCapture memory = TRY(capture_memory(proc_fd_, live, std::move(held.mappings), store_, times));
-  (void)deltabox::enter_pages(live, std::move(memory), store_);
+  MemoryCapture memory = TRY(capture_memory(proc_fd_, live, std::move(held.mappings), store_, nullptr, times));
+  TRY(deltabox::enter_pages(proc_fd_, live, std::move(memory), store_));
   image.mappings = live.mappings;
   image.pages = live.pages;
   return image;
@@ -295,23 +311,32 @@ Result<void> TreeCapture::read_working_dir(ProcessImage& image, CaptureResult& r
 
 Result<void> TreeCapture::read_memory(HeldProcess& held, std::size_t index, CaptureResult& result) {
   MemoryTimes times;
-  MemoryCapture memory = TRY(capture_memory(proc_fd_, *held.live, std::move(held.mappings), store_, times));
+  MemoryCapture memory = TRY(
+      capture_memory(proc_fd_, *held.live, std::move(held.mappings), store_, parks_ ? &held.session : nullptr, times));
   result.times.scan_us += times.scan_us;
   result.times.copy_us += times.copy_us;
   result.dirty_pages += memory.dirty_pages;
+  result.parked_pages += memory.parked_addresses.size();
   result.threads += image_->processes[index].threads.size();
   image_->processes[index].mappings = held.live->mappings;
   unentered_.push_back({held.live, index, std::move(memory)});
   return {};
 }
 
-std::uint64_t TreeCapture::enter_pages() {
+Result<std::uint64_t> TreeCapture::enter_pages() {
   std::uint64_t stored = 0;
+  Result<void> outcome;
   for (Unentered& entry : unentered_) {
-    stored += deltabox::enter_pages(*entry.live, std::move(entry.memory), store_);
+    Result<std::uint64_t> entered = deltabox::enter_pages(proc_fd_, *entry.live, std::move(entry.memory), store_);
+    if (entered.ok()) {
+      stored += entered.value();
+    } else {
+      outcome = entered.release_error();
+    }
     image_->processes[entry.index].pages = entry.live->pages;
   }
   unentered_.clear();
+  TRY(std::move(outcome));
   return stored;
 }
 
@@ -332,6 +357,9 @@ Result<void> TreeCapture::capture_processes(std::size_t first, std::size_t last,
     TRY(read_posix_timers(held.session, *held.live, images[index]));
   }
   result.times.describe_us += watch.lap_us();
+  // A copy would come to it as a child that it did not make.
+  parks_ = parks_ && std::none_of(images.begin(), images.end(),
+                                  [](const ProcessImage& image) { return image.attributes.child_subreaper != 0; });
   for (std::size_t index = first; index < last; ++index) TRY(read_memory(held_[index], index, result));
   return {};
 }
@@ -342,6 +370,7 @@ Result<CaptureResult> TreeCapture::run(std::vector<VolumeView> volumes, const Bo
   CaptureResult result;
   image_ = result.image = std::make_shared<TreeImage>();
   volumes_ = volumes;
+  overlays_.note(volumes);
   std::vector<HostTid> present;
   for (const FrozenProcess& frozen : freeze_.processes()) present.push_back(frozen.pid);
   registry_.keep_only(present);

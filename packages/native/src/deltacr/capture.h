@@ -17,6 +17,7 @@
 #include "deltacr/image.h"
 #include "deltacr/live_process.h"
 #include "deltacr/memory.h"
+#include "deltacr/past_overlays.h"
 #include "deltacr/shared_memory.h"
 #include "deltacr/sockets.h"
 #include "deltacr/terminals.h"
@@ -37,6 +38,7 @@ struct CaptureResult {
   std::shared_ptr<TreeImage> image;
   std::vector<Notice> warnings;
   std::uint64_t dirty_pages = 0;
+  std::uint64_t parked_pages = 0;  // of these, what enter_pages() is still to copy
   std::uint64_t threads = 0;
   CaptureTimes times;
 };
@@ -54,19 +56,25 @@ struct HeldProcess {
 class TreeCapture {
  public:
   TreeCapture(int proc_fd, Freeze& freeze, ProcessRegistry& registry, PageStore& store, DescriptorReader& descriptors,
-              DeletedFileReader& deleted_files, SharedMemoryReader& shared_memory, SocketReader& sockets);
+              DeletedFileReader& deleted_files, SharedMemoryReader& shared_memory, SocketReader& sockets,
+              PastOverlays& overlays);
 
   ~TreeCapture();
   TreeCapture(const TreeCapture&) = delete;
   TreeCapture& operator=(const TreeCapture&) = delete;
 
+  // From now on large deltas are not copied in run(), but by enter_pages(), from copies of the processes that stand
+  // still meanwhile.
+  void park_large_deltas() { parks_ = true; }
   // The image has no pages until enter_pages() is called.
   Result<CaptureResult> run(std::vector<VolumeView> volumes, const BoundaryPipes& boundary,
                             const TerminalTable& terminals);
   // Enters the pages that were read into the page maps of processes and image: work that a pause need not wait for.
-  // Returns how many are stored. Without a call the destructor does it: what was read is not reported again.
-  std::uint64_t enter_pages();
+  // Returns how many are stored. Without a call the destructor does it: what was read is not reported again. Fails only
+  // for what was parked, for which the next look finds all of the process changed.
+  Result<std::uint64_t> enter_pages();
   HeldProcess* find(Incarnation incarnation);
+  int proc_fd() const { return proc_fd_; }
   // Valid until release().
   TerminalReader& terminals() { return terminals_; }
   // A frozen process that the engine made in the place of one of the target's, or a held one whose program it replaced:
@@ -88,6 +96,7 @@ class TreeCapture {
   Result<void> capture_processes(std::size_t first, std::size_t last, CaptureResult& result);
   Result<ProcessImage> begin_process(HeldProcess& held, CaptureResult& result);
   Result<void> read_working_dir(ProcessImage& image, CaptureResult& result) const;
+  Result<std::shared_ptr<const ProgramImage>> read_program_of(const LiveProcess& live) const;
   Result<void> read_memory(HeldProcess& held, std::size_t index, CaptureResult& result);
   Result<void> ensure_parasite(HeldProcess& held, std::shared_ptr<const MappingList>& mappings);
   // Into a fresh address space, where neither list has a mapping.
@@ -101,6 +110,7 @@ class TreeCapture {
   DeletedFileReader& deleted_files_;
   SharedMemoryReader& shared_memory_;
   SocketReader& sockets_;
+  PastOverlays& overlays_;
   std::vector<VolumeView> volumes_;
   std::vector<HeldProcess> held_;
   TerminalReader terminals_;
@@ -110,6 +120,7 @@ class TreeCapture {
     MemoryCapture memory;
   };
   std::vector<Unentered> unentered_;
+  bool parks_ = false;
   std::shared_ptr<TreeImage> image_;
 };
 

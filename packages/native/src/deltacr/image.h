@@ -296,6 +296,7 @@ struct CommandImage {
   std::string user;
   std::vector<std::string> arguments;
   bool terminal = false;
+  bool input_ended = false;            // our end of its standard input was closed
   std::map<std::uint64_t, int> pipes;  // boundary pipes by inode; 1, 2: output, 0: input
 };
 using RunningCommands = std::map<std::uint64_t, std::shared_ptr<const CommandImage>>;  // by id

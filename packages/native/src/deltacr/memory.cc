@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <string>
 
 #include "base/clock.h"
@@ -20,6 +21,7 @@ namespace {
 
 constexpr std::size_t kMaxIovBytes =
     1u << 20;  // one run of neighbours at most, so that short transfers stay cheap to redo
+constexpr std::size_t kPagesFetchedAtOnce = 512;
 
 alignas(kPageSize) const std::byte kZeros[kPageSize] = {};
 
@@ -86,9 +88,8 @@ void erase_unmapped(const LiveProcess& live, const MappingList& now, std::vector
   }
 }
 
-Result<void> read_pages(int proc_fd, HostTid pid, const MappingList& mappings,
-                        const std::vector<std::uint64_t>& addresses, const std::vector<PageId>& pages,
-                        PageStore& store) {
+Result<void> read_pages(int proc_fd, HostTid pid, const MappingList& mappings, std::span<const std::uint64_t> addresses,
+                        const std::vector<PageId>& pages, PageStore& store) {
   TransferList plain;
   UniqueFd memory;
   const Mapping* mapping = nullptr;
@@ -109,6 +110,48 @@ Result<void> read_pages(int proc_fd, HostTid pid, const MappingList& mappings,
   return sys::read_remote_ranges(pid, plain.local(), plain.remote());
 }
 
+// Forks the process where that is the smaller price, and keeps of `ranges` what the copy has.
+std::vector<AddressRange> park(int proc_fd, const LiveProcess& live, const MappingList& mappings,
+                               const std::vector<ChangedRun>& runs, parasite::Session& session,
+                               MemoryCapture& capture) {
+  std::vector<AddressRange> ranges = mappings_to_park(mappings, runs);
+  const Mapping* vdso = find_mapping(mappings, live.site.vdso_syscall.value);
+  if (ranges.empty() || vdso == nullptr) return {};
+  Result<ParkedCopy> copy = ParkedCopy::make(proc_fd, session, live.site, vdso->range, ranges);
+  // Where there is no room for one more process, the pause is the longer one.
+  if (!copy.ok()) return {};
+  capture.parked.emplace(copy.release_value());
+  Result<std::vector<AddressRange>> kept = inherited(proc_fd, *capture.parked, std::move(ranges), runs);
+  return kept.ok() ? kept.release_value() : std::vector<AddressRange>();
+}
+
+void drop_updates(const MemoryCapture& capture, PageStore& store) {
+  for (const PageUpdate& update : capture.updates) {
+    if (update.contents) store.drop_reference(*update.contents);
+  }
+}
+
+Result<void> copy_pages(int proc_fd, HostTid pid, const MappingList& mappings, std::span<const std::uint64_t> addresses,
+                        PageStore& store, MemoryCapture& capture) {
+  std::vector<PageId> pages;
+  TRY(store.allocate(addresses.size(), pages));
+  for (std::size_t index = 0; index < addresses.size(); ++index) {
+    capture.updates.push_back({addresses[index] >> kPageShift, pages[index]});
+  }
+  return read_pages(proc_fd, pid, mappings, addresses, pages, store);
+}
+
+// In pieces: the store makes room for one while the processor still has the last one's pages.
+Result<void> fetch_parked(int proc_fd, const MappingList& mappings, PageStore& store, MemoryCapture& capture) {
+  const std::span<const std::uint64_t> addresses = capture.parked_addresses;
+  capture.updates.reserve(capture.updates.size() + addresses.size());
+  for (std::size_t first = 0; first < addresses.size(); first += kPagesFetchedAtOnce) {
+    const std::size_t count = std::min(kPagesFetchedAtOnce, addresses.size() - first);
+    TRY(copy_pages(proc_fd, capture.parked->pid(), mappings, addresses.subspan(first, count), store, capture));
+  }
+  return {};
+}
+
 }  // namespace
 
 AddressRange parasite_range(const LiveProcess& live) {
@@ -116,7 +159,7 @@ AddressRange parasite_range(const LiveProcess& live) {
 }
 
 Result<MemoryCapture> capture_memory(int proc_fd, LiveProcess& live, std::shared_ptr<const MappingList> mappings,
-                                     PageStore& store, MemoryTimes& times) {
+                                     PageStore& store, parasite::Session* session, MemoryTimes& times) {
   Stopwatch watch;
   const int pagemap = TRY(live.files.get(ProcFile::kPageMap));
   const AddressRange excluded = parasite_range(live);
@@ -124,6 +167,9 @@ Result<MemoryCapture> capture_memory(int proc_fd, LiveProcess& live, std::shared
   times.scan_us += watch.lap_us();
   MemoryCapture capture;
   if (mappings != live.mappings) erase_unmapped(live, *mappings, capture.updates);
+  std::vector<AddressRange> parked;
+  if (session != nullptr) parked = park(proc_fd, live, *mappings, runs, *session, capture);
+  auto parked_range = parked.begin();
   std::vector<std::uint64_t> addresses;
   for (const ChangedRun& run : runs) {
     if (run.dropped) {
@@ -132,19 +178,17 @@ Result<MemoryCapture> capture_memory(int proc_fd, LiveProcess& live, std::shared
       });
       continue;
     }
+    while (parked_range != parked.end() && parked_range->end <= run.range.start) ++parked_range;
+    const bool is_parked = parked_range != parked.end() && parked_range->start <= run.range.start;
+    std::vector<std::uint64_t>& those = is_parked ? capture.parked_addresses : addresses;
     for (std::uint64_t address = run.range.start; address < run.range.end; address += kPageSize)
-      addresses.push_back(address);
+      those.push_back(address);
   }
-  capture.dirty_pages = addresses.size();
-  std::vector<PageId> pages;
-  TRY(store.allocate(addresses.size(), pages));
-  Result<void> copied = read_pages(proc_fd, live.pid, *mappings, addresses, pages, store);
+  capture.dirty_pages = addresses.size() + capture.parked_addresses.size();
+  Result<void> copied = copy_pages(proc_fd, live.pid, *mappings, addresses, store, capture);
   if (!copied.ok()) {
-    for (const PageId page : pages) store.drop_reference(page);
+    drop_updates(capture, store);
     return copied.release_error();
-  }
-  for (std::size_t index = 0; index < addresses.size(); ++index) {
-    capture.updates.push_back({addresses[index] >> kPageShift, pages[index]});
   }
   live.mappings = std::move(mappings);
   times.copy_us += watch.lap_us();
@@ -152,13 +196,19 @@ Result<MemoryCapture> capture_memory(int proc_fd, LiveProcess& live, std::shared
   times.scan_us += watch.lap_us();
   if (!armed.ok()) {
     // Some pages may be protected by now: what was read of them must not be lost.
-    enter_pages(live, std::move(capture), store);
+    (void)enter_pages(proc_fd, live, std::move(capture), store);
     return armed.release_error();
   }
   return capture;
 }
 
-std::uint64_t enter_pages(LiveProcess& live, MemoryCapture capture, PageStore& store) {
+Result<std::uint64_t> enter_pages(int proc_fd, LiveProcess& live, MemoryCapture capture, PageStore& store) {
+  Result<void> fetched = fetch_parked(proc_fd, *live.mappings, store, capture);
+  if (!fetched.ok()) {
+    drop_updates(capture, store);
+    live.tracker.reset();  // as if it were seen for the first time
+    return fetched.release_error();
+  }
   std::uint64_t stored = 0;
   for (PageUpdate& update : capture.updates) {
     if (!update.contents) continue;

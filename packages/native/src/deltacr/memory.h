@@ -1,12 +1,15 @@
 // Moves pages between a frozen address space and the page store.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "base/result.h"
 #include "deltacr/image.h"
 #include "deltacr/live_process.h"
+#include "deltacr/parked_copy.h"
 #include "pagestore/page_store.h"
+#include "parasite/session.h"
 
 namespace deltabox {
 
@@ -14,6 +17,9 @@ namespace deltabox {
 struct MemoryCapture {
   std::uint64_t dirty_pages = 0;    // changed, with contents
   std::vector<PageUpdate> updates;  // what is to be entered, in no order
+  // Not copied yet: of these the copy of the process still has the contents.
+  std::optional<ParkedCopy> parked;
+  std::vector<std::uint64_t> parked_addresses;
 };
 
 // Reads only what changed. `mappings` is the list as of now; live.mappings still is the one of the last look, and
@@ -22,12 +28,14 @@ struct MemoryTimes {
   double scan_us = 0;
   double copy_us = 0;
 };
+// With a session a large delta is parked (deltacr/parked_copy.h), without one it is copied at once.
 Result<MemoryCapture> capture_memory(int proc_fd, LiveProcess& live, std::shared_ptr<const MappingList> mappings,
-                                     PageStore& store, MemoryTimes& times);
+                                     PageStore& store, parasite::Session* session, MemoryTimes& times);
 
 // Brings live.pages up to date with a capture; nothing of it needs the process, which may run meanwhile. Returns how
-// many of its pages are stored (not zero).
-std::uint64_t enter_pages(LiveProcess& live, MemoryCapture capture, PageStore& store);
+// many of its pages are stored (not zero). Fails when what was parked is lost (TRACEE_GONE) or finds no room; the next
+// look then finds all of the process changed.
+Result<std::uint64_t> enter_pages(int proc_fd, LiveProcess& live, MemoryCapture capture, PageStore& store);
 
 // The address range of the parasite, which is no part of an image.
 AddressRange parasite_range(const LiveProcess& live);

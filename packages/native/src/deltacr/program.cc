@@ -8,10 +8,10 @@
 
 namespace deltabox {
 
-Result<std::shared_ptr<const ProgramImage>> read_program(int proc_fd, HostTid pid) {
+Result<std::shared_ptr<const ProgramImage>> read_program(int proc_fd, HostTid pid, const std::string& overlay) {
   const std::string dir = std::to_string(pid.value);
   auto program = std::make_shared<ProgramImage>();
-  program->path = TRY(sys::read_link_at(proc_fd, dir + "/exe"));
+  program->path = overlay + TRY(sys::read_link_at(proc_fd, dir + "/exe"));
   program->auxiliary_vector = TRY(sys::read_file_at(proc_fd, dir + "/auxv", 1u << 16));
   const std::vector<std::string> fields = stat_fields(proc_fd, pid);
   // Numbers of the fields as proc(5) has them.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "base/result.h"
 #include "deltacr/image.h"
@@ -9,6 +10,7 @@
 namespace deltabox {
 
 // Read once for each address space: tasks could change the layout (PR_SET_MM_MAP), and hardly ever do.
-Result<std::shared_ptr<const ProgramImage>> read_program(int proc_fd, HostTid pid);
+// `overlay`: where the overlay of its executable was, when it is at no path any more; else empty.
+Result<std::shared_ptr<const ProgramImage>> read_program(int proc_fd, HostTid pid, const std::string& overlay);
 
 }  // namespace deltabox

@@ -25,7 +25,11 @@ CommandRequests::CommandRequests(SandboxState& state, Clients& clients, const st
       environment_(environment),
       cwd_(cwd),
       table_(state.namespaces(), state.boundary_pipes(), state.terminals(), state.running_commands(), output_limit) {
-  state.set_boundary_opener([this](std::uint64_t inode) { return table_.open_stream(inode); });
+  state.set_boundary_streams(
+      {[this](std::uint64_t inode) { return table_.open_stream(inode); },
+       [this](std::uint64_t inode, const RunningCommands& target, const std::function<Result<UniqueFd>()>& take) {
+         return table_.settle_input(inode, target, take);
+       }});
   state.set_terminal_keeper(
       {[this](CommandId id, UniqueFd master) { return table_.keep_terminal(id, std::move(master)); },
        [this](int number) { table_.give_up_terminal(number); }});

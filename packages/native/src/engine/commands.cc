@@ -228,7 +228,11 @@ Result<void> CommandTable::write_input(Command& command) {
     written += static_cast<std::size_t>(count);
   }
   command.input.erase(0, written);
-  if (command.input.empty() && command.closing_input) command.stdin_write.reset();
+  if (command.input.empty() && command.closing_input) {
+    command.stdin_write.reset();
+    command.input_ended = true;
+    if (running_.contains(command.id)) note_running(command);
+  }
   return {};
 }
 
@@ -268,8 +272,9 @@ void CommandTable::revive(CommandId id, HostTid leader) {
 }
 
 void CommandTable::note_running(const Command& command) {
-  running_[command.id] = std::make_shared<CommandImage>(
-      CommandImage{command.pid, command.label, command.user, command.arguments, command.terminal, command.pipes});
+  running_[command.id] =
+      std::make_shared<CommandImage>(CommandImage{command.pid, command.label, command.user, command.arguments,
+                                                  command.terminal, command.input_ended, command.pipes});
 }
 
 void CommandTable::adopt(const RunningCommands& commands) {
@@ -287,6 +292,7 @@ void CommandTable::adopt(const RunningCommands& commands) {
     command->user = image->user;
     command->arguments = image->arguments;
     command->terminal = image->terminal;
+    command->input_ended = image->input_ended;
     command->pipes = image->pipes;
     command->rolled_back = true;  // until a rollback makes it anew
     command->status = 0;
@@ -308,6 +314,28 @@ Result<UniqueFd> CommandTable::open_stream(std::uint64_t inode) {
     return task_end;
   }
   return make_error(Code::kCommandNotFound, "its command is not known any more");
+}
+
+Result<void> CommandTable::settle_input(std::uint64_t inode, const RunningCommands& target,
+                                        const std::function<Result<UniqueFd>()>& take) {
+  for (auto& [id, command] : commands_) {
+    const auto pipe = command->pipes.find(inode);
+    if (pipe == command->pipes.end()) continue;
+    // The input of a foreground command is its client's.
+    if (pipe->second != 0 || (!command->background && !command->status)) return {};
+    const auto then = target.find(id);
+    command->input_ended = then != target.end() && then->second->input_ended;
+    command->closing_input = command->input_ended;
+    if (command->input_ended) {
+      command->stdin_write.reset();
+    } else if (!command->stdin_write) {
+      const UniqueFd task_end = TRY(take());
+      command->stdin_write = TRY(reopen(namespaces_.self_fd_dir.get(), task_end.get(), O_WRONLY | O_NONBLOCK));
+    }
+    if (running_.contains(id)) note_running(*command);
+    return {};
+  }
+  return {};
 }
 
 Result<void> CommandTable::keep_terminal(CommandId id, UniqueFd master) {

@@ -53,7 +53,8 @@ struct Command {
   UniqueFd stdin_write;  // of a terminal: its master
   std::string input;     // not taken by the command yet
   bool closing_input = false;
-  UniqueFd output[2];  // read ends of stdout, stderr; of a terminal: its master, in the first
+  bool input_ended = false;  // closing_input, once all was taken
+  UniqueFd output[2];        // read ends of stdout, stderr; of a terminal: its master, in the first
   std::deque<SpoolChunk> spool;
   std::size_t spooled_bytes = 0;
   std::uint64_t dropped_bytes = 0;
@@ -98,6 +99,10 @@ class CommandTable {
   // The task's end of a stream of a command, by the inode of the pipe that it was: the same pipe where its other end
   // is still here, else a new one.
   Result<UniqueFd> open_stream(std::uint64_t inode);
+  // Opens or closes our end of a command's input, as it was at a checkpoint whose running commands are `target`.
+  // `take`: a task's end of it.
+  Result<void> settle_input(std::uint64_t inode, const RunningCommands& target,
+                            const std::function<Result<UniqueFd>()>& take);
   // The master end of the command's terminal, which was made anew.
   Result<void> keep_terminal(CommandId id, UniqueFd master);
   // A rollback ended the command that has /dev/pts/<number>, which another one needs.

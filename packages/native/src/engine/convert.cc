@@ -50,6 +50,7 @@ void fill(v1::Checkpoint& message, const Checkpoint& checkpoint) {
   message.set_pause_us(checkpoint.pause_us);
   fill(*message.mutable_parts(), checkpoint.parts);
   message.set_dirty_pages(checkpoint.dirty_pages);
+  message.set_parked_pages(checkpoint.parked_pages);
   message.set_copied_bytes(checkpoint.stored_pages * kPageSize);
   message.set_processes(checkpoint.processes);
   message.set_cold(checkpoint.cold);

@@ -328,7 +328,8 @@ void archive(A& a, SharedMemory& memory) {
 }
 template <typename A>
 void archive(A& a, CommandImage& command) {
-  parts(a, command.pid, command.label, command.user, command.arguments, command.terminal, command.pipes);
+  parts(a, command.pid, command.label, command.user, command.arguments, command.terminal, command.input_ended,
+        command.pipes);
 }
 template <typename A>
 void archive(A& a, TreeImage& image) {

@@ -193,10 +193,10 @@ Result<std::int64_t> Session::single_call(RemoteAddress instruction, const Call&
   return make_error(Code::kInternal, "a single step of " + name_of(tid_) + " does not end");
 }
 
-Result<HostTid> Session::give_birth(RemoteAddress instruction, std::uint64_t flags) {
+Result<HostTid> Session::give_birth(RemoteAddress instruction, const Call& clone) {
   born_ = HostTid{0};
   TRY(ptrace::trace_births(tid_, true));
-  const Result<std::int64_t> made = single_call(instruction, make_call(SYS_clone, flags));
+  const Result<std::int64_t> made = single_call(instruction, clone);
   TRY(ptrace::trace_births(tid_, false));
   if (!made.ok()) return made.error();
   if (made.value() < 0) return os_error_from(static_cast<int>(-made.value()), "clone in a tracee", name_of(tid_));

@@ -67,8 +67,9 @@ class Session {
   Result<void> write_buffer(const Site& site, std::uint64_t offset, const void* data, std::size_t size_bytes);
   // One call through a `syscall` instruction that exists already.
   Result<std::int64_t> single_call(RemoteAddress instruction, const Call& call);
-  // clone(2) with these flags, through a `syscall` instruction: a child or thread that is seized and has not run yet.
-  Result<HostTid> give_birth(RemoteAddress instruction, std::uint64_t flags);
+  // A call of clone(2) or clone3(2), through a `syscall` instruction: a child or thread that is seized and has not run
+  // yet.
+  Result<HostTid> give_birth(RemoteAddress instruction, const Call& clone);
   // execve(2) through a `syscall` instruction. Path and argument list (a pointer to it, a null) are written at
   // `scratch`, which need not outlive the call. An error of the kernel's leaves the old program; after success the
   // session has nothing to put back and is to be dropped.

@@ -211,7 +211,7 @@ Result<void> apply_target(ApplyContext& context, const TreeImage& live, const Tr
     outcome.not_restored.insert(outcome.not_restored.end(), lost.begin(), lost.end());
     outcome.written_pages += pages.writes.size();
     TRY(apply_process_memory(context, held, wanted, pages, present.mappings != wanted.mappings, outcome));
-    TRY(apply_registers(held, present, wanted));
+    TRY(apply_registers(held, present, wanted, context.freeze->timed_calls()));
   }
   return {};
 }

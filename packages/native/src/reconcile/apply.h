@@ -20,6 +20,16 @@
 
 namespace deltabox {
 
+// The engine's ends of the streams of commands, by the inodes that the streams had at the checkpoint.
+struct BoundaryStreams {
+  // The task's end, for a process that is made anew.
+  std::function<Result<UniqueFd>(std::uint64_t inode)> open;
+  // Whether our end is open, or closed, is as it was, if the stream is an input. `take`: a task's end of it.
+  std::function<Result<void>(std::uint64_t inode, const RunningCommands& target,
+                             const std::function<Result<UniqueFd>()>& take)>
+      settle_input;
+};
+
 struct ApplyContext {
   int proc_fd = -1;
   int self_fd_dir = -1;
@@ -28,8 +38,7 @@ struct ApplyContext {
   TreeCapture* capture = nullptr;
   PageStore* store = nullptr;
   SharedMemoryReader* shared_memory = nullptr;
-  // A stream that leads out, for a process that is made anew: the task's end.
-  std::function<Result<UniqueFd>(const Description&)> open_boundary;
+  const BoundaryStreams* streams = nullptr;
   TerminalRoom* terminals = nullptr;
   // The next System V segment that a task makes gets this id.
   std::function<Result<void>(int id)> choose_next_segment;

@@ -29,8 +29,6 @@ namespace {
 using parasite::Call;
 using parasite::make_call;
 
-// fcntl(F_SETFL) changes these; the others are given to open(2).
-constexpr int kSettableFlags = O_APPEND | O_NONBLOCK | O_ASYNC | O_DIRECT | O_NOATIME;
 constexpr int kOpenFlags = O_ACCMODE | O_PATH | O_DIRECTORY | O_SYNC | O_DSYNC | kSettableFlags | O_NOCTTY;
 
 // What recvmsg needs inside the process, at the start of the parasite's buffer.

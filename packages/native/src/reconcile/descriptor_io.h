@@ -1,6 +1,8 @@
 // Opens descriptions anew and puts descriptors into the slots of frozen processes.
 #pragma once
 
+#include <fcntl.h>
+
 #include <set>
 #include <vector>
 
@@ -11,6 +13,9 @@
 #include "reconcile/revived_files.h"
 
 namespace deltabox {
+
+// fcntl(F_SETFL) changes these; the others are given to open(2).
+inline constexpr int kSettableFlags = O_APPEND | O_NONBLOCK | O_ASYNC | O_DIRECT | O_NOATIME;
 
 // Opens the file, device or pipe end of a description as it was (path, flags, offset), or makes its object anew. Paths
 // resolve below m1_root and never leave it. Adds to `lost` what of an object's state could not be had again.

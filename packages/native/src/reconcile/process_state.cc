@@ -186,11 +186,13 @@ Result<void> apply_signals_and_attributes(ApplyContext& context, HeldProcess& he
   return {};
 }
 
-Result<void> apply_registers(HeldProcess& held, const ProcessImage& live, const ProcessImage& target) {
+Result<void> apply_registers(HeldProcess& held, const ProcessImage& live, const ProcessImage& target,
+                             TimedCalls& timed_calls) {
   for (const ThreadImage& thread : target.threads) {
     const ThreadImage* present = live.find_thread(thread.inside);
     if (present == nullptr) return make_error(Code::kInternal, "a thread of the target is not held");
     const ptrace::Registers registers = registers_to_roll_back(thread.registers, thread.timed_call);
+    timed_calls.expect(present->tid, thread.registers, thread.timed_call);
     TRY(ptrace::set_extended_state(present->tid, thread.extended_state));
     if (present->tid == held.session.tid()) {
       held.session.replace_registers(registers);

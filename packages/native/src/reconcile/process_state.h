@@ -19,6 +19,7 @@ Result<void> apply_signals_and_attributes(ApplyContext& context, HeldProcess& he
                                           const ProcessImage& target, ApplyOutcome& outcome);
 
 // After the last run of the parasite.
-Result<void> apply_registers(HeldProcess& held, const ProcessImage& live, const ProcessImage& target);
+Result<void> apply_registers(HeldProcess& held, const ProcessImage& live, const ProcessImage& target,
+                             TimedCalls& timed_calls);
 
 }  // namespace deltabox

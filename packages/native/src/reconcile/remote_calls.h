@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "deltacr/capture.h"
 #include "parasite/session.h"
 
@@ -19,6 +20,10 @@ inline std::uint64_t buffer_at(const HeldProcess& held, std::size_t offset) {
 Result<void> run_batched(parasite::Session& session, const parasite::Site& site, std::vector<parasite::Call>& calls);
 // The first that the kernel refused is an error.
 Result<void> run_all(HeldProcess& held, std::vector<parasite::Call>& calls, const char* operation);
+// A process makes it, so that it is in the tasks' network namespace and shows the process's credentials.
+Result<UniqueFd> make_socket_in(HeldProcess& held, int family, int type, int protocol);
+// Takes a descriptor out of a process.
+Result<UniqueFd> take(HeldProcess& held, std::int64_t fd);
 Error failed_call(const HeldProcess& held, const char* operation, const parasite::Call& call);
 
 }  // namespace deltabox

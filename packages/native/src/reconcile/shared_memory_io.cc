@@ -160,7 +160,8 @@ Result<void> remove_segment(ApplyContext& context, const SharedMemory& wanted, c
 }
 
 // A segment that is gone, or was never there: a fork begins with an empty IPC namespace.
-Result<void> make_segment_if_gone(ApplyContext& context, const SharedMemory& wanted, const TreeImage& target) {
+Result<void> make_segment_if_gone(ApplyContext& context, const SharedMemory& wanted, const TreeImage& live,
+                                  const TreeImage& target) {
   HeldProcess* maker = find_maker(context, wanted, target);
   if (maker == nullptr || wanted.segment < 0) return {};
   const auto run = [&](Call call) -> Result<std::int64_t> {
@@ -169,6 +170,12 @@ Result<void> make_segment_if_gone(ApplyContext& context, const SharedMemory& wan
   };
   const auto id = static_cast<std::uint64_t>(wanted.segment);
   if (TRY(run(make_call(SYS_shmctl, id, IPC_STAT, buffer_at(*maker, 0)))) >= 0) return {};
+  for (const SharedMemory& other : live.shared_memory) {
+    // Made since under the same key. Whoever has it attached is about to lose it.
+    const bool is_newer = other.system_v && other.segment >= 0 && target.find_shared(other.id) == nullptr;
+    if (!is_newer || other.key == IPC_PRIVATE || other.key != wanted.key) continue;
+    (void)TRY(run(make_call(SYS_shmctl, static_cast<std::uint64_t>(other.segment), IPC_RMID, 0)));
+  }
   TRY(context.choose_next_segment(wanted.segment));
   const std::int64_t made = TRY(run(make_call(SYS_shmget, static_cast<std::uint32_t>(wanted.key), wanted.size_bytes,
                                               IPC_CREAT | IPC_EXCL | wanted.mode)));
@@ -194,7 +201,7 @@ Result<void> prepare_shared_memory(ApplyContext& context, const SharedMemoryPlan
       TRY(context.shared_memory->adopt(wanted, -1));
       revived.give_memory(wanted.id, std::move(file));
     } else if (wanted.system_v) {
-      const Result<void> there = make_segment_if_gone(context, wanted, target);
+      const Result<void> there = make_segment_if_gone(context, wanted, live, target);
       if (!there.ok()) {
         outcome.not_restored.push_back({0, "shared-memory", wanted.name + ": " + there.error().describe()});
       }

@@ -5,12 +5,15 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <set>
 #include <string>
 #include <utility>
 
+#include "reconcile/descriptor_io.h"
 #include "reconcile/kinds/socket.h"
 #include "reconcile/remote_calls.h"
+#include "reconcile/time_wait.h"
 #include "sys/processes.h"
 
 namespace deltabox {
@@ -20,27 +23,14 @@ namespace {
 using parasite::Call;
 using parasite::make_call;
 
-Result<UniqueFd> take(HeldProcess& held, std::int64_t fd) {
-  Result<UniqueFd> taken = sys::pidfd_get_fd(held.live->pidfd.get(), static_cast<int>(fd));
-  Call close = make_call(SYS_close, static_cast<std::uint64_t>(fd));
-  TRY(held.session.run(held.live->site, {&close, 1}));
-  return taken;
-}
-
-// A process makes it, so that it is in the tasks' network namespace and shows the process's credentials.
-Result<UniqueFd> make_socket_in(HeldProcess& held, const SocketState& wanted) {
-  Call make =
-      make_call(SYS_socket, static_cast<std::uint64_t>(wanted.family),
-                static_cast<std::uint64_t>(wanted.type) | SOCK_CLOEXEC, static_cast<std::uint64_t>(wanted.protocol));
-  TRY(held.session.run(held.live->site, {&make, 1}));
-  if (make.result < 0) return os_error_from(static_cast<int>(-make.result), "socket in a tracee");
-  return take(held, make.result);
+Result<UniqueFd> make_socket_like(HeldProcess& held, const SocketState& wanted) {
+  return make_socket_in(held, wanted.family, wanted.type, wanted.protocol);
 }
 
 // Who listens is shown to those that connect, and is the process, too.
 Result<UniqueFd> make_lone_socket(HeldProcess& held, const SocketState& wanted, int m1_root) {
   if (!wanted.listens) {
-    UniqueFd fd = TRY(make_socket_in(held, wanted));
+    UniqueFd fd = TRY(make_socket_like(held, wanted));
     TRY(set_up_lone_socket(fd.get(), wanted, m1_root));
     return fd;
   }
@@ -80,8 +70,8 @@ Result<std::pair<UniqueFd, UniqueFd>> make_pair(HeldProcess& held, const SocketS
     pair = TRY(make_unix_pair_in(held, wanted));
     TRY(set_up_unix_pair(pair.first.get(), wanted, pair.second.get(), other));
   } else {
-    pair.first = TRY(make_socket_in(held, wanted));
-    pair.second = TRY(make_socket_in(held, other));
+    pair.first = TRY(make_socket_like(held, wanted));
+    pair.second = TRY(make_socket_like(held, other));
     TRY(set_up_tcp_pair(pair.first.get(), wanted, pair.second.get(), other));
   }
   return pair;
@@ -94,8 +84,7 @@ const SlotInstall* first_install(const DescriptorPlan& plan, std::uint32_t descr
 }
 
 Result<void> set_flags(const UniqueFd& fd, const Description& wanted) {
-  constexpr int kSettable = O_NONBLOCK | O_ASYNC;
-  if (::fcntl(fd.get(), F_SETFL, wanted.status_flags & kSettable) != 0) return os_error("fcntl", "F_SETFL");
+  if (::fcntl(fd.get(), F_SETFL, wanted.status_flags & kSettableFlags) != 0) return os_error("fcntl", "F_SETFL");
   return {};
 }
 
@@ -161,7 +150,12 @@ Result<void> make_sockets(ApplyContext& context, const DescriptorPlan& plan, con
                         [&](std::uint32_t index) { return target.descriptions[index].socket->listens; });
   for (const std::uint32_t index : order) {
     if (made.contains(index)) continue;
-    const Result<void> done = make_one(context, plan, target, index, by_cookie, made);
+    Result<void> done = make_one(context, plan, target, index, by_cookie, made);
+    if (!done.ok() && done.error().os_errno == EADDRINUSE) {
+      const SlotInstall* install = first_install(plan, index);
+      TRY(end_time_waits(*context.capture->find(install->process), *target.descriptions[index].socket));
+      done = make_one(context, plan, target, index, by_cookie, made);
+    }
     if (done.ok()) continue;
     for (const SlotInstall& install : plan.install) {
       if (install.description != index) continue;

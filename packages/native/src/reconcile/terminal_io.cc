@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "deltacr/terminal_bytes.h"
+#include "reconcile/descriptor_io.h"
 #include "reconcile/remote_calls.h"
 #include "sys/files.h"
 #include "sys/processes.h"
@@ -131,7 +132,7 @@ int TerminalRoom::master_of(int number) const {
 }
 
 Result<UniqueFd> TerminalRoom::open(const Description& wanted, HeldProcess& holder) {
-  const int flags = wanted.status_flags & (O_ACCMODE | O_NONBLOCK | O_ASYNC);
+  const int flags = wanted.status_flags & (O_ACCMODE | kSettableFlags);
   UniqueFd end;
   if (wanted.terminal < 0) {
     // Nobody can write to it or read from it again: the other end of a new one is closed at once.
@@ -157,7 +158,7 @@ Result<UniqueFd> TerminalRoom::open(const Description& wanted, HeldProcess& hold
     }
     if (!end) end = TRY(open_slave_of(master, flags));
   }
-  if (::fcntl(end.get(), F_SETFL, flags & (O_NONBLOCK | O_ASYNC)) != 0) return os_error("fcntl", "F_SETFL");
+  if (::fcntl(end.get(), F_SETFL, flags & kSettableFlags) != 0) return os_error("fcntl", "F_SETFL");
   return end;
 }
 

@@ -3,7 +3,9 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,7 +27,7 @@ Result<UniqueFd> make_description(ApplyContext& context, const Description& want
   if (wanted.kind != DescriptionKind::kBoundary) {
     return open_description(wanted, context.m1_root, context.self_fd_dir, revived, lost);
   }
-  Result<UniqueFd> opened = context.open_boundary(wanted);
+  Result<UniqueFd> opened = context.streams->open(wanted.inode);
   if (opened.ok()) return opened;
   // A slot that is closed would be given to the next file that is opened.
   outcome.not_restored.push_back({0, "stream", "a stream that leads out: " + opened.error().describe()});
@@ -47,6 +49,21 @@ void report_lost(const ApplyContext& context, const TreeImage& target, const Des
                                     target.descriptions[made].type,
                                     "descriptor " + std::to_string(install.fd) + ": " + part});
   }
+}
+
+// Tasks that live on would find an end of file where one was told to them since, and none where it had been before.
+Result<void> settle_inputs(ApplyContext& context, const TreeImage& target) {
+  std::set<std::uint32_t> settled;
+  for (const ProcessImage& process : target.processes) {
+    for (const DescriptorSlot& slot : process.descriptors) {
+      const Description& description = target.descriptions[slot.description];
+      if (description.kind != DescriptionKind::kBoundary || !settled.insert(slot.description).second) continue;
+      const HeldProcess* held = context.capture->find(process.incarnation);
+      TRY(context.streams->settle_input(description.inode, target.commands,
+                                        [&] { return sys::pidfd_get_fd(held->live->pidfd.get(), slot.fd); }));
+    }
+  }
+  return {};
 }
 
 }  // namespace
@@ -119,6 +136,7 @@ Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, con
                                       "descriptor " + std::to_string(adjust.fd) + ": " + adjusted.error().describe()});
     }
   }
+  TRY(settle_inputs(context, target));
   TRY(correct_sockets(context, plan, live, target, outcome));
   TRY(change_epolls(*context.capture, plan.epolls, outcome.not_restored));
   // Whatever was in their way has been closed.

@@ -3,7 +3,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -45,14 +44,6 @@ Result<void> exit_thread(HostTid tid, RemoteAddress instruction) {
 
 }  // namespace
 
-void end_task(HostTid pid) {
-  ::kill(pid.value, SIGKILL);
-  for (;;) {
-    const Result<ptrace::Stop> stop = ptrace::wait_for_stop(pid);
-    if (!stop.ok() || stop.value().kind == ptrace::Stop::Kind::kGone) return;
-  }
-}
-
 Result<HostTid> make_child_of_init(int proc_fd, InitClient& init, InsidePid pid) {
   const auto make = [&]() -> Result<HostTid> {
     const HostTid stub = TRY(init.make_stub(pid));
@@ -73,21 +64,13 @@ Result<HostTid> make_child_of_init(int proc_fd, InitClient& init, InsidePid pid)
 Result<HostTid> make_task(int proc_fd, InitClient& init, const Maker& maker, InsidePid pid, std::uint64_t flags) {
   const auto make = [&]() -> Result<HostTid> {
     TRY(init.choose_next_pid(pid));
-    return maker.session->give_birth(maker.instruction, flags);
+    return maker.session->give_birth(maker.instruction, parasite::make_call(SYS_clone, flags));
   };
   return make_with_pid(proc_fd, pid, make, [&](HostTid wrong, InsidePid inside) -> Result<void> {
     if ((flags & CLONE_THREAD) != 0) return exit_thread(wrong, maker.instruction);
     end_task(wrong);
     return reap(maker, inside);
   });
-}
-
-Result<void> reap(const Maker& parent, InsidePid child) {
-  const std::int64_t reaped = TRY(parent.session->single_call(
-      parent.instruction,
-      parasite::make_call(SYS_wait4, static_cast<std::uint64_t>(child.value), 0, WNOHANG | __WALL, 0)));
-  if (reaped == child.value) return {};
-  return make_error(Code::kInternal, "pid " + std::to_string(child.value) + " could not be collected");
 }
 
 Result<RemoteAddress> syscall_instruction(int proc_fd, HostTid pid) {

@@ -7,16 +7,10 @@
 
 #include "base/ids.h"
 #include "base/result.h"
-#include "parasite/session.h"
+#include "parasite/maker.h"
 #include "sandbox/init_client.h"
 
 namespace deltabox {
-
-// Where a task can be made to call clone.
-struct Maker {
-  parasite::Session* session = nullptr;
-  RemoteAddress instruction;  // a `syscall` of its address space
-};
 
 // A child of init that leads a session; Session::begin may be called on it.
 Result<HostTid> make_child_of_init(int proc_fd, InitClient& init, InsidePid pid);
@@ -25,10 +19,5 @@ Result<HostTid> make_task(int proc_fd, InitClient& init, const Maker& maker, Ins
 
 // Of any process: a `syscall` instruction in its vdso.
 Result<RemoteAddress> syscall_instruction(int proc_fd, HostTid pid);
-
-// Lets the parent collect a child that has ended.
-Result<void> reap(const Maker& parent, InsidePid child);
-// Kills a task that was made and collects what its tracer has to; its parent still has to reap it.
-void end_task(HostTid pid);
 
 }  // namespace deltabox

@@ -51,6 +51,7 @@ class Restorer {
     std::erase_if(now.processes, [&](const ProcessImage& process) {
       return made.contains(process.incarnation) || target_.find(process.incarnation) == nullptr;
     });
+    forget_what_ended(now);
     for (const Incarnation incarnation : made) {
       HeldProcess& held = *context_.capture->find(incarnation);
       const ProcessImage& wanted = *target_.find(incarnation);
@@ -83,6 +84,29 @@ class Restorer {
     RemoteAddress instruction;
   };
 
+  // With the last process that held a pipe what was in it is gone, and so is shared memory; what is left of that may
+  // have no descriptor any more.
+  static void forget_what_ended(TreeImage& now) {
+    now.pipes.clear();
+    const auto in_any_process = [&](const auto& has) {
+      return std::any_of(now.processes.begin(), now.processes.end(), has);
+    };
+    for (SharedMemory& memory : now.shared_memory) {
+      memory.has_descriptor = in_any_process([&](const ProcessImage& process) {
+        return std::any_of(process.descriptors.begin(), process.descriptors.end(), [&](const DescriptorSlot& slot) {
+          return now.descriptions[slot.description].shared_object == memory.id;
+        });
+      });
+    }
+    std::erase_if(now.shared_memory, [&](const SharedMemory& memory) {
+      // A segment of System V lives on when nobody has it attached.
+      return !memory.system_v && !memory.has_descriptor && !in_any_process([&](const ProcessImage& process) {
+        return std::any_of(process.mappings->begin(), process.mappings->end(),
+                           [&](const Mapping& mapping) { return mapping.shared_object == memory.id; });
+      });
+    });
+  }
+
   Result<Bare> bare(HostTid tid) {
     return Bare{tid, TRY(parasite::Session::begin(tid)), TRY(syscall_instruction(context_.proc_fd, tid))};
   }
@@ -114,7 +138,7 @@ class Restorer {
     const Maker maker = TRY(maker_of(birth.maker));
     if (!birth.orphan) return make_task(context_.proc_fd, init_, maker, birth.pid, SIGCHLD);
     TRY(init_.choose_next_pid(beyond_all_));  // it must not sit on a number that is still needed
-    const HostTid between = TRY(maker.session->give_birth(maker.instruction, SIGCHLD));
+    const HostTid between = TRY(maker.session->give_birth(maker.instruction, make_call(SYS_clone, SIGCHLD)));
     Bare middle = TRY(bare(between));
     const InsidePid between_inside = TRY(task_status(context_.proc_fd, between)).inside;
     Result<HostTid> made =

@@ -59,4 +59,8 @@ std::int64_t TimedCalls::observe(HostTid tid, const ptrace::Registers& registers
   return same ? known->second.number : -1;
 }
 
+void TimedCalls::expect(HostTid tid, const ptrace::Registers& registers, std::int64_t number) {
+  if (number >= 0) calls_[tid] = {registers.rip, registers.rsp, number};
+}
+
 }  // namespace deltabox

@@ -29,6 +29,9 @@ class TimedCalls {
  public:
   // The number of the interrupted timed call, or -1 when the thread is in none or it is not known.
   std::int64_t observe(HostTid tid, const ptrace::Registers& registers);
+  // A rollback gave a thread these registers, in which that call goes on: also when something else than a freeze is the
+  // first to interrupt it.
+  void expect(HostTid tid, const ptrace::Registers& registers, std::int64_t number);
   template <typename Keep>
   void forget_unless(Keep keep) {
     std::erase_if(calls_, [&](const auto& entry) { return !keep(entry.first); });

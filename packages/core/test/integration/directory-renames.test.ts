@@ -1,75 +1,17 @@
 // rename(2) of directories that lie in a lower layer: as the kernel does it elsewhere, for every program, as often as
-// wanted, and never with another's rights.
+// wanted.
 import { spawn } from 'node:child_process'
-import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { Sandbox } from '../../src/index.js'
+import { makeProject, names, PRELUDE, python, shell } from '../support/renames.js'
 import { until, useTestState } from '../support/state.js'
 
 const state = useTestState()
 const isRoot = process.getuid?.() === 0
 const INSIDE_UID = 1000
-
-/** What the programs below share. */
-const PRELUDE = `
-import ctypes, errno, json, os, socket, stat, struct, sys, threading, time
-libc = ctypes.CDLL(None, use_errno=True)
-NOREPLACE, EXCHANGE = 1, 2
-
-def rename2(old, new, flags):
-    if libc.renameat2(-100, os.fsencode(old), -100, os.fsencode(new), flags):
-        raise OSError(ctypes.get_errno(), 'renameat2')
-
-def outcome(function, *arguments):
-    try:
-        function(*arguments)
-        return 'done'
-    except OSError as error:
-        return errno.errorcode[error.errno]
-
-def picture(top):
-    seen = {}
-    first = {}
-    for path, directories, files in os.walk(os.fsencode(top)):
-        for name in [b'.', *files, *(name for name in directories if os.path.islink(os.path.join(path, name)))]:
-            full = os.path.join(path, name)
-            info = os.lstat(full)
-            text = ''
-            if stat.S_ISLNK(info.st_mode): text = os.readlink(full).decode('latin1')
-            if stat.S_ISREG(info.st_mode): text = open(full, 'rb').read().decode('latin1')
-            marks = {mark: os.getxattr(full, mark, follow_symlinks=False).hex() for mark in os.listxattr(full, follow_symlinks=False)}
-            same = first.setdefault(info.st_ino, full[len(top):].decode('latin1'))
-            links = info.st_nlink if not stat.S_ISDIR(info.st_mode) else 0
-            seen[full[len(top):].decode('latin1')] = [oct(info.st_mode), info.st_uid, info.st_gid, links, info.st_mtime_ns, text, marks, same]
-    return seen
-`
-
-async function python(sandbox: Sandbox, program: string): Promise<unknown> {
-  const { stdout, stderr, exitCode } = await sandbox.commands.run(['python3', '-c', PRELUDE + program])
-  expect(exitCode, stderr).toBe(0)
-  return JSON.parse(stdout)
-}
-
-async function shell(sandbox: Sandbox, script: string): Promise<string> {
-  const { stdout, stderr, exitCode } = await sandbox.commands.run(['bash', '-euc', script])
-  expect(exitCode, stderr).toBe(0)
-  return stdout
-}
-
-/** Directories of the project, each with a little tree. */
-function makeProject(...names: string[]): void {
-  for (const name of names) {
-    mkdirSync(join(state.workspace, name, 'inner', 'most'), { recursive: true })
-    writeFileSync(join(state.workspace, name, 'top.txt'), `top of ${name}`)
-    writeFileSync(join(state.workspace, name, 'inner', 'most', 'deep.txt'), `deep in ${name}`)
-  }
-}
-
-/** All names in the workspace but git's. */
-const names = (sandbox: Sandbox) =>
-  shell(sandbox, 'find . -name .git -prune -o -print | sort').then((text) => text.trim().split('\n'))
 
 const programs: Record<string, (from: string, to: string) => string> = {
   mv: (from, to) => `mv -T ${from} ${to}`,
@@ -81,7 +23,7 @@ const programs: Record<string, (from: string, to: string) => string> = {
 test.each(Object.entries(programs))(
   '%s, before and after a checkpoint; a rollback brings the old name back',
   async (_, rename) => {
-    makeProject('one', 'two')
+    makeProject(state.workspace, 'one', 'two')
     await using sandbox = await Sandbox.create({ workspace: state.workspace })
     await shell(sandbox, 'git init -q; git add -A; git -c user.name=n -c user.email=e commit -qm all')
     const start = await sandbox.checkpoint()
@@ -105,7 +47,7 @@ test.each(Object.entries(programs))(
 )
 
 test('files.rename takes the same way', async () => {
-  makeProject('one', 'two')
+  makeProject(state.workspace, 'one', 'two')
   await using sandbox = await Sandbox.create({ workspace: state.workspace })
   await sandbox.files.rename('one', 'two/one')
   expect(await sandbox.files.read('two/one/inner/most/deep.txt')).toBe('deep in one')
@@ -158,7 +100,7 @@ print('{}')`,
 })
 
 test('errors are those of rename(2), and change nothing', async () => {
-  makeProject('one', 'two', 'three')
+  makeProject(state.workspace, 'one', 'two', 'three')
   mkdirSync(join(state.workspace, 'empty'))
   await using sandbox = await Sandbox.create({ workspace: state.workspace })
   const before = await names(sandbox)
@@ -225,7 +167,7 @@ print(json.dumps({
 })
 
 test('every way to name a directory', async () => {
-  makeProject('a', 'b', 'c', 'd', 'e', 'f')
+  makeProject(state.workspace, 'a', 'b', 'c', 'd', 'e', 'f')
   mkdirSync(join(state.workspace, 'empty'))
   await using sandbox = await Sandbox.create({ workspace: state.workspace })
   const found = await python(
@@ -254,7 +196,7 @@ print(json.dumps([results, sorted(os.listdir('.')), sorted(os.listdir('b')), sor
 })
 
 test('threads rename side by side, and each call is carried out once', async () => {
-  makeProject(...Array.from({ length: 12 }, (_, index) => `dir${index}`))
+  makeProject(state.workspace, ...Array.from({ length: 12 }, (_, index) => `dir${index}`))
   await using sandbox = await Sandbox.create({ workspace: state.workspace })
   const found = await python(
     sandbox,
@@ -354,7 +296,7 @@ test('checkpoints and rollbacks while a large tree moves', async () => {
 })
 
 test('a working directory and descriptors inside the tree stay with the removed original', async () => {
-  makeProject('one')
+  makeProject(state.workspace, 'one')
   await using sandbox = await Sandbox.create({ workspace: state.workspace })
   const found = await python(
     sandbox,
@@ -368,7 +310,7 @@ print(json.dumps([open('/workspace/two/inner/most/deep.txt').read(), os.listdir(
 })
 
 test('files that are open stay those of the tree, over checkpoints too', async () => {
-  makeProject('one')
+  makeProject(state.workspace, 'one')
   await using sandbox = await Sandbox.create({ workspace: state.workspace })
   const holder = await sandbox.commands.run(
     [
@@ -393,7 +335,7 @@ for line in iter(sys.stdin.readline, ''):
 })
 
 test('the renames process is replaced when it dies', async () => {
-  makeProject('one', 'two')
+  makeProject(state.workspace, 'one', 'two')
   await using sandbox = await Sandbox.create({ workspace: state.workspace })
   const { enginePid, warnings } = await sandbox.getInfo()
   expect(warnings).toEqual([])
@@ -433,7 +375,7 @@ sys.stdin.read()
 `
 
 test('where no listener can be had, sandboxes say so and directories stay where they are', async () => {
-  makeProject('one')
+  makeProject(state.workspace, 'one')
   const cli = fileURLToPath(new URL('../../bin/deltabox.js', import.meta.url))
   const create = [process.execPath, cli, 'create', '--workspace', state.workspace]
   const outer = spawn('python3', ['-c', UNDER_A_LISTENER, ...create], { stdio: ['pipe', 'pipe', 'ignore'] })
@@ -468,114 +410,4 @@ result = libc.syscall(317, 1, 1 << 3, program)
 print(json.dumps([result, errno.errorcode.get(ctypes.get_errno())]))`,
   )
   expect(found).toEqual([-1, 'EBUSY'])
-})
-
-/** A program that becomes an ordinary user of the sandbox, which only root's sandboxes have. */
-const asUser = `os.setgroups([]); os.setgid(${INSIDE_UID}); os.setuid(${INSIDE_UID})\n`
-
-/** Started by an ordinary user, a sandbox has one id and so nobody whose rights could differ. */
-async function expectOneId(sandbox: Sandbox): Promise<void> {
-  expect(await python(sandbox, `print(json.dumps(outcome(os.setuid, ${INSIDE_UID})))`)).toBe('EINVAL')
-}
-
-test('a user inside renames what its rights allow, and nothing else', async () => {
-  await using sandbox = await Sandbox.create({ workspace: state.workspace })
-  if (!isRoot) return await expectOneId(sandbox)
-  await shell(
-    sandbox,
-    `
-mkdir -p theirs/tree mine/tree/sub open/theirs sticky/theirs sticky/mine read-only/tree private/tree mixed/foreign
-for file in theirs/tree mine/tree mine/tree/sub sticky/theirs sticky/mine read-only/tree private/tree mixed/foreign; do echo x > $file/file; done
-chown -R ${INSIDE_UID}:${INSIDE_UID} mine sticky/mine mixed read-only/tree; chown -R 0:0 mixed/foreign
-chmod 777 open; chmod 1777 sticky; chmod 700 private; chmod -R 755 theirs; mkdir -p mine/shut; echo x > mine/shut/file
-chown -R ${INSIDE_UID} mine/shut; chmod 555 mine/shut`,
-  )
-  await sandbox.checkpoint()
-  const before = await names(sandbox)
-  const outcomes = await python(
-    sandbox,
-    asUser +
-      `
-print(json.dumps({
-    'from a directory of another': outcome(os.rename, 'theirs/tree', 'mine/stolen'),
-    'into a directory of another': outcome(os.rename, 'mine/tree', 'theirs/given'),
-    'a directory of another, to elsewhere': outcome(os.rename, 'open/theirs', 'mine/stolen'),
-    'sticky': outcome(os.rename, 'sticky/theirs', 'sticky/renamed'),
-    'out of a read-only directory': outcome(os.rename, 'read-only/tree', 'mine/taken'),
-    'through a private directory': outcome(os.rename, 'private/tree', 'mine/taken'),
-    # The kernel would do it elsewhere; in steps it takes rights that the user does not have.
-    'contents of another': outcome(os.rename, 'mixed/foreign', 'mixed/foreigner'),
-    'a read-only tree': outcome(os.rename, 'mine/shut', 'mine/shut too'),
-}))`,
-  )
-  expect(outcomes).toEqual({
-    'from a directory of another': 'EACCES',
-    'into a directory of another': 'EACCES',
-    'a directory of another, to elsewhere': 'EACCES',
-    sticky: 'EPERM',
-    'out of a read-only directory': 'EACCES',
-    'through a private directory': 'EACCES',
-    'contents of another': 'EXDEV',
-    'a read-only tree': 'EXDEV',
-  })
-  expect(await names(sandbox)).toEqual(before)
-  const allowed = await python(
-    sandbox,
-    asUser +
-      `
-os.rename('mine/tree', 'open/tree'); os.rename('sticky/mine', 'sticky/own')
-print(json.dumps([[os.stat(path).st_uid for path in ('open/tree', 'open/tree/sub', 'open/tree/sub/file', 'sticky/own')], os.listdir('mine')]))`,
-  )
-  expect(allowed).toEqual([Array(4).fill(INSIDE_UID), ['shut']])
-})
-
-test('a user who changes path and names during the call gets nothing that is not its own', async () => {
-  await using sandbox = await Sandbox.create({ workspace: state.workspace })
-  if (!isRoot) return await expectOneId(sandbox)
-  await shell(
-    sandbox,
-    `
-mkdir -p theirs/secret place mine/a mine/b; echo secret > theirs/secret/file; chmod 700 theirs/secret; chmod 755 theirs
-chown ${INSIDE_UID} place; chown -R ${INSIDE_UID} mine; for d in mine/a mine/b; do echo own > $d/file; done; chown -R ${INSIDE_UID} mine`,
-  )
-  await sandbox.checkpoint()
-  const found = await python(
-    sandbox,
-    asUser +
-      `
-os.chdir('/workspace')
-path = ctypes.create_string_buffer(b'/workspace/mine/a', 64)
-going = True
-def change_memory():
-    while going:
-        ctypes.memmove(path, b'/workspace/theirs/secret\\0', 25); ctypes.memmove(path, b'/workspace/mine/a\\0', 18)
-def change_links():
-    while going:
-        for target in ('/workspace/mine', '/workspace/theirs'):
-            try: os.symlink(target, 'place/next'); os.rename('place/next', 'place/link')
-            except OSError: pass
-def change_hidden():
-    while going:
-        for name in os.listdir('mine'):
-            if name.startswith('.deltabox-rename-'):
-                try: os.rename('mine/' + name, 'mine/caught'); os.symlink('/workspace/theirs', 'mine/' + name); os.unlink('mine/' + name)
-                except OSError: pass
-threads = [threading.Thread(target=function) for function in (change_memory, change_links, change_hidden)]
-for thread in threads: thread.start()
-outcomes = set()
-for round in range(60):
-    outcomes.add(outcome(lambda: libc.rename(path, b'/workspace/mine/c') and (_ for _ in ()).throw(OSError(ctypes.get_errno(), ''))))
-    outcomes.add(outcome(os.rename, 'place/link/b', 'mine/d'))
-    for name, new in (('mine/c', 'mine/a'), ('mine/d', 'mine/b')):
-        outcomes.add(outcome(os.rename, name, new))
-going = False
-for thread in threads: thread.join()
-print(json.dumps(sorted(outcomes)))`,
-  )
-  expect(found).not.toContain('EIO')
-  expect(await shell(sandbox, 'cat theirs/secret/file; ls -A theirs; stat -c %u:%a theirs theirs/secret')).toBe(
-    'secret\nsecret\n0:755\n0:700\n',
-  )
-  expect(await shell(sandbox, `find mine place -not -uid ${INSIDE_UID}`)).toBe('')
-  await sandbox.checkpoint()
 })

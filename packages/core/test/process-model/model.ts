@@ -202,7 +202,7 @@ class Run {
     let found: string[] = []
     // Tasks that were just thawed get a moment to block again.
     for (let reading = 0; reading < READINGS; reading++) {
-      found = differences(comparable(wanted), comparable(await readState(sandbox)))
+      found = differences(comparable(wanted), comparable(await read(sandbox)))
       if (found.length === 0) return
     }
     throw new Error(`${when}, ${found.length} differences:\n  ${found.slice(0, MAX_SHOWN).join('\n  ')}`)
@@ -233,12 +233,14 @@ function comparable(state: State): object {
   return { ...state, processes: Object.fromEntries(processes) as object, files: Object.fromEntries(files) as object }
 }
 
+const read = (sandbox: Sandbox) => readState(sandbox, '/workspace', '/tmp')
+
 /** The state once two readings agree. */
 async function readQuiet(sandbox: Sandbox): Promise<State> {
-  let last = await readState(sandbox)
+  let last = await read(sandbox)
   let found: string[] = []
   for (let reading = 0; reading < READINGS; reading++) {
-    const next = await readState(sandbox)
+    const next = await read(sandbox)
     found = differences(last, next)
     if (found.length === 0) return next
     last = next

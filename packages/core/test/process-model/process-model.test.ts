@@ -1,9 +1,9 @@
-// A minute or two of the model; SEED=N begins elsewhere. Hours of it: npm run soak -- --of processes.
+// A minute of the model; SEED=N begins elsewhere. Hours of it: npm run soak -- --of processes.
 import { expect, test } from 'vitest'
 import { addCounts, renderCounts } from '../model/episode.js'
 import { runProcessModel, type ProcessCounts } from './model.js'
 
-const SEEDS = 2
+const SEEDS = 4
 const EVENTS = 30
 const TIMEOUT_MS = 600_000
 

@@ -14,10 +14,13 @@ export interface State {
   readonly files: Readonly<Record<string, object>>
 }
 
-/** Reads a sandbox's whole state from outside, without the engine. */
-export async function readState(sandbox: Sandbox): Promise<State> {
+/**
+ * Reads a sandbox's whole state from outside, without the engine.
+ * @param roots directories whose files are read; default: all that a sandbox can write to
+ */
+export async function readState(sandbox: Sandbox, ...roots: string[]): Promise<State> {
   const { initPid } = await sandbox.getInfo()
-  const { stdout } = await run('python3', [readerPath, String(initPid)], { maxBuffer: MAX_OUTPUT_BYTES })
+  const { stdout } = await run('python3', [readerPath, String(initPid), ...roots], { maxBuffer: MAX_OUTPUT_BYTES })
   return JSON.parse(stdout) as State
 }
 

@@ -42,6 +42,14 @@ function isProxy(pid: number): boolean {
   }
 }
 
+/** The one proxy of an engine, once its launcher has become it. */
+async function proxyOf(enginePid: number): Promise<number> {
+  let pids: number[] = []
+  await until('the proxy runs', () => (pids = proxyPids(enginePid)).length > 0)
+  expect(pids).toHaveLength(1)
+  return pids[0]!
+}
+
 test('an allowed host and port is reached by HTTP, by CONNECT and by SOCKS; others are refused with the reason', async () => {
   const [allowed, other] = [await host.http(), await host.http()]
   await using sandbox = await create(`127.0.0.1:${allowed}`)
@@ -172,9 +180,7 @@ input()
 test.each(['kill', 'SIGKILL'] as const)('the proxy ends with its engine: %s', async (how) => {
   const sandbox = await create('registry.example')
   const { enginePid } = await sandbox.getInfo()
-  const [proxy = 0, ...more] = proxyPids(enginePid)
-  expect(more).toEqual([])
-  await until('the launcher has become the proxy', () => isProxy(proxy))
+  const proxy = await proxyOf(enginePid)
   if (how === 'kill') await sandbox.kill()
   else process.kill(enginePid, 'SIGKILL')
   await until('the proxy is gone', () => !isProxy(proxy))
@@ -182,20 +188,17 @@ test.each(['kill', 'SIGKILL'] as const)('the proxy ends with its engine: %s', as
 
 test('a proxy that died is told', async () => {
   await using sandbox = await create('registry.example')
-  let pids: number[] = []
   const { enginePid } = await sandbox.getInfo()
-  await until('the proxy runs', () => (pids = proxyPids(enginePid)).length === 1)
-  process.kill(pids[0] ?? 0, 'SIGKILL')
+  const proxy = await proxyOf(enginePid)
+  process.kill(proxy, 'SIGKILL')
   await until('the engine knows', async () => (await sandbox.getInfo()).warnings.length === 1)
   expect((await sandbox.getInfo()).warnings[0]).toContain('proxy of this sandbox has ended')
 })
 
 test('the proxy runs without root and has none of the client’s environment', async () => {
   await using sandbox = await create('registry.example')
-  let pids: number[] = []
   const { enginePid } = await sandbox.getInfo()
-  await until('the proxy runs', () => (pids = proxyPids(enginePid)).length === 1)
-  const [pid = 0] = pids
+  const pid = await proxyOf(enginePid)
   const uid = () => /^Uid:\s+(\d+)\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.slice(1)
   await until('it gave up its user id', () => !uid()?.includes('0'))
   expect(/^CapEff:\s+(\S+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]).toBe('0000000000000000')

@@ -181,3 +181,26 @@ for line in sys.stdin:
   await again.sendStdin('ask\n')
   await until('an answer of the child', () => again.stdout.includes("b'mine\\x00\\x00'"))
 })
+
+/** Ends children all the time that forbid to look into them and have much to close. */
+const ENDING = `
+import ctypes, os
+print('begun', flush=True)
+while True:
+    child = os.fork()
+    if child == 0:
+        ctypes.CDLL(None).prctl(4, 0)  # PR_SET_DUMPABLE
+        for _ in range(800): os.open('/', os.O_RDONLY)
+        os._exit(0)
+    os.waitpid(child, 0)
+`
+
+test('processes that are just ending and had forbidden dumps keep no checkpoint from being made', async () => {
+  await using sandbox = await Sandbox.create({ workspace: state.workspace })
+  const ending = await sandbox.commands.run(['python3', '-c', ENDING], { background: true })
+  await until('its start', () => ending.stdout.includes('begun'))
+  for (let round = 0; round < 100; round++) {
+    const checkpoint = await sandbox.checkpoint({ strict: true })
+    await sandbox.deleteCheckpoint(checkpoint)
+  }
+})

@@ -24,6 +24,7 @@ constexpr useconds_t kBackoffsUs[] = {3'000, 10'000, 30'000, 100'000, 300'000, 0
 // What lacks nothing but a processor is waited for beyond an attempt's time: it stops as soon as it gets one, and other
 // attempts would have to wait for the same.
 constexpr std::uint64_t kMostForProcessorNs = 2'000'000'000;
+constexpr useconds_t kEndPollUs = 100;
 constexpr int kMaxLooks = 64;  // each finds at least one newborn task that was born before its parent stopped
 constexpr std::size_t kMaxProcesses = 65'536;
 
@@ -221,6 +222,19 @@ Result<void> Freeze::stop_thread(HostTid pid, FrozenThread& thread) {
   }
 }
 
+// True when the thread has ended, or does so while it is waited for. One that is about to end and had switched
+// PR_SET_DUMPABLE off can't be traced by ordinary users from when it has no memory any more until its descriptors are
+// closed, and seems to run meanwhile.
+bool Freeze::ends(HostTid pid, HostTid tid) {
+  while (task_is_exiting(freezer_->proc_fd_, pid, tid)) {
+    const char state = task_state(freezer_->proc_fd_, pid, tid);
+    if (state == 'X' || state == 'Z') return true;
+    if (monotonic_ns() - started_ns_ > kMostForProcessorNs) return false;
+    ::usleep(kEndPollUs);
+  }
+  return false;
+}
+
 // False when the thread ended by itself.
 Result<bool> Freeze::attach(HostTid pid, HostTid tid) {
   const auto late = std::find(freezer_->late_.begin(), freezer_->late_.end(), tid);
@@ -233,8 +247,7 @@ Result<bool> Freeze::attach(HostTid pid, HostTid tid) {
     TRY(ptrace::interrupt(tid));
     return true;
   }
-  const char state = task_state(freezer_->proc_fd_, pid, tid);
-  if (state == 'X' || state == 'Z') return false;
+  if (ends(pid, tid)) return false;
   const Result<TaskStatus> status = task_status(freezer_->proc_fd_, pid);
   if (status.ok() && status.value().tracer.value != 0) {
     const int inside = status.value().inside.value;

@@ -91,6 +91,7 @@ class Freeze {
   Result<void> attach_new_threads(FrozenProcess& process, const std::vector<HostTid>& threads);
   Result<bool> wait_for_threads(FrozenProcess& process);
   Result<bool> attach(HostTid pid, HostTid tid);
+  bool ends(HostTid pid, HostTid tid);
   Result<ptrace::Stop> wait_for_stop(HostTid pid, HostTid tid);
   Result<void> stop_thread(HostTid pid, FrozenThread& thread);
 

@@ -138,23 +138,36 @@ Result<TaskStatus> task_status(int proc_fd, HostTid pid) {
 
 Result<TaskStatus> read_task_status(int status_fd) { return parse_status(TRY(read_from_start(status_fd))); }
 
+namespace {
+
+// The name in parentheses may contain anything; the state follows the last one.
+std::vector<std::string> fields_of(const Result<std::string>& stat) {
+  std::vector<std::string> fields;
+  const std::size_t close = stat.ok() ? stat.value().rfind(')') : std::string::npos;
+  if (close == std::string::npos) return fields;
+  std::istringstream words(stat.value().substr(close + 1));
+  for (std::string word; words >> word;) fields.push_back(word);
+  return fields;
+}
+
+}  // namespace
+
 char task_state(int proc_fd, HostTid pid, HostTid tid) {
   const Result<std::string> text = read_small(proc_fd, task_dir(pid, tid) + "/stat");
   if (!text.ok()) return 'X';
-  // The name in parentheses may contain anything; the state follows the last one.
-  const std::size_t close = text.value().rfind(')');
-  return close != std::string::npos && close + 2 < text.value().size() ? text.value()[close + 2] : '?';
+  const std::vector<std::string> fields = fields_of(text);
+  return fields.empty() ? '?' : fields[0][0];
+}
+
+bool task_is_exiting(int proc_fd, HostTid pid, HostTid tid) {
+  constexpr std::size_t kFlags = 9 - 3;
+  constexpr unsigned long kExiting = 0x4;  // PF_EXITING
+  const std::vector<std::string> fields = fields_of(read_small(proc_fd, task_dir(pid, tid) + "/stat"));
+  return fields.size() <= kFlags || (std::stoul(fields[kFlags]) & kExiting) != 0;
 }
 
 std::vector<std::string> stat_fields(int proc_fd, HostTid pid) {
-  std::vector<std::string> fields;
-  const Result<std::string> text = read_small(proc_fd, std::to_string(pid.value) + "/stat");
-  // The name in parentheses may contain anything.
-  const std::size_t close = text.ok() ? text.value().rfind(')') : std::string::npos;
-  if (close == std::string::npos) return fields;
-  std::istringstream words(text.value().substr(close + 1));
-  for (std::string word; words >> word;) fields.push_back(word);
-  return fields;
+  return fields_of(read_small(proc_fd, std::to_string(pid.value) + "/stat"));
 }
 
 int exit_status(int proc_fd, HostTid pid) {

@@ -43,5 +43,7 @@ std::vector<std::string> stat_fields(int proc_fd, HostTid pid);
 std::vector<HostTid> descendants_of(int proc_fd, HostTid root);
 // 'R', 'S', 'D', 'Z', …; 'X' when it is gone.
 char task_state(int proc_fd, HostTid pid, HostTid tid);
+// Whether it is on its way through exit(2), has come to its end, or is gone.
+bool task_is_exiting(int proc_fd, HostTid pid, HostTid tid);
 
 }  // namespace deltabox

@@ -196,7 +196,7 @@ Result<void> DescriptorReader::warn_of_limits(int fd, const Description& descrip
 
 // Locks of the description, and those of the process on its file.
 Result<void> DescriptorReader::read_locks_of(HostTid pid, int fd, Description& description, ProcessImage& process) {
-  if (description.kind != DescriptionKind::kFile || description.volume < 0) return {};
+  if (description.kind != DescriptionKind::kFile && description.kind != DescriptionKind::kMemory) return {};
   const bool is_first = files_with_locks_.emplace(process.incarnation, description.device, description.inode).second;
   for (const FileLock& lock : TRY(read_locks(proc_fd_, pid, fd))) {
     if (lock.kind != LockKind::kPosix) {

@@ -17,6 +17,9 @@ import type { Sandbox } from './sandbox.js'
 
 const target = z.union([z.string().min(1, 'is empty').max(200), z.object({ id: z.string().min(1) })])
 
+/** What is done in a fork while its processes stand still. `index` counts the forks of one call from 0. */
+export type BeforeThaw = (fork: Sandbox, index: number) => unknown
+
 /** Options of {@link Sandbox.fork}. */
 export const forkOptionsSchema = z.strictObject({
   from: target.optional(),
@@ -24,6 +27,7 @@ export const forkOptionsSchema = z.strictObject({
   idleTimeoutMs: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
   orphanTimeoutMs: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
   metadata: z.record(z.string().min(1).max(200), z.string().max(4096)).default({}),
+  beforeThaw: z.custom<BeforeThaw>((value) => typeof value === 'function', 'is not a function').optional(),
   signal: z.instanceof(AbortSignal).optional(),
 })
 
@@ -39,6 +43,12 @@ export interface ForkOptions {
   readonly orphanTimeoutMs?: number
   /** Labels of the forks. @default {} */
   readonly metadata?: Readonly<Record<string, string>>
+  /**
+   * Called for each fork, side by side, before its processes go on, and waited for: to write files and run commands that
+   * tell it apart from its siblings. Checkpoints and rollbacks are refused (BUSY) until then. When it throws, that fork
+   * fails, and its processes never ran. @default none
+   */
+  readonly beforeThaw?: BeforeThaw
   /** Ends the waiting; forks that were begun are removed. */
   readonly signal?: AbortSignal
 }
@@ -62,16 +72,18 @@ interface Lent {
 type CheckedOptions = z.output<typeof forkOptionsSchema>
 
 /** What became of each fork that was asked for. */
-export type ForkOutcome = PromiseSettledResult<ConnectedSandbox>
+export type ForkOutcome = PromiseSettledResult<Sandbox>
 
 /**
  * Makes sandboxes from a checkpoint of another one, side by side. A fork that fails leaves nothing behind.
  * @param takeCheckpoint what to fork where no checkpoint is named
+ * @param asSandbox the sandbox of a connection
  */
 export async function forkSandbox(
   lender: EngineClient,
   options: ForkOptions,
   takeCheckpoint: (signal: AbortSignal | undefined) => Promise<string>,
+  asSandbox: (connected: ConnectedSandbox) => Sandbox,
 ): Promise<{ checkpoint: string; members: ForkOutcome[] }> {
   const checked = validate(forkOptionsSchema, options, 'options')
   const { from, count, signal } = checked
@@ -86,17 +98,29 @@ export async function forkSandbox(
       signal,
     },
   )
-  const members = await Promise.allSettled(Array.from({ length: count }, () => makeFork(lenderId, lent, checked)))
+  const make = async (index: number) => {
+    const connected = await makeFork(lenderId, lent, checked)
+    const fork = asSandbox(connected)
+    if (checked.beforeThaw !== undefined) await prepare(fork, connected.client, index, checked.beforeThaw)
+    return fork
+  }
+  const members = await Promise.allSettled(Array.from({ length: count }, (_, index) => make(index)))
   if (signal?.aborted === true) {
-    await Promise.all(members.filter((member) => member.status === 'fulfilled').map(({ value }) => undo(value)))
+    await Promise.all(members.filter((member) => member.status === 'fulfilled').map(({ value }) => value.kill()))
     throwIfAborted(signal, 'fork')
   }
   return { checkpoint: lent.checkpointId, members }
 }
 
-async function undo({ client, info }: ConnectedSandbox): Promise<void> {
-  await requestKill(client).catch(() => undefined)
-  await removeSandbox(info.id)
+/** Runs a hook in a fork whose processes stand still, and lets them go on. */
+async function prepare(fork: Sandbox, client: EngineClient, index: number, beforeThaw: BeforeThaw): Promise<void> {
+  try {
+    await beforeThaw(fork, index)
+    await client.request({ case: 'thaw', value: {} }, { expect: 'empty', accept: () => undefined })
+  } catch (error) {
+    await fork.kill().catch(() => undefined)
+    throw error
+  }
 }
 
 async function makeFork(lenderId: string, lent: Lent, options: CheckedOptions): Promise<ConnectedSandbox> {
@@ -124,6 +148,7 @@ async function makeFork(lenderId: string, lent: Lent, options: CheckedOptions): 
             stateDir: sandboxDirPath(lenderId),
             checkpointId: lent.checkpointId,
             lastLayer: lent.lastLayer,
+            hold: options.beforeThaw !== undefined,
           },
         },
       },

@@ -144,13 +144,14 @@ export class Sandbox implements AsyncDisposable {
    * @throws CHECKPOINT_NOT_FOUND; what `checkpoint()` throws; the first failure, when not one fork could be made
    */
   async fork(options: ForkOptions = {}): Promise<ForkResult> {
-    const { checkpoint, members } = await forkSandbox(this.#client, options, async (signal) => {
-      return (await this.checkpoint(signal === undefined ? {} : { signal })).id
-    })
+    const takeCheckpoint = async (signal: AbortSignal | undefined) =>
+      (await this.checkpoint(signal === undefined ? {} : { signal })).id
+    const asSandbox = (connected: ConnectedSandbox) => new Sandbox(connected)
+    const { checkpoint, members } = await forkSandbox(this.#client, options, takeCheckpoint, asSandbox)
     const sandboxes: Sandbox[] = []
     const failures: unknown[] = []
     for (const member of members) {
-      if (member.status === 'fulfilled') sandboxes.push(new Sandbox(member.value))
+      if (member.status === 'fulfilled') sandboxes.push(member.value)
       else failures.push(member.reason)
     }
     if (sandboxes.length === 0) throw failures[0]

@@ -107,7 +107,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target, const 
   if (outcome.ok() || !first.ended_all) return outcome;
   // Nobody is left to be in a mixed state: all that the checkpoint has is made again from its image.
   Attempt second;
-  Result<RollbackOutcome> again = try_rollback(target, {false, false}, second);
+  Result<RollbackOutcome> again = try_rollback(target, {false, false, options.hold}, second);
   if (!again.ok()) {
     Error error = outcome.release_error();
     error.message += "; making them again failed, too: " + again.error().describe();
@@ -125,6 +125,7 @@ Result<RollbackOutcome> SandboxState::rollback(const std::string& target, const 
 Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_name, const RollbackOptions& options,
                                                    Attempt& attempt) {
   const std::uint64_t call_start_ns = monotonic_ns();
+  TRY(check_not_held());
   const Checkpoint& target = *TRY(tree_.find(target_name));
   RollbackOutcome outcome;
   const Result<void> warmed = warm_up(target.id);
@@ -207,16 +208,21 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
     }
     return end_everything(freeze, capture, applied.release_error(), "the rollback to " + target.id);
   }
+  const int attempts = freeze.attempts();
   Stopwatch watch;
   fault_point(FaultPoint::kBeforeThaw);
-  freeze.thaw();
+  if (options.hold) {
+    held_.emplace(std::move(freeze));
+  } else {
+    freeze.thaw();
+  }
   no_renames.end();
   fault_point(FaultPoint::kAfterThaw);
   outcome.parts.thaw_us = watch.lap_us();
   outcome.pause_us = elapsed_us(pause_start_ns);
   outcome.processes = target.image->processes.size();
   if (options.redo) {
-    safety.freeze_attempts = freeze.attempts();
+    safety.freeze_attempts = attempts;
     safety.pause_us = outcome.pause_us;
     safety.parts = outcome.parts;
     safety.layer_usage = TRY(measure_layers(sealed_by_safety));
@@ -242,6 +248,22 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
     return strict_error("the rollback was carried out but did not restore everything", outcome.not_restored);
   }
   return outcome;
+}
+
+Result<void> SandboxState::check_not_held() const {
+  if (!held_) return {};
+  return make_error(Code::kBusy, "the processes of this fork stand still until its hook has ended",
+                    "Wait until the fork has been made.");
+}
+
+void SandboxState::thaw() {
+  if (held_) held_->thaw();
+  held_.reset();
+}
+
+void SandboxState::end_held() {
+  if (held_) held_->end_all();
+  held_.reset();
 }
 
 }  // namespace deltabox

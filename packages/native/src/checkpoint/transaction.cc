@@ -94,6 +94,7 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
 Result<const Checkpoint*> SandboxState::try_checkpoint(const CheckpointOptions& options, Deltas deltas,
                                                        bool& lost_copy) {
   const std::uint64_t call_start_ns = monotonic_ns();
+  TRY(check_not_held());
   TRY(tree_.check_name(options.name));
   TRY(namespaces_.enter_m0());
   for (std::size_t index = 0; index < volumes_.size(); ++index) {

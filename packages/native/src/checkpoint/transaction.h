@@ -47,6 +47,7 @@ struct CheckpointOptions {
 struct RollbackOptions {
   bool redo = true;  // keep the state before as a checkpoint
   bool strict = false;
+  bool hold = false;  // nobody goes on before SandboxState::thaw
 };
 
 struct RollbackOutcome {
@@ -106,6 +107,11 @@ class SandboxState {
 
   Result<const Checkpoint*> checkpoint(const CheckpointOptions& options);
   Result<RollbackOutcome> rollback(const std::string& target, const RollbackOptions& options);
+  // After a rollback that holds all tasks: they go on. Until then there are no checkpoints and rollbacks: BUSY.
+  void thaw();
+  bool is_held() const { return held_.has_value(); }
+  // Ends them where they stand.
+  void end_held();
   // Its children become its parent's; the live state stays as it is.
   Result<void> delete_checkpoint(const std::string& target);
   void set_retention(const Retention& retention) { retention_ = retention; }
@@ -193,6 +199,7 @@ class SandboxState {
     std::string safety_checkpoint;
   };
   Result<RollbackOutcome> try_rollback(const std::string& target, const RollbackOptions& options, Attempt& attempt);
+  Result<void> check_not_held() const;
   Error end_everything(Freeze& freeze, TreeCapture& capture, Error cause, const std::string& call);
 
   SandboxNamespaces namespaces_;
@@ -208,6 +215,7 @@ class SandboxState {
   SocketReader sockets_;
   PastOverlays past_overlays_;
   Freezer freezer_;
+  std::optional<Freeze> held_;
   renames::Service renames_;
   BoundaryPipes boundary_pipes_;
   TerminalTable terminals_;

@@ -181,7 +181,7 @@ Result<void> serve_creation(Creation creation, UniqueFd creator_socket) {
   std::unique_ptr<DiskLimit> disk = TRY(DiskLimit::create(limits.disk_bytes(), state->namespaces()));
   Server server(std::move(state), std::move(identity), std::move(network), std::move(limits), std::move(disk),
                 std::move(listener), peer_uid);
-  if (forks) TRY(server.begin_from(origin.checkpoint_id()));
+  if (forks) TRY(server.begin_from(origin.checkpoint_id(), origin.hold()));
   if (recovers) server.go_on_after_engine(creation.request.durable_processes());
   server.adopt_creator(std::move(creator_socket), creation.request_id);
   return server.run();

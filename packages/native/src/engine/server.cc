@@ -68,16 +68,17 @@ void Server::adopt_creator(UniqueFd socket, std::uint64_t request_id) {
   fill_info(*answer.mutable_info());
   client->send(answer);
   clients_[id] = std::move(client);
+  creator_ = id;
 }
 
-Result<void> Server::begin_from(const std::string& checkpoint) {
-  TRY(bring_over(checkpoint, false));
+Result<void> Server::begin_from(const std::string& checkpoint, bool hold) {
+  TRY(bring_over(checkpoint, {.redo = false, .hold = hold}));
   return {};
 }
 
-Result<RollbackOutcome> Server::bring_over(const std::string& checkpoint, bool redo) {
+Result<RollbackOutcome> Server::bring_over(const std::string& checkpoint, const RollbackOptions& options) {
   TRY(state_->warm_up(checkpoint));  // a rollback would go on with the files alone
-  RollbackOutcome outcome = TRY(state_->rollback(checkpoint, {redo, false}));
+  RollbackOutcome outcome = TRY(state_->rollback(checkpoint, options));
   commands_.mark_restored(outcome.restored_commands);
   for (const Notice& lost : outcome.not_restored) {
     identity_.warnings.push_back("not brought over from " + checkpoint + ": " + lost.kind +
@@ -91,7 +92,7 @@ void Server::go_on_after_engine(bool processes) {
   const std::string head = state_->tree().head();
   const Result<const Checkpoint*> checkpoint = state_->tree().find(head);
   if (processes && checkpoint.ok() && checkpoint.value()->cold) {
-    const Result<RollbackOutcome> outcome = bring_over(head, true);
+    const Result<RollbackOutcome> outcome = bring_over(head, {});
     if (outcome.ok()) {
       identity_.warnings.push_back(kEnded + ("files and processes are those of checkpoint " + head) +
                                    ", the files as they were last are those of " + outcome.value().safety_checkpoint);
@@ -125,6 +126,7 @@ Result<void> Server::run() {
 // once.
 Result<void> Server::discard(const char* reason) {
   const SandboxNamespaces& namespaces = state_->namespaces();
+  state_->end_held();
   end_all_tasks(namespaces.init);
   TRY(sys::write_file_at(namespaces.store.get(), kEndedMark, reason));
   if (state_->has_lent()) return {};  // forks use the layers
@@ -146,6 +148,7 @@ int Server::tick_ms() const {
 }
 
 const char* Server::timed_out() const {
+  if (state_->is_held() && !clients_.contains(creator_)) return "its creator left before its processes went on";
   if (!clients_.empty()) return nullptr;
   const std::uint64_t quiet_ms = now_ms() - last_activity_ms_;
   if (identity_.orphan_timeout_ms > 0 && quiet_ms > identity_.orphan_timeout_ms) return "ended by its orphan time-out";
@@ -322,6 +325,10 @@ Result<v1::EngineFrame> Server::dispatch(Client& client, const v1::ClientFrame& 
       answer.mutable_lent()->set_processes(lent.processes);
       return answer;
     }
+    case v1::ClientFrame::kThaw:
+      state_->thaw();
+      answer.mutable_empty();
+      return answer;
     case v1::ClientFrame::kMetrics:
       TRY(fill_metrics(*state_, *answer.mutable_metrics()));
       answer.mutable_metrics()->set_uptime_ms(now_ms() - started_ms_);
@@ -334,6 +341,7 @@ Result<v1::EngineFrame> Server::dispatch(Client& client, const v1::ClientFrame& 
       return answer;
     case v1::ClientFrame::kKillSandbox:
       killed_ = true;
+      state_->end_held();
       end_all_tasks(state_->namespaces().init);
       answer.mutable_empty();
       return answer;

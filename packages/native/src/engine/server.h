@@ -38,8 +38,8 @@ class Server {
   Server(std::unique_ptr<SandboxState> state, SandboxIdentity identity, SandboxNetwork network, SandboxLimits limits,
          std::unique_ptr<DiskLimit> disk, UniqueFd listener, int allowed_peer_uid);
 
-  // A fork: its processes live on from the checkpoint.
-  Result<void> begin_from(const std::string& checkpoint);
+  // A fork: its processes live on from the checkpoint; with `hold` from when its creator says so.
+  Result<void> begin_from(const std::string& checkpoint, bool hold);
   // After the end of an earlier engine. With `processes` they live on from the head, if they were written down there;
   // the files as they were last become a checkpoint.
   void go_on_after_engine(bool processes);
@@ -66,7 +66,7 @@ class Server {
   Result<v1::EngineFrame> roll_back(const v1::RollbackRequest& request);
   Result<v1::EngineFrame> list_checkpoints() const;
 
-  Result<RollbackOutcome> bring_over(const std::string& checkpoint, bool redo);
+  Result<RollbackOutcome> bring_over(const std::string& checkpoint, const RollbackOptions& options);
   void broadcast(const v1::EngineFrame& frame);
   Client* client_of(ClientId id);
   // Why the sandbox is to end, or null.
@@ -90,6 +90,7 @@ class Server {
   FileRequests files_;
   AnsweredCalls answered_calls_;
   ClientId next_client_ = 1;
+  ClientId creator_ = 0;
   std::uint64_t generation_ = 1;
   std::uint64_t started_ms_ = 0;
   std::uint64_t last_activity_ms_ = 0;

@@ -7,6 +7,7 @@ interface ForkFlags extends JsonOption {
   readonly from?: string
   readonly count: string
   readonly name?: string
+  readonly beforeThaw?: string
 }
 
 export function registerFork(program: Command, context: CliContext): void {
@@ -17,14 +18,16 @@ export function registerFork(program: Command, context: CliContext): void {
     .option('--from <checkpoint>', 'id or name (default: a new checkpoint of the state as it is)')
     .option('--count <n>', 'how many', '1')
     .option('--name <name>', 'of the forks, shown by `deltabox ls`')
+    .option('--before-thaw <line>', 'shell line, run in each before its processes go on; $DELTABOX_FORK counts from 0')
     .addOption(jsonOption())
     .action(
-      action(context, async (id: string, { from, count, name, ...flags }: ForkFlags) => {
+      action(context, async (id: string, { from, count, name, beforeThaw, ...flags }: ForkFlags) => {
         const sandbox = await Sandbox.connect(id, { signal: context.interrupted })
         try {
           const { checkpoint, sandboxes, failures } = await sandbox.fork({
             ...(from === undefined ? {} : { from }),
             ...(name === undefined ? {} : { metadata: { name } }),
+            ...(beforeThaw === undefined ? {} : { beforeThaw: runLine(beforeThaw) }),
             count: /^\d+$/.test(count) ? Number(count) : NaN,
             signal: context.interrupted,
           })
@@ -41,6 +44,17 @@ export function registerFork(program: Command, context: CliContext): void {
         }
       }),
     )
+}
+
+/** A hook that fails where the line does. */
+const runLine = (line: string) => async (fork: Sandbox, index: number) => {
+  const { exitCode, signal, stderr } = await fork.commands.run(line, { envs: { DELTABOX_FORK: String(index) } })
+  if (exitCode === 0) return
+  const how = signal === null ? `exit code ${exitCode}` : signal
+  throw new DeltaboxError('INVALID_ARGUMENT', {
+    message: `--before-thaw ended with ${how}: ${stderr.trim() || line}`,
+    nextStep: 'Try the line with `deltabox exec` first.',
+  })
 }
 
 const sentence = (failure: unknown) =>

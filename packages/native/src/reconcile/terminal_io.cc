@@ -25,6 +25,7 @@ using parasite::make_call;
 
 const dev_t kMasterDevice = makedev(5, 2);
 const dev_t kOwnTerminal = makedev(5, 0);  // /dev/tty
+constexpr unsigned kSlaveMajor = 136;
 constexpr int kMostTerminals = 256;        // that are opened on the way to a number
 
 std::string slave_path(int number) { return "/dev/pts/" + std::to_string(number); }
@@ -54,6 +55,15 @@ Result<std::int64_t> on_terminal(HeldProcess& held, const std::string& path, int
                   make_call(SYS_close, static_cast<std::uint64_t>(fd))};
   TRY(held.session.run(held.live->site, calls));
   return calls[0].result;
+}
+
+// Something that is in nobody's way takes the slot. Where the process may open nothing more, it stays as it is.
+Result<void> occupy(HeldProcess& held, int slot) {
+  const std::int64_t fd = TRY(call(held, make_call(SYS_eventfd2, 0, 0)));
+  if (fd < 0) return {};
+  Call calls[] = {make_call(SYS_dup3, static_cast<std::uint64_t>(fd), static_cast<std::uint64_t>(slot), 0),
+                  make_call(SYS_close, static_cast<std::uint64_t>(fd))};
+  return held.session.run(held.live->site, calls);
 }
 
 Notice refused(const HeldProcess& held, const std::string& what, std::int64_t result) {
@@ -107,7 +117,23 @@ Result<TerminalRoom::Made> TerminalRoom::make_one(const TerminalImage& wanted) {
   return made;
 }
 
+// A slave end that outlived its master keeps the number. Its slots get what the target has there later on.
+void TerminalRoom::free_numbers() {
+  for (const ProcessImage& process : live_.processes) {
+    HeldProcess* held = target_.find(process.incarnation) != nullptr ? capture_.find(process.incarnation) : nullptr;
+    if (held == nullptr) continue;
+    for (const DescriptorSlot& slot : process.descriptors) {
+      const Description& present = live_.descriptions[slot.description];
+      const bool is_left_over = present.kind == DescriptionKind::kTerminal && present.terminal < 0 &&
+                                major(present.device) == kSlaveMajor &&
+                                plan_.make.contains(static_cast<int>(minor(present.device)));
+      if (is_left_over) (void)occupy(*held, slot.fd);
+    }
+  }
+}
+
 void TerminalRoom::make(std::vector<Notice>& not_restored) {
+  free_numbers();
   for (const int number : plan_.make) {
     Result<Made> made = make_one(*target_.find_terminal(number));
     if (!made.ok()) {

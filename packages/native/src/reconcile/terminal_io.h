@@ -44,6 +44,7 @@ class TerminalRoom {
     int number = 0;  // which may not be the one that was wanted
   };
   Result<Made> make_one(const TerminalImage& wanted);
+  void free_numbers();
   Result<UniqueFd> open_master(int number);
   int master_of(int number) const;
   Result<void> change_controlling(const SessionTerminal& change, std::vector<Notice>& not_restored);

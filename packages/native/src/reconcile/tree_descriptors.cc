@@ -93,8 +93,18 @@ Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, con
       plan.close.push_back({install.process, install.fd});
     }
   }
+  // Sockets go before others get their names and ports, also where something else takes their slot.
+  const auto has_socket = [&](Incarnation process, int fd) {
+    const Description* present = live.description_at(*live.find(process), fd);
+    return present != nullptr && present->socket;
+  };
   for (const SlotInstall& install : plan.install) {
-    if (target.descriptions[install.description].socket) plan.close.push_back({install.process, install.fd});
+    if (target.descriptions[install.description].socket || has_socket(install.process, install.fd)) {
+      plan.close.push_back({install.process, install.fd});
+    }
+  }
+  for (const SlotShare& share : plan.share) {
+    if (has_socket(share.process, share.fd)) plan.close.push_back({share.process, share.fd});
   }
   std::map<Incarnation, std::vector<int>> closes;
   for (const SlotClose& close : plan.close) {

@@ -9,7 +9,8 @@ export type {
   VolumeOption,
   SandboxMetrics,
 } from './sandbox/options.js'
-export type { ForkOptions, ForkResult } from './sandbox/fork.js'
+export { getHotBudget, setHotBudget } from './state/hot-budget.js'
+export type { BeforeThaw, ForkOptions, ForkResult } from './sandbox/fork.js'
 export { createFlags, createOptionsFromFlags, type CreateFlag, type CreateFlagValues } from './sandbox/create-flags.js'
 export { Commands } from './commands/commands.js'
 export { CommandHandle } from './commands/command-handle.js'

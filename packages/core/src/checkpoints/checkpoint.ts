@@ -52,6 +52,8 @@ export interface Checkpoint {
   readonly lostProcesses: number
   /** Its processes are on the disk only: a rollback reads them first. */
   readonly cold: boolean
+  /** It stays in memory, and is kept whatever the retention says ({@link Sandbox.pin}). */
+  readonly pinned: boolean
   /** Whether a rollback took it, so that the rollback can be undone. */
   readonly isSafety: boolean
   /** The whole call inside the engine. */

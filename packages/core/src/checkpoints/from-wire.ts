@@ -44,6 +44,7 @@ export function toCheckpoint(wire: WireCheckpoint): Checkpoint {
     copiedOpenFileBytes: Number(wire.copiedOpenFileBytes),
     durable: wire.durable,
     cold: wire.cold,
+    pinned: wire.pinned,
     lostProcesses: Number(wire.lostProcesses),
     isSafety: wire.isSafety,
     engineMs: wire.engineUs / US_PER_MS,

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
+import { registerBudget } from './commands/budget.js'
 import { registerCheckpoint } from './commands/checkpoint.js'
 import { registerCreate } from './commands/create.js'
 import { registerDemo } from './commands/demo.js'
@@ -7,6 +8,7 @@ import { registerDoctor } from './commands/doctor.js'
 import { registerExec } from './commands/exec.js'
 import { registerFork } from './commands/fork.js'
 import { registerForward } from './commands/forward.js'
+import { registerInfo } from './commands/info.js'
 import { registerLs } from './commands/ls.js'
 import { registerRm } from './commands/rm.js'
 import { registerRollback } from './commands/rollback.js'
@@ -36,7 +38,9 @@ export function buildProgram(context: CliContext): Command {
       registerFork,
       registerForward,
       registerLs,
+      registerInfo,
       registerTop,
+      registerBudget,
       registerRm,
     ],
   ]) {

@@ -56,6 +56,8 @@ export function requestMetrics(client: EngineClient, signal?: AbortSignal): Prom
         pageStoreBytes: Number(value.pageStoreBytes),
         checkpoints: Number(value.checkpoints),
         coldCheckpoints: Number(value.coldCheckpoints),
+        hotBoundBytes: value.hotBoundBytes === 0n ? null : Number(value.hotBoundBytes),
+        hotTotalBytes: Number(value.hotTotalBytes),
         clients: Number(value.clients),
         runningCommands: Number(value.runningCommands),
         uptimeMs: Number(value.uptimeMs),

@@ -119,6 +119,7 @@ export const checkpointOptionsSchema = z.strictObject({
   name: checkpointName.optional(),
   metadata: z.record(z.string().min(1).max(200), z.string().max(4096)).optional(),
   strict: z.boolean().optional(),
+  pinned: z.boolean().optional(),
   expectedGeneration: z.int().min(1).optional(),
   idempotencyKey: idempotencyKeySchema.optional(),
   signal: z.instanceof(AbortSignal).optional(),
@@ -131,6 +132,8 @@ export interface CheckpointOptions {
   readonly metadata?: Readonly<Record<string, string>>
   /** Throw STRICT, and take no checkpoint, if something cannot be captured. @default false */
   readonly strict?: boolean
+  /** As {@link Sandbox.pin} does. @default false */
+  readonly pinned?: boolean
   /** Refuse the call with STALE_GENERATION when `sandbox.generation` is another by now. @default any */
   readonly expectedGeneration?: number
   /** A second call with the same key is answered with the answer of the first; of the last 256 such calls. */
@@ -214,6 +217,10 @@ export interface SandboxMetrics {
   readonly checkpoints: number
   /** Of these, those whose processes are on the disk only. */
   readonly coldCheckpoints: number
+  /** The bound that `setHotBudget` gave all sandboxes of the state directory together; null: none. */
+  readonly hotBoundBytes: number | null
+  /** Of the checkpoints of all these sandboxes, in memory. */
+  readonly hotTotalBytes: number
   readonly clients: number
   readonly runningCommands: number
   /** Since the engine was started, in milliseconds. */

@@ -97,10 +97,18 @@ export class Sandbox implements AsyncDisposable {
    */
   async checkpoint(options: CheckpointOptions = {}): Promise<CheckpointResult> {
     const checked = validate(checkpointOptionsSchema, options, 'options')
-    const { name = '', metadata = {}, strict = false, signal, expectedGeneration, idempotencyKey } = checked
+    const {
+      name = '',
+      metadata = {},
+      strict = false,
+      pinned = false,
+      signal,
+      expectedGeneration,
+      idempotencyKey,
+    } = checked
     const startMs = performance.now()
     return this.#client.request(
-      { case: 'checkpoint', value: { name, metadata, strict } },
+      { case: 'checkpoint', value: { name, metadata, strict, pinned } },
       {
         expect: 'checkpoint',
         accept: ({ value }) => ({ ...toCheckpoint(value), callMs: performance.now() - startMs }),
@@ -174,6 +182,19 @@ export class Sandbox implements AsyncDisposable {
     const checked = validate(targetSchema, target, 'target')
     await this.#client.request(
       { case: 'deleteCheckpoint', value: { target: typeof checked === 'string' ? checked : checked.id } },
+      { expect: 'empty', accept: () => undefined, signal: options.signal },
+    )
+  }
+
+  /**
+   * Keeps a checkpoint in memory, where it is read back to, and from being dropped by the retention; with false no
+   * longer. A pin outlives the engine, after which the checkpoint is in memory from its next use on.
+   * @throws CHECKPOINT_NOT_FOUND; DAMAGED, COLD_INCOMPATIBLE (it can't be read back)
+   */
+  async pin(target: string | Pick<Checkpoint, 'id'>, pinned = true, options: Cancellable = {}): Promise<void> {
+    const checked = validate(targetSchema, target, 'target')
+    await this.#client.request(
+      { case: 'pin', value: { target: typeof checked === 'string' ? checked : checked.id, pinned } },
       { expect: 'empty', accept: () => undefined, signal: options.signal },
     )
   }

@@ -2,35 +2,12 @@
 import { closeSync, openSync, readdirSync, statSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { Sandbox, type CommandHandle } from '../../src/index.js'
+import { Sandbox } from '../../src/index.js'
+import { startFiller, tell } from '../support/filler.js'
 import { until, useTestState } from '../support/state.js'
 
 const state = useTestState()
 const MIB = 1 << 20
-
-/** Fills memory with a word's bytes, and tells what is there. */
-const FILLER = `
-import os, sys
-memory = bytearray(8 << 20)
-for line in sys.stdin:
-    word = line.split()
-    if word[0] == 'fill':
-        memory[:] = os.urandom(len(memory))
-        memory[:9] = word[1].encode().ljust(9)
-    print(os.getpid(), memory[:9].decode().strip('\\0 '), hash(bytes(memory)), flush=True)
-`
-
-async function startFiller(sandbox: Sandbox): Promise<CommandHandle> {
-  await sandbox.files.write('/root/filler.py', FILLER)
-  return sandbox.commands.run(['python3', '-u', '/root/filler.py'], { background: true })
-}
-
-async function tell(filler: CommandHandle, words: string): Promise<string> {
-  const from = filler.stdout.length
-  await filler.sendStdin(`${words}\n`)
-  await until('an answer', () => filler.stdout.endsWith('\n') && filler.stdout.length > from)
-  return filler.stdout.slice(from).trim()
-}
 
 const pagesDir = (id: string) => join(state.stateDir, 'sandboxes', id, 'store', 'pages')
 const coldOnes = async (sandbox: Sandbox) =>

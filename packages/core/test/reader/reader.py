@@ -211,12 +211,20 @@ class Reader:
         joined = []
         for start, end, permissions, offset, inode, name in self.listed_mappings(pid):
             last = joined[-1] if joined else None
-            goes_on = last and last[1] == start and (last[2], last[4], last[5]) == (permissions, inode, name)
+            goes_on = last and last[1] == start and self.file_of(*last[2:]) == self.file_of(
+                permissions, offset, inode, name
+            )
             if goes_on and (not inode or last[3] + start - last[0] == offset):
                 joined[-1] = (last[0], end, *last[2:])
             else:
                 joined.append((start, end, permissions, offset, inode, name))
         return joined
+
+    @staticmethod
+    def file_of(permissions, _offset, inode, name):
+        """A part that was mapped anew is on another overlay than the rest, whose file has another number there."""
+        is_private = permissions[3] == "p" and inode
+        return permissions, bool(inode) if is_private else inode, os.path.basename(name) if is_private else name
 
     def listed_mappings(self, pid):
         for line in read_text(f"/proc/{pid}/maps").splitlines():

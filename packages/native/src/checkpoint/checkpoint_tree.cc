@@ -32,10 +32,10 @@ Result<void> CheckpointTree::check_name(const std::string& name) const {
   return {};
 }
 
-const Checkpoint& CheckpointTree::commit(Checkpoint checkpoint) {
+const Checkpoint& CheckpointTree::commit(Checkpoint checkpoint, std::uint64_t now_ns) {
   checkpoint.id = kIdPrefix + std::to_string(next_++);
   checkpoint.parent = head_;
-  checkpoint.last_used = ++uses_;
+  checkpoint.last_used_ns = now_ns;
   head_ = checkpoint.id;
   checkpoints_.push_back(std::make_unique<Checkpoint>(std::move(checkpoint)));
   return *checkpoints_.back();
@@ -74,9 +74,21 @@ Checkpoint* CheckpointTree::find_own(const std::string& id) const {
   return found != checkpoints_.end() ? found->get() : nullptr;
 }
 
-void CheckpointTree::set_head(const std::string& id) {
+void CheckpointTree::set_head(const std::string& id, std::uint64_t now_ns) {
   head_ = id;
-  if (Checkpoint* checkpoint = find_own(id)) checkpoint->last_used = ++uses_;
+  if (Checkpoint* checkpoint = find_own(id)) checkpoint->last_used_ns = now_ns;
+}
+
+void CheckpointTree::pin(const std::string& id, bool pinned) { find_own(id)->pinned = pinned; }
+
+const Checkpoint* CheckpointTree::least_recently_used(const std::set<std::string>& except) const {
+  const Checkpoint* oldest = nullptr;
+  for (const auto& checkpoint : checkpoints_) {
+    const bool has_memory = !checkpoint->cold && !checkpoint->image->processes.empty();
+    if (!has_memory || checkpoint->pinned || checkpoint->id == head_ || except.contains(checkpoint->id)) continue;
+    if (oldest == nullptr || checkpoint->last_used_ns < oldest->last_used_ns) oldest = checkpoint.get();
+  }
+  return oldest;
 }
 
 void CheckpointTree::cool(const std::string& id) {
@@ -114,7 +126,7 @@ std::vector<std::string> CheckpointTree::expired(const Retention& retention) con
     const bool too_many = retention.keep_last > 0 && count > retention.keep_last;
     const bool too_large = retention.max_bytes > 0 && bytes > retention.max_bytes;
     if (!too_many && !too_large) break;
-    if (checkpoint->id == head_ || (retention.keep_named && !checkpoint->name.empty())) continue;
+    if (checkpoint->pinned || checkpoint->id == head_ || (retention.keep_named && !checkpoint->name.empty())) continue;
     ids.push_back(checkpoint->id);
     --count;
     bytes -= bytes_of(*checkpoint);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -50,7 +51,8 @@ struct Checkpoint {
   int freeze_attempts = 0;
   std::vector<Notice> warnings;
   std::uint64_t processes = 0;       // that it holds, wherever
-  std::uint64_t last_used = 0;       // counts checkpoints and rollbacks
+  std::uint64_t last_used_ns = 0;    // when it was taken or rolled back to, CLOCK_MONOTONIC; 0: by an earlier engine
+  bool pinned = false;               // stays in memory, and is kept whatever the retention says
   bool cold = false;                 // its image is on the disk (images/image_store.h), not here
   std::uint64_t lost_processes = 0;  // of a recovered checkpoint: what it held in memory and no longer has
 };
@@ -68,7 +70,7 @@ class CheckpointTree {
   // Fails when the name is taken or malformed. Checked before a checkpoint is taken.
   Result<void> check_name(const std::string& name) const;
   // Gives the checkpoint its id and makes it the head.
-  const Checkpoint& commit(Checkpoint checkpoint);
+  const Checkpoint& commit(Checkpoint checkpoint, std::uint64_t now_ns);
   Result<const Checkpoint*> find(const std::string& id_or_name) const;
   // After the engine's death: what was found on the disk. `damaged`: by kind, the ids that must not be used, and why.
   void restore(std::vector<Checkpoint> checkpoints, std::string head, std::uint64_t next, std::vector<Notice> damaged);
@@ -79,7 +81,11 @@ class CheckpointTree {
   // The checkpoint must exist. Its children become its parent's, and so does the head.
   void remove(const std::string& id);
   std::vector<std::string> expired(const Retention& retention) const;
-  void set_head(const std::string& id);
+  void set_head(const std::string& id, std::uint64_t now_ns);
+  void pin(const std::string& id, bool pinned);
+  // The least recently used that may go cold; null where none may. The head stays, which the live processes are
+  // compared with.
+  const Checkpoint* least_recently_used(const std::set<std::string>& except) const;
   const std::string& head() const { return head_; }
   const std::vector<std::unique_ptr<Checkpoint>>& all() const { return checkpoints_; }
 
@@ -90,7 +96,6 @@ class CheckpointTree {
   std::string head_;
   std::vector<Notice> damaged_;
   std::uint64_t next_ = 1;
-  std::uint64_t uses_ = 0;
 };
 
 }  // namespace deltabox

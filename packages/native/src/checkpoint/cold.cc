@@ -68,17 +68,20 @@ void SandboxState::make_durable(const Checkpoint& checkpoint) {
   durable_->add(checkpoint.id, std::move(layers));
 }
 
+bool SandboxState::is_too_much(const Checkpoint* oldest) {
+  const std::uint64_t bytes = store_.stored_bytes();
+  if (budget_) {
+    budget_->tell(bytes, oldest != nullptr ? std::optional(oldest->last_used_ns) : std::nullopt);
+    if (budget_->turn() == SharedBudget::Turn::kOurs) return true;
+    budget_->ask_another();
+  }
+  return retention_.hot_bytes != 0 && bytes > retention_.hot_bytes;
+}
+
 void SandboxState::cool_down() {
-  if (retention_.hot_bytes == 0) return;
-  while (store_.stored_bytes() > retention_.hot_bytes) {
-    const Checkpoint* oldest = nullptr;
-    for (const auto& checkpoint : tree_.all()) {
-      // The head is what the live processes are compared with: it goes cold for nothing.
-      if (checkpoint->id == tree_.head() || checkpoint->cold || checkpoint->image->processes.empty()) continue;
-      if (unwritable_images_.contains(checkpoint->id)) continue;
-      if (oldest == nullptr || checkpoint->last_used < oldest->last_used) oldest = checkpoint.get();
-    }
-    if (oldest == nullptr) return;
+  for (;;) {
+    const Checkpoint* oldest = tree_.least_recently_used(unwritable_images_);
+    if (!is_too_much(oldest) || oldest == nullptr) return;
     if (!images_.has(oldest->id)) {
       // It goes when it has been written, which settles again.
       if (wants_image(*oldest)) start_image(*oldest);
@@ -86,6 +89,18 @@ void SandboxState::cool_down() {
     }
     tree_.cool(oldest->id);
   }
+}
+
+void SandboxState::budget_changed() {
+  if (budget_->acknowledge()) cool_down();
+}
+
+Result<void> SandboxState::pin(const std::string& target, bool pinned) {
+  const Checkpoint& checkpoint = *TRY(tree_.find(target));
+  if (pinned) TRY(warm_up(checkpoint.id));
+  TRY(records_.mark_pinned(checkpoint.id, pinned));
+  tree_.pin(checkpoint.id, pinned);
+  return {};
 }
 
 void SandboxState::finish_images() {

@@ -117,7 +117,7 @@ Result<void> SandboxState::write_state() const {
 
 Result<const Checkpoint*> SandboxState::commit(Checkpoint record) {
   const std::string head = tree_.head();
-  const Checkpoint& checkpoint = tree_.commit(std::move(record));
+  const Checkpoint& checkpoint = tree_.commit(std::move(record), monotonic_ns());
   records::Checkpoint written;
   written.set_version(kRecordVersion);
   written.set_id(checkpoint.id);
@@ -142,7 +142,7 @@ Result<const Checkpoint*> SandboxState::commit(Checkpoint record) {
   fault_point(FaultPoint::kCheckpointWritten);
   if (!outcome.ok()) {
     tree_.remove(checkpoint.id);
-    tree_.set_head(head);
+    tree_.set_head(head, 0);
     return outcome.release_error();
   }
   // Its processes first, where they are to be durable.

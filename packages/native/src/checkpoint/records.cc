@@ -18,6 +18,7 @@ constexpr const char* kState = "state";
 constexpr const char* kStateCopy = "state.synced";
 constexpr const char* kCheckpoints = "checkpoints";
 constexpr std::string_view kDurable = ".durable";
+constexpr std::string_view kPinned = ".pinned";
 
 std::uint64_t number_of(const std::string& id) {
   const std::size_t dash = id.rfind('-');
@@ -82,6 +83,7 @@ void RecordStore::remove_checkpoint(const std::string& id) const {
   const std::string path = std::string(kCheckpoints) + "/" + id;
   // The mark first: one without its record would make the next checkpoint of this id look durable.
   ::unlinkat(root_.get(), (path + std::string(kDurable)).c_str(), 0);
+  ::unlinkat(root_.get(), (path + std::string(kPinned)).c_str(), 0);
   fault_point(FaultPoint::kMarkRemoved);
   ::unlinkat(root_.get(), path.c_str(), 0);
 }
@@ -92,6 +94,10 @@ Result<RecordStore::Found> RecordStore::read_checkpoints() const {
   for (const std::string& name : TRY(sys::list_dir(dir.get()))) {
     if (name.ends_with(kDurable)) {
       found.durable.insert(name.substr(0, name.size() - kDurable.size()));
+      continue;
+    }
+    if (name.ends_with(kPinned)) {
+      found.pinned.insert(name.substr(0, name.size() - kPinned.size()));
       continue;
     }
     if (name.ends_with(".new")) {
@@ -113,14 +119,27 @@ Result<RecordStore::Found> RecordStore::read_checkpoints() const {
       found.damaged.push_back({0, name, checkpoint.error().describe()});
     }
   }
-  std::erase_if(found.durable, [&](const std::string& id) {
-    if (::faccessat(dir.get(), id.c_str(), F_OK, 0) == 0) return false;
-    ::unlinkat(dir.get(), (id + std::string(kDurable)).c_str(), 0);
-    return true;
-  });
+  // Marks without a record must not count for the next checkpoint of that id.
+  for (const auto& [marked, suffix] : {std::pair(&found.durable, kDurable), std::pair(&found.pinned, kPinned)}) {
+    std::erase_if(*marked, [&, &suffix = suffix](const std::string& id) {
+      if (::faccessat(dir.get(), id.c_str(), F_OK, 0) == 0) return false;
+      ::unlinkat(dir.get(), (id + std::string(suffix)).c_str(), 0);
+      return true;
+    });
+  }
   std::sort(found.checkpoints.begin(), found.checkpoints.end(),
             [](const auto& a, const auto& b) { return number_of(a.id()) < number_of(b.id()); });
   return found;
+}
+
+Result<void> RecordStore::mark_pinned(const std::string& id, bool pinned) const {
+  const std::string path = std::string(kCheckpoints) + "/" + id + std::string(kPinned);
+  if (pinned) {
+    TRY(sys::open_at(root_.get(), path, O_WRONLY | O_CREAT | O_NOFOLLOW, 0600));
+  } else if (::unlinkat(root_.get(), path.c_str(), 0) != 0 && errno != ENOENT) {
+    return os_error("unlinkat", path);
+  }
+  return {};
 }
 
 Result<void> RecordStore::mark_durable(const std::string& id) const {

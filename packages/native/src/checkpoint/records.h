@@ -19,6 +19,7 @@ class RecordStore {
     std::vector<records::Checkpoint> checkpoints;  // by number
     std::vector<Notice> damaged;                   // kind: the checkpoint's id; reason
     std::set<std::string> durable;                 // ids
+    std::set<std::string> pinned;                  // ids
   };
 
   RecordStore() = default;
@@ -36,6 +37,8 @@ class RecordStore {
   Result<Found> read_checkpoints() const;
   // After its layers and its record are on the disk. On any thread.
   Result<void> mark_durable(const std::string& id) const;
+  // Stays in memory, and is kept. Not synced: a crash of the machine may take it back.
+  Result<void> mark_pinned(const std::string& id, bool pinned) const;
   int fd() const { return root_.get(); }
 
  private:

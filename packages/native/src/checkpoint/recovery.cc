@@ -127,6 +127,7 @@ Result<Recovered> recover(const RecordStore& records, LayerStore& layers, const 
       auto stacks = open_stacks(specs, record.stacks(), layers_of, finder, why);
       if (stacks) {
         Checkpoint checkpoint = to_checkpoint(record);
+        checkpoint.pinned = found.pinned.contains(record.id());
         for (LayerStack& stack : *stacks) {
           checkpoint.stacks.push_back(std::make_shared<LayerStack>(std::move(stack)));
         }

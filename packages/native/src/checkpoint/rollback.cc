@@ -230,7 +230,7 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
     const Result<const Checkpoint*> committed = commit(std::move(safety));
     if (committed.ok()) outcome.safety_checkpoint = committed.value()->id;
   }
-  tree_.set_head(target.id);
+  tree_.set_head(target.id, monotonic_ns());
   if (target.lost_processes > 0) {
     outcome.not_restored.push_back(
         {0, "process",

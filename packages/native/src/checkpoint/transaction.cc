@@ -185,6 +185,7 @@ Result<const Checkpoint*> SandboxState::try_checkpoint(const CheckpointOptions& 
   fault_point(FaultPoint::kAfterThaw);
   record.engine_us = elapsed_us(call_start_ns);
   const Checkpoint* checkpoint = TRY(commit(std::move(record)));
+  if (options.pinned) TRY(pin(checkpoint->id, true));
   // Without it a crash brings back the state before, which is whole as well; settle() tries again.
   (void)write_state();
   return checkpoint;

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "budget/shared_budget.h"
 #include "checkpoint/checkpoint_tree.h"
 #include "checkpoint/durable.h"
 #include "checkpoint/open_files.h"
@@ -41,6 +42,7 @@ struct CheckpointOptions {
   std::string name;
   std::map<std::string, std::string> metadata;
   bool strict = false;
+  bool pinned = false;
   std::function<void()> before_thaw;  // with the volumes switched, while nobody runs
 };
 
@@ -117,6 +119,12 @@ class SandboxState {
   void set_retention(const Retention& retention) { retention_ = retention; }
   // The processes of every checkpoint go to the disk, behind its back.
   void set_durable_processes(bool durable) { durable_processes_ = durable; }
+  // A bound of memory for all sandboxes of a state directory. Called when `woken_fd` is readable.
+  void share_budget(std::unique_ptr<SharedBudget> budget) { budget_ = std::move(budget); }
+  const SharedBudget* budget() const { return budget_.get(); }
+  void budget_changed();
+  // A pinned one stays in memory, where it is read back to, and is kept whatever the retention says.
+  Result<void> pin(const std::string& target, bool pinned);
   // Reads the checkpoint's processes from the disk where they are there only: COLD_INCOMPATIBLE, DAMAGED.
   Result<void> warm_up(const std::string& target);
   // Puts all on the disk that another engine needs to begin from the checkpoint, and keeps it there.
@@ -180,6 +188,8 @@ class SandboxState {
   void make_durable(const Checkpoint& checkpoint);
   // Takes the least recently used checkpoints out of memory that are too many for it.
   void cool_down();
+  // Tells the others what is here; `oldest` is what may go.
+  bool is_too_much(const Checkpoint* oldest);
   void finish_images();
   Result<void> write_image_now(const Checkpoint& checkpoint);
   void start_merge();
@@ -237,6 +247,7 @@ class SandboxState {
   std::shared_ptr<MergeJob> merge_job_;  // at most one at a time
   bool merge_failed_ = false;
   Retention retention_;
+  std::unique_ptr<SharedBudget> budget_;
 };
 
 }  // namespace deltabox

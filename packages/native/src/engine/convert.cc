@@ -54,6 +54,7 @@ void fill(v1::Checkpoint& message, const Checkpoint& checkpoint) {
   message.set_copied_bytes(checkpoint.stored_pages * kPageSize);
   message.set_processes(checkpoint.processes);
   message.set_cold(checkpoint.cold);
+  message.set_pinned(checkpoint.pinned);
   message.set_threads(checkpoint.threads);
   message.set_changed_volumes(checkpoint.changed_volumes);
   message.set_changed_files(checkpoint.layer_usage.files);

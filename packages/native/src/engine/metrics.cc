@@ -97,6 +97,10 @@ Result<void> fill_metrics(SandboxState& state, v1::Metrics& metrics) {
   metrics.set_disk_is_lower_bound(!add_disk_use(namespaces.store.get(), 0, disk));
   metrics.set_disk_bytes(disk.bytes);
   metrics.set_page_store_bytes(state.page_store_bytes());
+  if (state.budget() != nullptr) {
+    metrics.set_hot_bound_bytes(state.budget()->bound_bytes());
+    metrics.set_hot_total_bytes(state.budget()->total_bytes());
+  }
   metrics.set_cold_checkpoints(state.cold_checkpoints());
   metrics.set_checkpoints(state.tree().all().size());
   const ProcessUse engine = TRY(read_use(proc_fd, "self"));

@@ -151,6 +151,7 @@ Result<void> serve_creation(Creation creation, UniqueFd creator_socket) {
   UniqueFd listener = TRY(listen_in(creation.request.state_dir()));
   const IdMap id_map = TRY(choose_id_map());
   if (forks) TRY(make_forked_store(creation.request, origin, id_map));
+  std::unique_ptr<SharedBudget> budget = TRY(SharedBudget::join(creation.request.state_dir() + "/../../hot-budget"));
   SandboxLimits limits = TRY(SandboxLimits::create(creation.request.limits(), creation.request.id()));
   SandboxNetwork network(TRY(parse_network_mode(creation.request.network())));
   std::optional<ProxyLauncher> proxy = TRY(start_launcher(creation.request, network.mode()));
@@ -163,6 +164,7 @@ Result<void> serve_creation(Creation creation, UniqueFd creator_socket) {
     identity_warnings.insert(identity_warnings.end(), lost.begin(), lost.end());
   }
   const v1::Retention& retention = creation.request.retention();
+  state->share_budget(std::move(budget));
   state->set_durable_processes(creation.request.durable_processes());
   state->set_retention({retention.keep_last(), !retention.drop_named(), retention.max_bytes(), retention.hot_bytes()});
   SandboxIdentity identity;

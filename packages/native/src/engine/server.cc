@@ -178,6 +178,9 @@ Result<void> Server::serve_round(int timeout_ms) {
   files_.add_sources(sources);
   if (disk_->ended_fd() >= 0) sources.add(disk_->ended_fd(), POLLIN, [this](short) { disk_measured(); });
   sources.add(state_->background_fd(), POLLIN, [this](short) { state_->finish_background(); });
+  if (state_->budget() != nullptr && state_->budget()->woken_fd() >= 0) {
+    sources.add(state_->budget()->woken_fd(), POLLIN, [this](short) { state_->budget_changed(); });
+  }
   sources.add(state_->renames().death_fd(), POLLIN, [this, &failure](short) {
     if (failure.ok() && !killed_) failure = state_->renames().revive();
   });
@@ -325,6 +328,11 @@ Result<v1::EngineFrame> Server::dispatch(Client& client, const v1::ClientFrame& 
       answer.mutable_lent()->set_processes(lent.processes);
       return answer;
     }
+    case v1::ClientFrame::kPin:
+      TRY(state_->pin(request.pin().target(), request.pin().pinned()));
+      settle_needed_ = true;
+      answer.mutable_empty();
+      return answer;
     case v1::ClientFrame::kThaw:
       state_->thaw();
       answer.mutable_empty();
@@ -424,6 +432,7 @@ Result<v1::EngineFrame> Server::take_checkpoint(const v1::CheckpointRequest& req
   CheckpointOptions options;
   options.name = request.name();
   options.strict = request.strict();
+  options.pinned = request.pinned();
   options.metadata.insert(request.metadata().begin(), request.metadata().end());
   options.before_thaw = [this] { files_.volumes_switched(); };
   const Checkpoint* checkpoint = TRY(state_->checkpoint(options));

@@ -26,7 +26,7 @@ using parasite::make_call;
 const dev_t kMasterDevice = makedev(5, 2);
 const dev_t kOwnTerminal = makedev(5, 0);  // /dev/tty
 constexpr unsigned kSlaveMajor = 136;
-constexpr int kMostTerminals = 256;        // that are opened on the way to a number
+constexpr int kMostTerminals = 256;  // that are opened on the way to a number
 
 std::string slave_path(int number) { return "/dev/pts/" + std::to_string(number); }
 

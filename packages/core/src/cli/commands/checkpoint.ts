@@ -6,6 +6,7 @@ import { action, jsonOption, print, type CliContext, type JsonOption } from '../
 interface CheckpointFlags extends JsonOption {
   readonly name?: string
   readonly strict?: boolean
+  readonly pin?: boolean
   readonly trace?: boolean
 }
 
@@ -16,6 +17,7 @@ export function registerCheckpoint(program: Command, context: CliContext): void 
     .argument('<id>', 'sandbox id')
     .option('--name <name>', 'a name to roll back to')
     .option('--strict', 'fail if something cannot be captured')
+    .option('--pin', 'keep it in memory, whatever else goes to the disk')
     .option('--trace', 'say on stderr where the time went')
     .addOption(jsonOption())
     .action(
@@ -24,6 +26,7 @@ export function registerCheckpoint(program: Command, context: CliContext): void 
         try {
           const checkpoint = await sandbox.checkpoint({
             ...(flags.name === undefined ? {} : { name: flags.name }),
+            ...(flags.pin === undefined ? {} : { pinned: flags.pin }),
             ...(flags.strict === undefined ? {} : { strict: flags.strict }),
           })
           if (flags.trace === true) context.stderr(`${explainPause(checkpoint)}\n`)

@@ -3,6 +3,7 @@ import { InvalidArgumentError, type Command } from 'commander'
 import { isDeltaboxError } from '../../errors/deltabox-error.js'
 import type { SandboxMetrics } from '../../sandbox/options.js'
 import { Sandbox } from '../../sandbox/sandbox.js'
+import { renderBytes } from '../../text/bytes.js'
 import { printable } from '../../text/printable.js'
 import { renderTable } from '../../text/table.js'
 import { action, jsonOption, type CliContext, type JsonOption } from '../context.js'
@@ -10,7 +11,6 @@ import { action, jsonOption, type CliContext, type JsonOption } from '../context
 const DEFAULT_INTERVAL_MS = 2_000
 const MIN_INTERVAL_MS = 100
 const CLEAR_SCREEN = '\x1b[H\x1b[2J'
-const MIB = 1024 * 1024
 
 const HEADINGS = [
   'ID',
@@ -110,14 +110,13 @@ function cpuPercent({ id, cpuUs, atMs, metrics }: Look, before: readonly Look[])
 
 function render(rows: readonly (Look & { readonly cpuPercent: number })[]): string {
   if (rows.length === 0) return 'no running sandboxes'
-  const size = (bytes: number) => `${(bytes / MIB).toFixed(1)} MiB`
   return renderTable(
     HEADINGS,
     rows.map(({ id, name, cpuPercent, metrics, lastPauseMs }) => [
-      ...[id, printable(name), cpuPercent.toFixed(1), size(metrics.memoryBytes)],
+      ...[id, printable(name), cpuPercent.toFixed(1), renderBytes(metrics.memoryBytes)],
       ...[`${metrics.tasks}`, `${metrics.runningCommands}`],
       `${metrics.checkpoints}${metrics.coldCheckpoints === 0 ? '' : ` (${metrics.coldCheckpoints} cold)`}`,
-      ...[size(metrics.pageStoreBytes), size(metrics.diskBytes), size(metrics.engine.rssBytes)],
+      ...[renderBytes(metrics.pageStoreBytes), renderBytes(metrics.diskBytes), renderBytes(metrics.engine.rssBytes)],
       lastPauseMs === null ? '' : `${lastPauseMs.toFixed(2)} ms`,
     ]),
   )

@@ -1,8 +1,12 @@
+import { renderPlots } from './plots.mjs'
+
 const pair = ({ p50, p95 }) => `${p50.toFixed(1)} / ${p95.toFixed(1)}`
 const one = (value) => (value < 10 ? value.toFixed(2) : value.toFixed(0))
 
+const parts = (memory, whose) => `${one(memory[`${whose}Mb`])} / ${one(memory[`${whose}PrivateMb`])}`
+
 /** The measurements of states as text. */
-export function renderStatesReport({ restores, forks, checkpointCurve, sandboxCurve }) {
+export function renderStatesReport({ restores, forks, checkpointCurve, footprintCurve, sandboxCurve }) {
   return [
     'the way back, ms (p50 / p95)',
     table([
@@ -32,14 +36,24 @@ export function renderStatesReport({ restores, forks, checkpointCurve, sandboxCu
         ...[point.engineMb, point.pageStoreMb, point.diskMb, point.copiedKb, point.pauseMs].map(one),
       ]),
     ]),
-    'sandboxes at once, each',
+    'one sandbox of each footprint with ten checkpoints, and four forks of it, each: MB, with what is shared in parts / private alone',
     table([
-      ['number', 'processes, MB', 'engine, MB', 'disk, MB'],
-      ...sandboxCurve.map((point) => [
-        `${point.sandboxes}`,
-        ...[point.processesMb, point.engineMb, point.diskMb].map(one),
+      ['footprint', 'processes', 'engine, hot', 'engine, cold', 'disk, cold', 'fork: processes', 'fork: engine'],
+      ...footprintCurve.map(({ footprintMb, hot, cold, forked }) => [
+        `${footprintMb}`,
+        ...[parts(hot, 'processes'), parts(hot, 'engine'), parts(cold, 'engine'), one(cold.diskMb)],
+        ...[parts(forked, 'processes'), parts(forked, 'engine')],
       ]),
     ]),
+    'sandboxes at once, each: MB, with what is shared in parts / private alone',
+    table([
+      ['number', 'processes', 'engine', 'disk'],
+      ...sandboxCurve.map((point) => [
+        `${point.sandboxes}`,
+        ...[parts(point, 'processes'), parts(point, 'engine'), one(point.diskMb)],
+      ]),
+    ]),
+    renderPlots({ checkpointCurve, footprintCurve, sandboxCurve }),
   ].join('\n')
 }
 

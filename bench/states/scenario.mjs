@@ -1,7 +1,9 @@
 // All measurements of states, one after the other.
-import { measureCheckpointCurve, measureSandboxCurve } from './curves.mjs'
+import { measureCheckpointCurve, measureFootprint, measureSandboxCurve } from './curves.mjs'
 import { measureForks } from './forks.mjs'
 import { measureRestores } from './restores.mjs'
+
+const FOOTPRINTS_MB = [20, 50, 100, 200, 500, 1000]
 
 /** `residentMb`: footprints; `forks`: how many at a time; `checkpoints` and `sandboxes`: where the curves end. */
 export async function runStatesScenario({ workspace, rounds, residentMb, forks, checkpoints, sandboxes }) {
@@ -13,6 +15,10 @@ export async function runStatesScenario({ workspace, rounds, residentMb, forks, 
   }
   console.error('measuring the curves of memory and disk …')
   results.checkpointCurve = await measureCheckpointCurve({ workspace, checkpoints })
+  results.footprintCurve = []
+  for (const footprintMb of FOOTPRINTS_MB) {
+    results.footprintCurve.push(await measureFootprint({ workspace, footprintMb }))
+  }
   results.sandboxCurve = await measureSandboxCurve({ workspace, sandboxes })
   return results
 }

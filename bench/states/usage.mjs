@@ -17,11 +17,21 @@ function descendants(pid) {
   return children.flatMap((child) => [child, ...descendants(child)])
 }
 
-/** Of a sandbox in MiB: its processes and its engine, each with its part of what it shares. */
+/**
+ * Of a sandbox in MiB: its processes and its engine, each with its part of what it shares, and what of them is nobody
+ * else's.
+ */
 export async function sandboxMemory(sandbox) {
   const { enginePid, initPid } = await sandbox.getInfo()
-  const sum = (pids) => pids.map((pid) => processMemory(pid).proportionalMb).reduce((all, one) => all + one, 0)
-  return { processesMb: sum([initPid, ...descendants(initPid)]), engineMb: sum([enginePid]) }
+  const processes = [initPid, ...descendants(initPid)].map(processMemory)
+  const sum = (field) => processes.map((one) => one[field]).reduce((all, one) => all + one, 0)
+  const engine = processMemory(enginePid)
+  return {
+    processesMb: sum('proportionalMb'),
+    processesPrivateMb: sum('privateMb'),
+    engineMb: engine.proportionalMb,
+    enginePrivateMb: engine.privateMb,
+  }
 }
 
 /** What lies on the disk of these sandboxes, in MiB; a file that several have counts once. */

@@ -26,7 +26,7 @@ export interface Checkpoint {
   /** How long the sandbox's tasks stood still. */
   readonly pauseMs: number
   readonly parts: PauseParts
-  /** Pages written since the parent. */
+  /** Pages written since the parent; all there are where memory is compared (`getInfo().warnings` says so). */
   readonly dirtyPages: number
   /**
    * Of the dirty pages, those copied after the pause: a process that wrote 16 MiB or more is forked in the pause, and

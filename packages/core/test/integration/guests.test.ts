@@ -1,99 +1,22 @@
 // Guests: small programs that verify one claim each from inside, first without any checkpoint, then in flavours.
 // GUEST=name runs one guest alone.
-import { readdirSync, readFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import { Sandbox, type CommandHandle } from '../../src/index.js'
+import { changeAll, createWithGuests, failures, Guest, guests, startAll } from '../support/guests.js'
 import { killAll, killOne, processesOf } from '../support/processes.js'
 import { until, useTestState } from '../support/state.js'
 
 const ROLLBACKS = 10
-const ANSWER_MS = 40_000
 const PAUSE_MS = 100
 
 const state = useTestState()
-const guestsDir = fileURLToPath(new URL('../guests/', import.meta.url))
-const files = readdirSync(guestsDir).filter((name) => name.endsWith('.py'))
-/** Those that the flavours run; the others have tests of their own. */
-const guests = files
-  .map((name) => name.replace('.py', ''))
-  .filter((name) => !['guest', 'sleep', 'unsupported'].includes(name))
-  .filter((name) => process.env['GUEST'] === undefined || name === process.env['GUEST'])
 /** They hold something that a checkpoint reports (a FIFO's path). */
 const reported = ['pipes_fifo']
 const isAboutTasks = (name: string) => name.startsWith('tasks_')
 
-class Guest {
-  private constructor(
-    readonly name: string,
-    public command: CommandHandle,
-  ) {}
-
-  static async start(sandbox: Sandbox, name: string, args: string[] = []): Promise<Guest> {
-    const argv = ['python3', '-u', `/root/guests/${name}.py`, ...args]
-    const command = await sandbox.commands.run(argv, { background: true })
-    const guest = new Guest(name, command)
-    await guest.#until('READY', 0)
-    return guest
-  }
-
-  /** The same guest as it lives on in a fork. */
-  async in(fork: Sandbox): Promise<Guest> {
-    return new Guest(this.name, await fork.commands.connect(this.command.commandId))
-  }
-
-  /** After a rollback that made it anew: its command goes on, without those who were told of its end. */
-  async reconnect(sandbox: Sandbox): Promise<void> {
-    const seen = this.command.stdout.length
-    this.command = await sandbox.commands.connect(this.command.commandId)
-    await until('the output so far', () => this.command.stdout.length >= seen)
-  }
-
-  async change(): Promise<void> {
-    const from = this.command.stdout.length
-    await this.command.sendStdin('change\n')
-    expect(await this.#until('(CHANGED|not ok: .*)\n', from), this.name).toBe('CHANGED\n')
-  }
-
-  /** "ok", or why not. */
-  async verdict(): Promise<string> {
-    const from = this.command.stdout.length
-    await this.command.sendStdin('verify\n')
-    return (await this.#until('(ok|not ok: .*)\n', from)).trim()
-  }
-
-  async #until(pattern: string, from: number): Promise<string> {
-    const find = () => new RegExp(pattern).exec(this.command.stdout.slice(from))?.[0]
-    try {
-      await until('an answer', () => find() !== undefined || !this.command.isRunning, ANSWER_MS)
-    } catch {
-      return 'no answer'
-    }
-    return find() ?? `ended: ${this.command.stderr.slice(-500)}`
-  }
-}
-
-async function createWithGuests(): Promise<Sandbox> {
-  const sandbox = await Sandbox.create({ workspace: state.workspace })
-  for (const name of files) {
-    await sandbox.files.write(`/root/guests/${name}`, readFileSync(`${guestsDir}${name}`, 'utf8'))
-  }
-  return sandbox
-}
-
-const startAll = (sandbox: Sandbox, names: string[]) => Promise.all(names.map((name) => Guest.start(sandbox, name)))
-const changeAll = (all: Guest[]) => Promise.all(all.map((guest) => guest.change()))
-
-/** The guests whose verdict is not ok, with the verdict. */
-async function failures(all: Guest[]): Promise<string[]> {
-  const verdicts = await Promise.all(all.map(async (guest) => `${guest.name}: ${await guest.verdict()}`))
-  return verdicts.filter((line) => !line.endsWith(': ok'))
-}
-
 const namesOf = (lines: string[]) => lines.map((line) => line.replace(/: .*/s, ''))
 
 test('without a checkpoint: each guest holds when nothing changed, and notices the change', async () => {
-  await using sandbox = await createWithGuests()
+  await using sandbox = await createWithGuests(state.workspace)
   expect(await failures(await startAll(sandbox, guests))).toEqual([])
   const changed = await startAll(sandbox, guests)
   await changeAll(changed)
@@ -101,7 +24,7 @@ test('without a checkpoint: each guest holds when nothing changed, and notices t
 })
 
 test.each(guests)('alone, once: %s', async (name) => {
-  await using sandbox = await createWithGuests()
+  await using sandbox = await createWithGuests(state.workspace)
   const all = await startAll(sandbox, [name])
   const checkpoint = await sandbox.checkpoint({ strict: !reported.includes(name) })
   await changeAll(all)
@@ -111,7 +34,7 @@ test.each(guests)('alone, once: %s', async (name) => {
 })
 
 test('all together, ten rollbacks', async () => {
-  await using sandbox = await createWithGuests()
+  await using sandbox = await createWithGuests(state.workspace)
   const all = await startAll(sandbox, guests)
   const checkpoint = await sandbox.checkpoint()
   for (let round = 1; round <= ROLLBACKS; round++) {
@@ -123,7 +46,7 @@ test('all together, ten rollbacks', async () => {
 })
 
 async function killAndMakeAgain(names: string[], rounds: number): Promise<void> {
-  await using sandbox = await createWithGuests()
+  await using sandbox = await createWithGuests(state.workspace)
   const all = await startAll(sandbox, names)
   const checkpoint = await sandbox.checkpoint()
   for (let round = 1; round <= rounds; round++) {
@@ -141,7 +64,7 @@ test.each(guests)('killed and made again: %s', (name) => killAndMakeAgain([name]
 test('all together, killed and made again, thrice', () => killAndMakeAgain(guests, 3))
 
 test.each(guests)('each of its processes killed alone: %s', async (name) => {
-  await using sandbox = await createWithGuests()
+  await using sandbox = await createWithGuests(state.workspace)
   const guest = await Guest.start(sandbox, name)
   const checkpoint = await sandbox.checkpoint()
   for (const pid of await processesOf(sandbox)) {
@@ -154,7 +77,7 @@ test.each(guests)('each of its processes killed alone: %s', async (name) => {
 })
 
 async function forkAndGoOn(names: string[], count: number): Promise<void> {
-  await using sandbox = await createWithGuests()
+  await using sandbox = await createWithGuests(state.workspace)
   const all = await startAll(sandbox, names)
   const checkpoint = await sandbox.checkpoint()
   await changeAll(all)
@@ -182,7 +105,7 @@ test.each(forkable)('lives on in a fork: %s', (name) => forkAndGoOn([name], 1))
 test('all together, in two forks', () => forkAndGoOn(forkable, 2))
 
 test('all together, to the grandparent, through every generation', async () => {
-  await using sandbox = await createWithGuests()
+  await using sandbox = await createWithGuests(state.workspace)
   const all = await startAll(sandbox, guests)
   await sandbox.checkpoint({ name: 'grandparent' })
   await sandbox.checkpoint({ name: 'same' })
@@ -199,7 +122,7 @@ test('all together, to the grandparent, through every generation', async () => {
 
 test('all together, from sibling to sibling', async () => {
   const names = guests.filter((name) => !isAboutTasks(name))
-  await using sandbox = await createWithGuests()
+  await using sandbox = await createWithGuests(state.workspace)
   const all = await startAll(sandbox, names)
   await sandbox.checkpoint({ name: 'root' })
   await changeAll(all)
@@ -215,7 +138,7 @@ test('all together, from sibling to sibling', async () => {
 })
 
 test('what a command printed is never taken back', async () => {
-  await using sandbox = await createWithGuests()
+  await using sandbox = await createWithGuests(state.workspace)
   const bash = await sandbox.commands.run(['bash', '--norc'], { background: true })
   await bash.sendStdin('echo before\n')
   await until('the first line', () => bash.stdout === 'before\n')
@@ -230,7 +153,7 @@ test('what a command printed is never taken back', async () => {
 const pause = () => new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
 
 test('a sleep of 2 s with a checkpoint every 100 ms ends', async () => {
-  await using sandbox = await createWithGuests()
+  await using sandbox = await createWithGuests(state.workspace)
   const sleeper = await Guest.start(sandbox, 'sleep')
   for (let count = 0; count < 15; count++) {
     await sandbox.checkpoint()
@@ -240,7 +163,7 @@ test('a sleep of 2 s with a checkpoint every 100 ms ends', async () => {
 })
 
 test('a rollback into a sleep that several checkpoints interrupted goes on sleeping, and ends', async () => {
-  await using sandbox = await createWithGuests()
+  await using sandbox = await createWithGuests(state.workspace)
   const sleeper = await Guest.start(sandbox, 'sleep')
   const names = ['first', 'second', 'third']
   for (const name of names) {
@@ -255,7 +178,7 @@ test('a rollback into a sleep that several checkpoints interrupted goes on sleep
 })
 
 test.each(['signal', 'executable-memory'])('a checkpoint refuses what it can not keep: %s', async (kind) => {
-  await using sandbox = await createWithGuests()
+  await using sandbox = await createWithGuests(state.workspace)
   const guest = await Guest.start(sandbox, 'unsupported', [kind])
   await expect(sandbox.checkpoint()).rejects.toMatchObject({
     code: 'UNSUPPORTED',
@@ -267,7 +190,7 @@ test.each(['signal', 'executable-memory'])('a checkpoint refuses what it can not
 })
 
 test.each(['socket'])('a checkpoint reports what it does not keep, and strict refuses: %s', async (kind) => {
-  await using sandbox = await createWithGuests()
+  await using sandbox = await createWithGuests(state.workspace)
   const guest = await Guest.start(sandbox, 'unsupported', [kind])
   const notice = { pid: guest.command.pid, kind }
   const refused = sandbox.checkpoint({ strict: true })
@@ -285,7 +208,7 @@ test.each(['socket'])('a checkpoint reports what it does not keep, and strict re
 })
 
 test('a strict rollback that could not restore everything changes nothing', async () => {
-  await using sandbox = await createWithGuests()
+  await using sandbox = await createWithGuests(state.workspace)
   const guest = await Guest.start(sandbox, 'unsupported', ['deleted-directory'])
   const checkpoint = await sandbox.checkpoint()
   await guest.change()

@@ -100,12 +100,19 @@ OwnedFd SpawnEngine(const std::string& engine_path, const std::vector<std::strin
   for (const std::string& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
   argv.push_back(nullptr);
   char path_variable[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-  // The engine sees nothing of the client's environment but the tests' fault point (src/base/fault.h).
-  const char* fault = std::getenv("DELTABOX_FAULT");
-  std::string fault_variable = std::string("DELTABOX_FAULT=") + (fault != nullptr ? fault : "");
-  char* environment[] = {path_variable, fault != nullptr ? fault_variable.data() : nullptr, nullptr};
+  // The engine sees nothing of the client's environment but the tests' fault point (src/base/fault.h), and that it shall
+  // do without userfaultfd (src/deltacr/memory_tracker.h).
+  std::vector<std::string> variables;
+  for (const char* name : {"DELTABOX_FAULT", "DELTABOX_COMPARE_MEMORY"}) {
+    const char* value = std::getenv(name);
+    if (value != nullptr) variables.push_back(std::string(name) + "=" + value);
+  }
+  std::vector<char*> environment{path_variable};
+  for (std::string& variable : variables) environment.push_back(variable.data());
+  environment.push_back(nullptr);
   pid_t pid = 0;
-  Check(::posix_spawn(&pid, engine_path.c_str(), &settings.actions, &settings.attributes, argv.data(), environment),
+  Check(::posix_spawn(&pid, engine_path.c_str(), &settings.actions, &settings.attributes, argv.data(),
+                      environment.data()),
         "posix_spawn");
   AwaitDetached(pid);
   return ours;

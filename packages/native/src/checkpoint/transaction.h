@@ -156,6 +156,8 @@ class SandboxState {
   // Processes inside, init not counted.
   std::uint64_t live_processes() const;
   std::uint64_t cold_checkpoints() const;
+  // Why memory is compared at each checkpoint instead of tracked; empty: it is tracked.
+  const std::string& compares_memory_because() const { return registry_.compares_because(); }
   std::uint64_t page_store_bytes() const { return store_.stored_bytes(); }
 
  private:

@@ -24,6 +24,13 @@ namespace deltabox {
 namespace {
 
 constexpr int kFiltersOfSandbox = 1;
+// Those of a container around the engine, which its tasks have from it.
+Result<int> filters_around(int proc_fd) {
+  static std::optional<int> known;
+  if (!known) known = TRY(task_status(proc_fd, HostTid{::getpid()})).seccomp_filters;
+  return *known;
+}
+
 constexpr std::uint64_t kParasiteFirst = 0x3000'0000'0000;  // between where loaders put programs and libraries
 constexpr std::uint64_t kParasiteStep = 0x10'0000'0000;
 constexpr int kParasiteTries = 64;
@@ -106,7 +113,7 @@ Result<void> TreeCapture::hold(FrozenProcess& frozen) {
 Result<TaskStatus> TreeCapture::check_supported(LiveProcess& live, const MappingList& mappings,
                                                 std::vector<Notice>& warnings) const {
   const TaskStatus status = TRY(read_task_status(TRY(live.files.get(ProcFile::kStatus))));
-  if (status.seccomp_filters > kFiltersOfSandbox) {
+  if (status.seccomp_filters > TRY(filters_around(proc_fd_)) + kFiltersOfSandbox) {
     return unsupported(live, "seccomp", "it runs under a seccomp filter of its own",
                        "End the process, then try again.");
   }
@@ -227,13 +234,25 @@ Result<void> TreeCapture::install_parasite(HeldProcess& held, const MappingList&
   }
   TRY(std::move(installed));
   const RaisedDescriptorLimit limit(live.pid);
-  Result<MemoryTracker> tracker = MemoryTracker::create(held.session, live.site, live.pidfd.get());
+  Result<MemoryTracker> tracker = make_tracker(held);
   if (!tracker.ok() && tracker.error().os_errno == EMFILE) {
     return unsupported(live, "descriptors", "its table of descriptors is full up to its hard limit",
                        "Let it close one, or raise `limits.openFiles`.");
   }
   live.tracker = TRY(std::move(tracker));
   return {};
+}
+
+// One that compares, where there is no other way: slower, and right.
+Result<MemoryTracker> TreeCapture::make_tracker(HeldProcess& held) {
+  if (std::getenv("DELTABOX_COMPARE_MEMORY") != nullptr) {
+    registry_.compare_because("DELTABOX_COMPARE_MEMORY is set");
+    return MemoryTracker::comparing();
+  }
+  Result<MemoryTracker> tracker = MemoryTracker::create(held.session, held.live->site, held.live->pidfd.get());
+  if (tracker.ok() || tracker.error().os_errno == EMFILE || tracker.error().os_errno == ENFILE) return tracker;
+  registry_.compare_because(tracker.error().describe());
+  return MemoryTracker::comparing();
 }
 
 Result<HeldProcess*> TreeCapture::hold_reborn(FrozenProcess& frozen, const ProcessImage& target) {

@@ -100,6 +100,7 @@ class TreeCapture {
   Result<void> read_memory(HeldProcess& held, std::size_t index, CaptureResult& result);
   Result<void> ensure_parasite(HeldProcess& held, std::shared_ptr<const MappingList>& mappings);
   // Into a fresh address space, where neither list has a mapping.
+  Result<MemoryTracker> make_tracker(HeldProcess& held);
   Result<void> install_parasite(HeldProcess& held, const MappingList& live, const MappingList& target);
 
   int proc_fd_;

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "base/clock.h"
 #include "base/result.h"
@@ -39,6 +40,9 @@ class ProcessRegistry {
   // A process that the engine made to live the life of an earlier one.
   Result<LiveProcess*> revive(int proc_fd, HostTid pid, InsidePid inside, Incarnation incarnation);
   std::uint64_t new_address_space() { return ++address_spaces_; }
+  // Why memory is compared instead of tracked (deltacr/memory_tracker.h); empty: it is tracked.
+  const std::string& compares_because() const { return compares_because_; }
+  void compare_because(const std::string& reason) { compares_because_ = reason; }
   // Forgets all that are not in `present`.
   void keep_only(const std::vector<HostTid>& present);
 
@@ -46,6 +50,7 @@ class ProcessRegistry {
   std::map<HostTid, std::unique_ptr<LiveProcess>> processes_;
   Incarnation next_ = first_name();
   std::uint64_t address_spaces_ = first_name();
+  std::string compares_because_;
 };
 
 }  // namespace deltabox

@@ -125,6 +125,14 @@ std::vector<AddressRange> park(int proc_fd, const LiveProcess& live, const Mappi
   return kept.ok() ? kept.release_value() : std::vector<AddressRange>();
 }
 
+// Of a tracker that reports all pages: whether this is the one that was stored at the last look.
+bool is_unchanged(const LiveProcess& live, const PageUpdate& update, const PageStore& store) {
+  const std::optional<PageId> before = live.pages.find(update.page);
+  if (!before) return false;
+  if (*update.contents == kZeroPage || *before == kZeroPage) return *update.contents == *before;
+  return std::memcmp(store.bytes(*before), store.bytes(*update.contents), kPageSize) == 0;
+}
+
 void drop_updates(const MemoryCapture& capture, PageStore& store) {
   for (const PageUpdate& update : capture.updates) {
     if (update.contents) store.drop_reference(*update.contents);
@@ -210,15 +218,20 @@ Result<std::uint64_t> enter_pages(int proc_fd, LiveProcess& live, MemoryCapture 
     return fetched.release_error();
   }
   std::uint64_t stored = 0;
-  for (PageUpdate& update : capture.updates) {
-    if (!update.contents) continue;
+  const bool compares = live.tracker->compares();
+  std::erase_if(capture.updates, [&](PageUpdate& update) {
+    if (!update.contents) return false;
     if (is_zero(store.bytes(*update.contents))) {
       store.drop_reference(*update.contents);
       update.contents = kZeroPage;
-    } else {
-      ++stored;
     }
-  }
+    if (compares && is_unchanged(live, update, store)) {
+      if (*update.contents != kZeroPage) store.drop_reference(*update.contents);
+      return true;
+    }
+    if (*update.contents != kZeroPage) ++stored;
+    return false;
+  });
   // Erased ranges and written pages are disjoint: what is written now lies in a mapping of now.
   std::sort(capture.updates.begin(), capture.updates.end(),
             [](const PageUpdate& a, const PageUpdate& b) { return a.page < b.page; });

@@ -32,9 +32,9 @@ struct MemoryTimes {
 Result<MemoryCapture> capture_memory(int proc_fd, LiveProcess& live, std::shared_ptr<const MappingList> mappings,
                                      PageStore& store, parasite::Session* session, MemoryTimes& times);
 
-// Brings live.pages up to date with a capture; nothing of it needs the process, which may run meanwhile. Returns how
-// many of its pages are stored (not zero). Fails when what was parked is lost (TRACEE_GONE) or finds no room; the next
-// look then finds all of the process changed.
+// Brings live.pages up to date with a capture (of a tracker that only compares, with what of it is another page now);
+// nothing of it needs the process, which may run meanwhile. Returns how many of its pages are stored (not zero). Fails
+// when what was parked is lost (TRACEE_GONE) or finds no room; the next look then finds all of the process changed.
 Result<std::uint64_t> enter_pages(int proc_fd, LiveProcess& live, MemoryCapture capture, PageStore& store);
 
 // The address range of the parasite, which is no part of an image.

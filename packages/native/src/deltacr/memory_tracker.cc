@@ -284,6 +284,22 @@ Result<void> MemoryTracker::scan_fresh(int pagemap_fd, const Mapping& mapping, s
   return {};
 }
 
+Result<void> MemoryTracker::list_all(int pagemap_fd, const Span& span, const PageMap& stored,
+                                     std::vector<ChangedRun>& runs) const {
+  const auto begin = static_cast<std::ptrdiff_t>(runs.size());
+  const std::vector<AddressRange> contents = TRY(contents_of(pagemap_fd, span.range));
+  auto part = contents.begin();
+  stored.for_each(span.range.start >> kPageShift, span.range.end >> kPageShift, [&](PageNumber page, PageId) {
+    const std::uint64_t address = page << kPageShift;
+    while (part != contents.end() && part->end <= address) ++part;
+    if (part == contents.end() || address < part->start) runs.push_back({{address, address + kPageSize}, true});
+  });
+  for (const AddressRange& range : contents) runs.push_back({range, false});
+  std::sort(runs.begin() + begin, runs.end(),
+            [](const ChangedRun& a, const ChangedRun& b) { return a.range.start < b.range.start; });
+  return {};
+}
+
 // Something in a span that is refused is new; halves find out what.
 Result<void> MemoryTracker::look_at(int pagemap_fd, const MappingList& mappings, const Span& span,
                                     const PageMap& stored, std::vector<ChangedRun>& runs) {
@@ -305,13 +321,16 @@ Result<void> MemoryTracker::look_at(int pagemap_fd, const MappingList& mappings,
 Result<std::vector<ChangedRun>> MemoryTracker::changes(int pagemap_fd, const MappingList& mappings,
                                                        AddressRange excluded, const PageMap& stored) {
   std::vector<ChangedRun> runs;
-  for (const Span& span : spans(mappings, excluded)) TRY(look_at(pagemap_fd, mappings, span, stored, runs));
+  for (const Span& span : spans(mappings, excluded)) {
+    TRY(compares() ? list_all(pagemap_fd, span, stored, runs) : look_at(pagemap_fd, mappings, span, stored, runs));
+  }
   looked_ = true;
   return runs;
 }
 
 Result<void> MemoryTracker::protect(int pagemap_fd, const MappingList& mappings, AddressRange excluded,
                                     const std::vector<ChangedRun>& runs) {
+  if (compares()) return {};
   std::size_t first = 0;
   for (const Span& span : spans(mappings, excluded)) {
     while (first < runs.size() && runs[first].range.end <= span.range.start) ++first;

@@ -15,6 +15,9 @@
 //
 // A mapping made since the last look is not registered, and the kernel says EPERM (PM_SCAN_CHECK_WPASYNC; without that
 // flag it would be skipped silently). It is then registered and reported whole.
+//
+// Where a task may have no userfaultfd (a container's filter denies it), a tracker reports all pages that the process
+// has of its own at each look, and whoever copies them compares them with those of the last one.
 #pragma once
 
 #include <cstdint>
@@ -38,6 +41,10 @@ class MemoryTracker {
  public:
   // Makes the userfaultfd inside the tracee (it belongs to the address space that makes it) and takes it over.
   static Result<MemoryTracker> create(parasite::Session& session, const parasite::Site& site, int pidfd);
+
+  // One that knows nothing of writes.
+  static MemoryTracker comparing() { return {}; }
+  bool compares() const { return !userfaultfd_.valid(); }
 
   // In order of addresses. `stored`: the pages held for this address space so far.
   Result<std::vector<ChangedRun>> changes(int pagemap_fd, const MappingList& mappings, AddressRange excluded,
@@ -67,6 +74,7 @@ class MemoryTracker {
                           std::vector<ChangedRun>& runs);
   Result<void> refine(int pagemap_fd, const MappingList& mappings, AddressRange written, std::vector<ChangedRun>& runs);
   Result<void> scan_fresh(int pagemap_fd, const Mapping& mapping, std::vector<ChangedRun>& runs);
+  Result<void> list_all(int pagemap_fd, const Span& span, const PageMap& stored, std::vector<ChangedRun>& runs) const;
 
   UniqueFd userfaultfd_;
   bool looked_ = false;                   // before, all mappings are new

@@ -103,6 +103,30 @@ Result<std::vector<std::uint64_t>> written_pages(int pagemap_fd, AddressRange ra
 
 Result<std::string> probe_pagemap_scan(const Context& context) {
   return as_engine(context, [&]() -> Result<std::string> {
+    ProbeTask task = TRY(ProbeTask::start(context, ProbeTask::Ids::kIdentity, 0, own_pages));
+    const auto start = static_cast<std::uint64_t>(TRY(task.hear("mmap")));
+    const UniqueFd pagemap =
+        TRY(sys::open_at(context.proc.get(), std::to_string(task.tid().value) + "/pagemap", O_RDONLY));
+    abi::PageRegion regions[kPages] = {};
+    abi::PmScanArg argument{};
+    argument.size = sizeof argument;
+    argument.start = start;
+    argument.end = start + kPages * kPageSize;
+    argument.vec = reinterpret_cast<std::uint64_t>(regions);
+    argument.vec_len = kPages;
+    argument.category_mask = abi::kPageIsPresent;
+    argument.return_mask = abi::kPageIsPresent;
+    const int count = ::ioctl(pagemap.get(), abi::kPagemapScan, &argument);
+    if (count < 0) return os_error("PAGEMAP_SCAN");
+    if (count != 1 || regions[0].start != start || regions[0].end != argument.end) {
+      return make_error(Code::kInternal, "the pages reported are not those of the task");
+    }
+    return std::string("the pages of a task reported");
+  });
+}
+
+Result<std::string> probe_write_tracking(const Context& context) {
+  return as_engine(context, [&]() -> Result<std::string> {
     WatchedTask watched = TRY(watch_task(context));
     const std::string path = std::to_string(watched.task.tid().value) + "/pagemap";
     const UniqueFd pagemap = TRY(sys::open_at(context.proc.get(), path, O_RDONLY));
@@ -144,8 +168,10 @@ Result<std::string> probe_procmap_query(const Context& context) {
 
 std::vector<Probe> memory_probes() {
   return {
-      {"userfaultfd", Topic::kMemory, true, "pidfd-getfd", probe_userfaultfd},
-      {"pagemap-scan", Topic::kMemory, true, "userfaultfd", probe_pagemap_scan},
+      {"pagemap-scan", Topic::kMemory, true, "user-namespaces", probe_pagemap_scan},
+      // Without these two memory is compared at each checkpoint.
+      {"userfaultfd", Topic::kMemory, false, "pidfd-getfd", probe_userfaultfd},
+      {"write-tracking", Topic::kMemory, false, "userfaultfd", probe_write_tracking},
       {"procmap-query", Topic::kMemory, true, "user-namespaces", probe_procmap_query},
   };
 }

@@ -138,7 +138,8 @@ std::string next_step(const Probe& probe, const Error& error, const Context& con
     case Topic::kTracing:
       return tracing_advice(error, context);
     case Topic::kMemory:
-      return memory_advice(error, context);
+      return (probe.required ? "" : "Optional: checkpoints compare all memory instead, which is slower. ") +
+             memory_advice(error, context);
     case Topic::kReflink:
       return "Nothing is needed: nothing of a sandbox depends on it yet.";
     case Topic::kLimits:

@@ -416,6 +416,10 @@ void Server::fill_info(v1::SandboxInfo& info) const {
   info.set_idle_timeout_ms(identity_.idle_timeout_ms);
   info.set_orphan_timeout_ms(identity_.orphan_timeout_ms);
   for (const std::string& warning : identity_.warnings) info.add_warnings(warning);
+  if (!state_->compares_memory_because().empty()) {
+    info.add_warnings("checkpoints compare all memory of the processes instead of tracking what they write: " +
+                      state_->compares_memory_because());
+  }
   if (!state_->renames().available()) {
     info.add_warnings(
         "directories of the project or of a checkpoint can't be renamed inside (EXDEV), mv copies them: the seccomp "

@@ -22,7 +22,15 @@ function checkpoint(
       totalPages: 100,
     },
     ...{ copiedBytes: 0, layerBytes: 0, changedFiles: 2, changedVolumes: 1, processes: 1, threads: 1, warnings: [] },
-    ...{ isSafety: false, engineMs: 1, copiedOpenFileBytes: 0, durable: false, lostProcesses: 0, cold: false, pinned: false },
+    ...{
+      isSafety: false,
+      engineMs: 1,
+      copiedOpenFileBytes: 0,
+      durable: false,
+      lostProcesses: 0,
+      cold: false,
+      pinned: false,
+    },
     ...more,
   }
 }

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "expect.h"
 #include "images.h"
 #include "reconcile/plan.h"
@@ -157,6 +159,22 @@ TEST_CASE("who changed its session or users is made again, and its children with
   live = target;
   live.processes[2].session = 13;
   CHECK(processes_to_make(live, target) == std::set<Incarnation>{13});
+}
+
+TEST_CASE("a group has its number from a leader that is a zombie, whether it stayed or is made") {
+  TreeImage target = tree({child_of_init(11, {10}), in_session(12, 11, 11)});
+  target.processes[1].process_group = 33;
+  target.zombies.push_back({InsidePid{33}, InsidePid{11}, 11, 33, 9});
+  TreeImage live = tree({child_of_init(11, {10})});
+  live.zombies = target.zombies;
+  std::vector<Birth> births = plan_tree(live, target).births;
+  REQUIRE(births.size() == 1);
+  CHECK(births[0].pid == InsidePid{12});
+  live.zombies.clear();
+  births = plan_tree(live, target).births;
+  REQUIRE(births.size() == 2);
+  CHECK(std::none_of(births.begin(), births.end(),
+                     [](const Birth& birth) { return birth.role == Birth::Role::kStandIn; }));
 }
 
 TEST_CASE("zombies whose status was collected come back, and those that stayed stay") {

@@ -57,7 +57,10 @@ class BirthPlanner {
       const bool stays = std::find(live.zombies.begin(), live.zombies.end(), zombie) != live.zombies.end();
       const ProcessImage* parent = target.find_by_pid(zombie.parent);
       if (parent == nullptr) continue;  // init collects its children at once
-      if (stays && !make.contains(parent->incarnation)) continue;
+      if (stays && !make.contains(parent->incarnation)) {
+        groups_.insert(zombie.process_group);
+        continue;
+      }
       waiting_.push_back({Birth::Role::kZombie, 0, zombie.pid, zombie.parent, zombie.session, zombie.process_group,
                           zombie.exit_status});
     }

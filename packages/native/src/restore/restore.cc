@@ -217,9 +217,10 @@ class Restorer {
     return {};
   }
 
-  // Leaders before members.
+  // Leaders before members; a zombie may be either.
   Result<void> set_groups(const TreePlan& plan, const TreeImage& live, const std::set<Incarnation>& made) {
     for (const bool leaders : {true, false}) {
+      TRY(set_groups_of_zombies(plan, leaders));
       for (const ProcessImage& process : target_.processes) {
         if ((process.process_group == process.pid.value) != leaders || process.session == process.pid.value) continue;
         const ProcessImage* present = live.find(process.incarnation);
@@ -229,8 +230,13 @@ class Restorer {
         TRY(set_group(*context_.capture->find(process.incarnation), process.process_group));
       }
     }
+    return {};
+  }
+
+  Result<void> set_groups_of_zombies(const TreePlan& plan, bool leaders) {
     for (const Birth& birth : plan.births) {
       if (birth.role != Birth::Role::kZombie || birth.new_session) continue;
+      if ((birth.process_group == birth.pid.value) != leaders) continue;
       TRY(checked(temporary_.at(birth.pid), make_call(SYS_setpgid, 0, static_cast<std::uint64_t>(birth.process_group)),
                   "setpgid"));
     }

@@ -5,8 +5,7 @@
 Lines on standard input, each answered by a line and "<end>":
 
     step SEED COUNT   draws and carries out COUNT operations from SEED; each child then does a part of its own
-    look              a digest of what only the process itself can see (what waits in its sockets and terminals), and of
-                      its children's
+    look              what only the process itself can see (what waits in its sockets and terminals), and its children
 Between two lines all stand still: every thread waits without a time limit that could pass. Children obey lines on pipes,
 and those whose parent is gone wait for ever.
 """
@@ -550,7 +549,7 @@ class Program:
             end.close()
         seen += [(fd, termios.tcgetattr(fd), self.waiting(fd)) for pair in self.terminals for fd in pair]
         seen.append(sorted(self.handled[-20:]))
-        texts = [hashlib.sha256(repr(seen).encode()).hexdigest()[:16]]
+        texts = [repr(shortened(seen))]
         for child in self.children:
             texts.append("stopped" if child.stopped else ask(child, "look"))
         return f"[{' '.join(texts)}]"
@@ -567,6 +566,14 @@ class Program:
         count = array.array("i", [0])
         fcntl.ioctl(fd, termios.FIONREAD, count)
         return count[0]
+
+
+def shortened(value):
+    """With digests of long bytes."""
+    if isinstance(value, (list, tuple)):
+        return [shortened(part) for part in value]
+    is_long = isinstance(value, bytes) and len(value) > 16
+    return f"{len(value)} bytes {hashlib.sha256(value).hexdigest()[:8]}" if is_long else value
 
 
 def ask(child, line):

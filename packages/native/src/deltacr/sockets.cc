@@ -8,6 +8,7 @@
 #include <linux/unix_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -143,13 +144,22 @@ Result<void> read_datagrams(int fd, SocketState& state, std::string& shortcoming
   return {};
 }
 
+// Without taking anything: a read would take an error that the program was not told yet.
+bool hears_no_more(int fd) {
+  pollfd socket{fd, POLLRDHUP, 0};
+  return ::poll(&socket, 1, 0) == 1 && (socket.revents & POLLRDHUP) != 0;
+}
+
 void read_tcp(int fd, SocketState& state, std::string& shortcoming) {
   tcp_info info{};
   socklen_t size = sizeof info;
   if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return;
   switch (info.tcpi_state) {
     case TCP_ESTABLISHED:
+      break;
     case TCP_CLOSE:
+      // Its connection was reset, which it was told: reads show the end now. One that never had any says "not connected".
+      if (hears_no_more(fd)) state.shutdown = kShutReceive | kShutSend;
       break;
     case kTcpListen:
       state.backlog = static_cast<int>(info.tcpi_sacked);  // of a listener: its bound

@@ -158,7 +158,8 @@ void read_tcp(int fd, SocketState& state, std::string& shortcoming) {
     case TCP_ESTABLISHED:
       break;
     case TCP_CLOSE:
-      // Its connection was reset, which it was told: reads show the end now. One that never had any says "not connected".
+      // Its connection was reset, which it was told: reads show the end now. One that never had any says "not
+      // connected".
       if (hears_no_more(fd)) state.shutdown = kShutReceive | kShutSend;
       break;
     case kTcpListen:

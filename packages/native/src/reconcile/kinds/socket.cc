@@ -150,7 +150,8 @@ Result<void> set_up_lone_socket(int fd, const SocketState& wanted, int m1_root) 
         ::connect(fd, address_of(wanted.peer_name), static_cast<socklen_t>(wanted.peer_name.size())) != 0) {
       return os_error("connect", "socket");
     }
-    // One whose connection was reset hears and says no more. The call fails, since it has none, and counts all the same.
+    // One whose connection was reset hears and says no more. The call fails, since it has none, and counts all the
+    // same.
     if (wanted.is_tcp() && wanted.shutdown != 0) (void)::shutdown(fd, SHUT_RDWR);
   }
   return set_socket_options(fd, wanted);

@@ -11,6 +11,7 @@ import { useTestState } from '../support/state.js'
 const state = useTestState()
 const ROLLBACKS = 5
 const MIB = 1 << 20
+const ALL_GUESTS_MS = 240_000
 
 beforeAll(() => {
   process.env['DELTABOX_COMPARE_MEMORY'] = '1'
@@ -59,7 +60,7 @@ test('all guests together, rolled back again and again, killed, and from sibling
   expect((await sandbox.rollback(checkpoint)).notRestored).toEqual([])
   await Promise.all(all.map((guest) => guest.reconnect(sandbox)))
   expect(await failures(all)).toEqual([])
-})
+}, ALL_GUESTS_MS)
 
 /** Runs a program under a filter as containers have one, which denies userfaultfd(2). */
 const UNDER_A_FILTER = `

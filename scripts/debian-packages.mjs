@@ -8,10 +8,13 @@ export const BUILD_PACKAGES = [
   ...['python3', 'util-linux', 'git'],
 ]
 
-/** The programs that `packages/core/test/programs` checkpoints, and the browser that looks at one of them. */
+/**
+ * The programs that `packages/core/test/programs` checkpoints, the browser that looks at one of them, and what other tests
+ * call: tracers, a client of HTTP, another file system.
+ */
 export const TEST_PACKAGES = [
   ...['vim', 'tmux', 'fzf', 'python3-numpy', 'bsh', 'default-jre-headless', 'redis-tools', 'postgresql'],
-  'chromium',
+  ...['chromium', 'gdb', 'strace', 'curl', 'xfsprogs', 'e2fsprogs'],
 ]
 
 const isInstalled = (name) => capture('dpkg-query', ['-W', '-f=${db:Status-Abbrev}', name])?.startsWith('ii') === true

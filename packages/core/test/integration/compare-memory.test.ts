@@ -39,28 +39,32 @@ test('only what changed is kept, and the sandbox says how that is found', async 
   expect(await tell(await sandbox.commands.connect(filler.commandId), 'tell')).toBe(second)
 })
 
-test('all guests together, rolled back again and again, killed, and from sibling to sibling', async () => {
-  await using sandbox = await createWithGuests(state.workspace)
-  const all = await startAll(sandbox, guests)
-  const checkpoint = await sandbox.checkpoint()
-  for (let round = 1; round <= ROLLBACKS; round++) {
+test(
+  'all guests together, rolled back again and again, killed, and from sibling to sibling',
+  async () => {
+    await using sandbox = await createWithGuests(state.workspace)
+    const all = await startAll(sandbox, guests)
+    const checkpoint = await sandbox.checkpoint()
+    for (let round = 1; round <= ROLLBACKS; round++) {
+      await changeAll(all)
+      expect((await sandbox.rollback(checkpoint)).notRestored, `round ${round}`).toEqual([])
+      expect(await failures(all), `round ${round}`).toEqual([])
+      await sandbox.rollback(checkpoint, { redo: false })
+    }
     await changeAll(all)
-    expect((await sandbox.rollback(checkpoint)).notRestored, `round ${round}`).toEqual([])
-    expect(await failures(all), `round ${round}`).toEqual([])
-    await sandbox.rollback(checkpoint, { redo: false })
-  }
-  await changeAll(all)
-  const changed = await sandbox.checkpoint()
-  await sandbox.rollback(checkpoint)
-  await sandbox.rollback(changed)
-  await sandbox.rollback(checkpoint)
-  expect(await failures(all)).toEqual([])
-  await sandbox.rollback(checkpoint)
-  await killAll(sandbox)
-  expect((await sandbox.rollback(checkpoint)).notRestored).toEqual([])
-  await Promise.all(all.map((guest) => guest.reconnect(sandbox)))
-  expect(await failures(all)).toEqual([])
-}, ALL_GUESTS_MS)
+    const changed = await sandbox.checkpoint()
+    await sandbox.rollback(checkpoint)
+    await sandbox.rollback(changed)
+    await sandbox.rollback(checkpoint)
+    expect(await failures(all)).toEqual([])
+    await sandbox.rollback(checkpoint)
+    await killAll(sandbox)
+    expect((await sandbox.rollback(checkpoint)).notRestored).toEqual([])
+    await Promise.all(all.map((guest) => guest.reconnect(sandbox)))
+    expect(await failures(all)).toEqual([])
+  },
+  ALL_GUESTS_MS,
+)
 
 /** Runs a program under a filter as containers have one, which denies userfaultfd(2). */
 const UNDER_A_FILTER = `

@@ -100,8 +100,8 @@ OwnedFd SpawnEngine(const std::string& engine_path, const std::vector<std::strin
   for (const std::string& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
   argv.push_back(nullptr);
   char path_variable[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-  // The engine sees nothing of the client's environment but the tests' fault point (src/base/fault.h), and that it shall
-  // do without userfaultfd (src/deltacr/memory_tracker.h).
+  // The engine sees nothing of the client's environment but the tests' fault point (src/base/fault.h), and that it
+  // shall do without userfaultfd (src/deltacr/memory_tracker.h).
   std::vector<std::string> variables;
   for (const char* name : {"DELTABOX_FAULT", "DELTABOX_COMPARE_MEMORY"}) {
     const char* value = std::getenv(name);

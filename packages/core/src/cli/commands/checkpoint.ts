@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { explainPause } from '../../checkpoints/explain.js'
-import { Sandbox } from '../../sandbox/sandbox.js'
 import { action, jsonOption, print, type CliContext, type JsonOption } from '../context.js'
+import { withSandbox } from '../with-sandbox.js'
 
 interface CheckpointFlags extends JsonOption {
   readonly name?: string
@@ -22,8 +22,7 @@ export function registerCheckpoint(program: Command, context: CliContext): void 
     .addOption(jsonOption())
     .action(
       action(context, async (id: string, flags: CheckpointFlags) => {
-        const sandbox = await Sandbox.connect(id, { signal: context.interrupted })
-        try {
+        await withSandbox(context, id, async (sandbox) => {
           const checkpoint = await sandbox.checkpoint({
             ...(flags.name === undefined ? {} : { name: flags.name }),
             ...(flags.pin === undefined ? {} : { pinned: flags.pin }),
@@ -34,9 +33,7 @@ export function registerCheckpoint(program: Command, context: CliContext): void 
             context.stderr(`warning: not captured: pid ${pid}: ${kind}: ${reason}\n`)
           }
           print(context, flags, checkpoint, checkpoint.id)
-        } finally {
-          sandbox.disconnect()
-        }
+        })
       }),
     )
 }

@@ -1,8 +1,9 @@
 import type { Command } from 'commander'
 import { DeltaboxError } from '../../errors/deltabox-error.js'
-import { Sandbox } from '../../sandbox/sandbox.js'
+import type { Sandbox } from '../../sandbox/sandbox.js'
 import { toExitCode } from '../exit-code.js'
 import { action, jsonOption, print, type CliContext, type JsonOption } from '../context.js'
+import { withSandbox } from '../with-sandbox.js'
 
 interface ExecFlags extends JsonOption {
   readonly cwd?: string
@@ -29,8 +30,7 @@ export function registerExec(program: Command, context: CliContext): void {
     .action(
       action(context, async (id: string, argv: string[], flags: ExecFlags) => {
         const envs = parseEnvs(flags.env)
-        const sandbox = await Sandbox.connect(id, { signal: context.interrupted })
-        try {
+        await withSandbox(context, id, async (sandbox) => {
           const common = {
             envs,
             ...(flags.cwd === undefined ? {} : { cwd: flags.cwd }),
@@ -38,9 +38,7 @@ export function registerExec(program: Command, context: CliContext): void {
           }
           if (flags.detach === true) await detach(sandbox, argv, common, flags, context)
           else await attach(sandbox, argv, common, flags, context)
-        } finally {
-          sandbox.disconnect()
-        }
+        })
       }),
     )
 }

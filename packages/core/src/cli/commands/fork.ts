@@ -1,7 +1,8 @@
 import type { Command } from 'commander'
 import { DeltaboxError } from '../../errors/deltabox-error.js'
-import { Sandbox } from '../../sandbox/sandbox.js'
+import type { Sandbox } from '../../sandbox/sandbox.js'
 import { action, jsonOption, print, type CliContext, type JsonOption } from '../context.js'
+import { withSandbox } from '../with-sandbox.js'
 
 interface ForkFlags extends JsonOption {
   readonly from?: string
@@ -22,8 +23,7 @@ export function registerFork(program: Command, context: CliContext): void {
     .addOption(jsonOption())
     .action(
       action(context, async (id: string, { from, count, name, beforeThaw, ...flags }: ForkFlags) => {
-        const sandbox = await Sandbox.connect(id, { signal: context.interrupted })
-        try {
+        await withSandbox(context, id, async (sandbox) => {
           const { checkpoint, sandboxes, failures } = await sandbox.fork({
             ...(from === undefined ? {} : { from }),
             ...(name === undefined ? {} : { metadata: { name } }),
@@ -39,9 +39,7 @@ export function registerFork(program: Command, context: CliContext): void {
           const ids = sandboxes.map((fork) => fork.id)
           print(context, flags, { checkpoint, sandboxes: ids, failures: failures.map(sentence) }, ids.join('\n'))
           if (failures.length > 0) context.setExitCode(1)
-        } finally {
-          sandbox.disconnect()
-        }
+        })
       }),
     )
 }

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
-import { Sandbox } from '../../sandbox/sandbox.js'
 import { action, jsonOption, print, type CliContext, type JsonOption } from '../context.js'
+import { withSandbox } from '../with-sandbox.js'
 
 interface ForwardFlags extends JsonOption {
   readonly hostPort: string
@@ -18,8 +18,7 @@ export function registerForward(program: Command, context: CliContext): void {
     .addOption(jsonOption())
     .action(
       action(context, async (id: string, port: string, flags: ForwardFlags) => {
-        const sandbox = await Sandbox.connect(id, { signal: context.interrupted })
-        try {
+        await withSandbox(context, id, async (sandbox) => {
           const { interrupted: signal } = context
           const forward = await sandbox.ports.forward(Number(port), {
             hostPort: Number(flags.hostPort),
@@ -28,9 +27,7 @@ export function registerForward(program: Command, context: CliContext): void {
           })
           print(context, flags, { port: forward.port, url: forward.url }, forward.url)
           await forward.closed
-        } finally {
-          sandbox.disconnect()
-        }
+        })
       }),
     )
 }

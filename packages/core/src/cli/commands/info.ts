@@ -1,9 +1,9 @@
 import type { Command } from 'commander'
-import { Sandbox } from '../../sandbox/sandbox.js'
 import type { SandboxInfo, SandboxMetrics } from '../../sandbox/options.js'
 import { renderBytes } from '../../text/bytes.js'
 import { printable } from '../../text/printable.js'
 import { action, jsonOption, print, type CliContext, type JsonOption } from '../context.js'
+import { withSandbox } from '../with-sandbox.js'
 
 export function registerInfo(program: Command, context: CliContext): void {
   program
@@ -13,13 +13,10 @@ export function registerInfo(program: Command, context: CliContext): void {
     .addOption(jsonOption())
     .action(
       action(context, async (id: string, flags: JsonOption) => {
-        const sandbox = await Sandbox.connect(id, { signal: context.interrupted })
-        try {
+        await withSandbox(context, id, async (sandbox) => {
           const [info, metrics] = [await sandbox.getInfo(), await sandbox.getMetrics()]
           print(context, flags, { info, metrics }, renderInfo(info, metrics))
-        } finally {
-          sandbox.disconnect()
-        }
+        })
       }),
     )
 }

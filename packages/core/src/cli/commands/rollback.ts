@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { explainPause } from '../../checkpoints/explain.js'
-import { Sandbox } from '../../sandbox/sandbox.js'
 import { action, jsonOption, print, type CliContext, type JsonOption } from '../context.js'
+import { withSandbox } from '../with-sandbox.js'
 
 interface RollbackFlags extends JsonOption {
   readonly redo: boolean
@@ -21,8 +21,7 @@ export function registerRollback(program: Command, context: CliContext): void {
     .addOption(jsonOption())
     .action(
       action(context, async (id: string, target: string, flags: RollbackFlags) => {
-        const sandbox = await Sandbox.connect(id, { signal: context.interrupted })
-        try {
+        await withSandbox(context, id, async (sandbox) => {
           const done = await sandbox.rollback(target, {
             redo: flags.redo,
             ...(flags.strict === undefined ? {} : { strict: flags.strict }),
@@ -34,9 +33,7 @@ export function registerRollback(program: Command, context: CliContext): void {
           const undo =
             done.safetyCheckpoint === null ? '' : `; to undo: deltabox rollback ${id} ${done.safetyCheckpoint}`
           print(context, flags, done, `at ${done.checkpoint}${undo}`)
-        } finally {
-          sandbox.disconnect()
-        }
+        })
       }),
     )
 }

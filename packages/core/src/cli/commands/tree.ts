@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { renderCheckpointTree } from '../../checkpoints/render.js'
-import { Sandbox } from '../../sandbox/sandbox.js'
 import { action, jsonOption, print, type CliContext, type JsonOption } from '../context.js'
+import { withSandbox } from '../with-sandbox.js'
 
 export function registerTree(program: Command, context: CliContext): void {
   program
@@ -11,13 +11,10 @@ export function registerTree(program: Command, context: CliContext): void {
     .addOption(jsonOption())
     .action(
       action(context, async (id: string, flags: JsonOption) => {
-        const sandbox = await Sandbox.connect(id, { signal: context.interrupted })
-        try {
+        await withSandbox(context, id, async (sandbox) => {
           const list = await sandbox.listCheckpoints()
           print(context, flags, list, renderCheckpointTree(list))
-        } finally {
-          sandbox.disconnect()
-        }
+        })
       }),
     )
 }

@@ -1,6 +1,6 @@
 // How sandboxes begin and end: time-outs, states, failed creations.
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { Sandbox, type DeltaboxError } from '../../src/index.js'
@@ -8,6 +8,18 @@ import { enginePids, sandboxDirs, until, untilEnginesAre, useTestState } from '.
 
 const state = useTestState()
 const isRoot = process.getuid?.() === 0
+
+test('an engine that works on the store in the background has ended that before its sandbox is removed', async () => {
+  process.env['DELTABOX_FAULT'] = 'before-sync:pause'
+  const sandbox = await Sandbox.create({ workspace: state.workspace })
+  delete process.env['DELTABOX_FAULT']
+  await sandbox.checkpoint()
+  const threads = `/proc/${(await sandbox.getInfo()).enginePid}/task`
+  expect(readdirSync(threads).length).toBeGreaterThan(1)
+  await Sandbox.kill(sandbox.id)
+  expect(existsSync(threads) ? readdirSync(threads).length : 0).toBeLessThan(2)
+  expect(sandboxDirs(state.stateDir)).toEqual([])
+})
 
 test('the idle time-out counts only without clients and commands, and leaves nothing', async () => {
   const before = enginePids()

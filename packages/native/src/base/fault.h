@@ -1,6 +1,7 @@
 // Points at which a test lets the engine die, as a crash would: DELTABOX_FAULT names one of them, and after a colon how
 // often it is passed before (state-written:2). With ":stop" at the end it stops there instead, for its client to die
-// meanwhile. Nothing else sets the variable. The tests read the list from here.
+// meanwhile; with ":pause" the thread that comes there waits for a second. Nothing else sets the variable. The tests
+// read the list from here.
 #pragma once
 
 #include <unistd.h>
@@ -72,6 +73,10 @@ inline bool fault_has_mode(const char* mode) {
 // The engine ends here, or with ":stop" stands still. On any thread.
 inline void fault_point(FaultPoint point) {
   if (fault_has_mode(":fail") || !fault_is_due(point)) return;
+  if (fault_has_mode(":pause")) {
+    ::usleep(1'000'000);
+    return;
+  }
   ::kill(::getpid(), fault_has_mode(":stop") ? SIGSTOP : SIGKILL);
 }
 

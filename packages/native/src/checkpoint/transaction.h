@@ -137,6 +137,8 @@ class SandboxState {
   // A descriptor that is readable when background work has ended; then finish_background() is due.
   int background_fd() const { return worker_->ended_fd(); }
   void finish_background();
+  // Nothing is written to the store behind anybody's back any more; at the end of the sandbox, which this begins.
+  void end_background() { worker_->stop(); }
   // Waits until the background work that was begun before has ended, but no longer than that.
   void wait_for_store(int timeout_ms);
 

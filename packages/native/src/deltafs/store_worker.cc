@@ -38,7 +38,7 @@ Result<std::unique_ptr<StoreWorker>> StoreWorker::start() {
   return worker;
 }
 
-StoreWorker::~StoreWorker() {
+void StoreWorker::stop() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
@@ -51,6 +51,7 @@ StoreWorker::~StoreWorker() {
 void StoreWorker::post(Job job) {
   {
     const std::lock_guard lock(mutex_);
+    if (stop_) return;
     jobs_.push_back(std::move(job));
   }
   wake_.notify_one();

@@ -4,6 +4,7 @@
 // shares them, and the engine's own thread changes namespaces. It opens nothing by absolute path.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -21,8 +22,12 @@ class StoreWorker {
   using Job = std::function<void()>;
 
   static Result<std::unique_ptr<StoreWorker>> start();
-  // Waits for the job that runs; drops the others.
-  ~StoreWorker();
+  ~StoreWorker() { stop(); }
+
+  // Waits for the job that runs; drops the others, and those to come.
+  void stop();
+  // For a long job to end early.
+  bool stopping() const { return stop_; }
 
   void post(Job job);
   // Readable once a job has ended; `acknowledge` makes it unreadable again.
@@ -37,7 +42,7 @@ class StoreWorker {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<Job> jobs_;
-  bool stop_ = false;
+  std::atomic<bool> stop_ = false;  // set with the mutex held
   std::thread thread_;
 };
 

@@ -121,13 +121,19 @@ Result<void> Server::run() {
   return {};
 }
 
+// After it nothing of this engine changes the store, which others remove once they are told.
+void Server::end_sandbox() {
+  state_->end_held();
+  end_all_tasks(state_->namespaces().init);
+  state_->end_background();
+}
+
 // The engine can't remove the sandbox's directory, which is the client's; it leaves a mark there, by which the next
 // client knows that nobody wants it any more (packages/core/src/state/ended.ts), and gives the disk's space back at
 // once.
 Result<void> Server::discard(const char* reason) {
+  end_sandbox();
   const SandboxNamespaces& namespaces = state_->namespaces();
-  state_->end_held();
-  end_all_tasks(namespaces.init);
   TRY(sys::write_file_at(namespaces.store.get(), kEndedMark, reason));
   if (state_->has_lent()) return {};  // forks use the layers
   for (const char* part : {"layers", "bases"}) {
@@ -349,8 +355,7 @@ Result<v1::EngineFrame> Server::dispatch(Client& client, const v1::ClientFrame& 
       return answer;
     case v1::ClientFrame::kKillSandbox:
       killed_ = true;
-      state_->end_held();
-      end_all_tasks(state_->namespaces().init);
+      end_sandbox();
       answer.mutable_empty();
       return answer;
     default: {

@@ -75,6 +75,7 @@ class Server {
   Result<void> check_disk(const v1::ClientFrame& request, const Frame& frame);
   void disk_measured();
   int tick_ms() const;
+  void end_sandbox();
   Result<void> discard(const char* reason);
   void drop_broken_clients();
 

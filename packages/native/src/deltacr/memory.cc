@@ -7,8 +7,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <future>
+#include <numeric>
 #include <span>
 #include <string>
+#include <thread>
 
 #include "base/clock.h"
 #include "deltacr/address_space.h"
@@ -22,6 +25,8 @@ namespace {
 constexpr std::size_t kMaxIovBytes =
     1u << 20;  // one run of neighbours at most, so that short transfers stay cheap to redo
 constexpr std::size_t kPagesFetchedAtOnce = 512;
+constexpr std::size_t kBytesWorthAThread = 4u << 20;
+constexpr std::size_t kMostThreads = 8;
 
 alignas(kPageSize) const std::byte kZeros[kPageSize] = {};
 
@@ -50,6 +55,33 @@ class TransferList {
   std::vector<iovec> local_;
   std::vector<iovec> remote_;
 };
+
+// Most of the price of fresh memory is its faults, which the processors of the machine can share.
+Result<void> write_side_by_side(HostTid pid, const TransferList& list) {
+  const std::span<const iovec> local(list.local());
+  const std::span<const iovec> remote(list.remote());
+  const std::size_t bytes = std::accumulate(local.begin(), local.end(), std::size_t{0},
+                                            [](std::size_t sum, const iovec& run) { return sum + run.iov_len; });
+  const std::size_t processors = std::thread::hardware_concurrency();
+  const std::size_t parts = std::max<std::size_t>(1, std::min({bytes / kBytesWorthAThread, processors, kMostThreads}));
+  std::vector<std::future<Result<void>>> others;
+  std::size_t begin = 0;
+  std::size_t done = 0;
+  for (std::size_t part = 1; part < parts; ++part) {
+    std::size_t end = begin;
+    for (; end < local.size() && done < bytes / parts * part; ++end) done += local[end].iov_len;
+    others.push_back(std::async(std::launch::async, [=] {
+      return sys::write_remote_ranges(pid, local.subspan(begin, end - begin), remote.subspan(begin, end - begin));
+    }));
+    begin = end;
+  }
+  Result<void> written = sys::write_remote_ranges(pid, local.subspan(begin), remote.subspan(begin));
+  for (std::future<Result<void>>& other : others) {
+    Result<void> result = other.get();
+    if (!result.ok()) written = std::move(result);
+  }
+  return written;
+}
 
 Result<UniqueFd> open_memory(int proc_fd, HostTid pid) {
   return sys::open_at(proc_fd, std::to_string(pid.value) + "/mem", O_RDWR);
@@ -257,7 +289,7 @@ Result<void> write_pages(int proc_fd, HostTid pid, const MappingList& mappings, 
       return os_error("pwrite", "/proc/PID/mem");
     }
   }
-  return sys::write_remote_ranges(pid, plain.local(), plain.remote());
+  return write_side_by_side(pid, plain);
 }
 
 }  // namespace deltabox

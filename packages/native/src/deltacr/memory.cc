@@ -7,13 +7,11 @@
 
 #include <algorithm>
 #include <cstring>
-#include <future>
-#include <numeric>
 #include <span>
 #include <string>
-#include <thread>
 
 #include "base/clock.h"
+#include "base/side_by_side.h"
 #include "deltacr/address_space.h"
 #include "sys/files.h"
 #include "sys/processes.h"
@@ -25,8 +23,7 @@ namespace {
 constexpr std::size_t kMaxIovBytes =
     1u << 20;  // one run of neighbours at most, so that short transfers stay cheap to redo
 constexpr std::size_t kPagesFetchedAtOnce = 512;
-constexpr std::size_t kBytesWorthAThread = 4u << 20;
-constexpr std::size_t kMostThreads = 8;
+constexpr std::size_t kRunsWrittenAtOnce = 16;
 
 alignas(kPageSize) const std::byte kZeros[kPageSize] = {};
 
@@ -34,6 +31,7 @@ alignas(kPageSize) const std::byte kZeros[kPageSize] = {};
 class TransferList {
  public:
   void add(std::byte* local, std::uint64_t remote) {
+    size_bytes_ += kPageSize;
     if (!local_.empty()) {
       iovec& last_local = local_.back();
       iovec& last_remote = remote_.back();
@@ -48,39 +46,23 @@ class TransferList {
     local_.push_back({local, kPageSize});
     remote_.push_back({reinterpret_cast<void*>(remote), kPageSize});
   }
+  std::uint64_t size_bytes() const { return size_bytes_; }
   const std::vector<iovec>& local() const { return local_; }
   const std::vector<iovec>& remote() const { return remote_; }
 
  private:
+  std::uint64_t size_bytes_ = 0;
   std::vector<iovec> local_;
   std::vector<iovec> remote_;
 };
 
-// Most of the price of fresh memory is its faults, which the processors of the machine can share.
+// Most of the price of fresh memory is its faults, which the processors can share.
 Result<void> write_side_by_side(HostTid pid, const TransferList& list) {
   const std::span<const iovec> local(list.local());
   const std::span<const iovec> remote(list.remote());
-  const std::size_t bytes = std::accumulate(local.begin(), local.end(), std::size_t{0},
-                                            [](std::size_t sum, const iovec& run) { return sum + run.iov_len; });
-  const std::size_t processors = std::thread::hardware_concurrency();
-  const std::size_t parts = std::max<std::size_t>(1, std::min({bytes / kBytesWorthAThread, processors, kMostThreads}));
-  std::vector<std::future<Result<void>>> others;
-  std::size_t begin = 0;
-  std::size_t done = 0;
-  for (std::size_t part = 1; part < parts; ++part) {
-    std::size_t end = begin;
-    for (; end < local.size() && done < bytes / parts * part; ++end) done += local[end].iov_len;
-    others.push_back(std::async(std::launch::async, [=] {
-      return sys::write_remote_ranges(pid, local.subspan(begin, end - begin), remote.subspan(begin, end - begin));
-    }));
-    begin = end;
-  }
-  Result<void> written = sys::write_remote_ranges(pid, local.subspan(begin), remote.subspan(begin));
-  for (std::future<Result<void>>& other : others) {
-    Result<void> result = other.get();
-    if (!result.ok()) written = std::move(result);
-  }
-  return written;
+  return side_by_side(local.size(), kRunsWrittenAtOnce, list.size_bytes(), [&](std::size_t begin, std::size_t end) {
+    return sys::write_remote_ranges(pid, local.subspan(begin, end - begin), remote.subspan(begin, end - begin));
+  });
 }
 
 Result<UniqueFd> open_memory(int proc_fd, HostTid pid) {

@@ -9,7 +9,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
+#include "base/side_by_side.h"
 #include "sys/files.h"
 
 namespace deltabox {
@@ -19,6 +21,7 @@ namespace {
 constexpr char kMagic[4] = {'D', 'B', 'X', 'P'};
 constexpr std::uint32_t kVersion = 1;
 constexpr std::size_t kPagesPerWrite = 512;  // of IOV_MAX 1,024 pieces
+constexpr std::size_t kPagesCheckedAtOnce = 512;
 
 struct Footer {
   char magic[4];
@@ -141,10 +144,15 @@ Result<PageFiles::Loaded> PageFiles::load(std::uint64_t number) {
     return damaged(number, "its table of checksums is wrong");
   }
   const PageId first = TRY(store_->adopt_file(fd.get(), footer.pages));
-  for (std::size_t index = 0; index < checksums.size(); ++index) {
-    if (XXH3_64bits(store_->bytes(first + static_cast<PageId>(index)), kPageSize) == checksums[index]) continue;
-    return damaged(number, "the checksum of page " + std::to_string(index) + " is wrong");
-  }
+  TRY(side_by_side(checksums.size(), kPagesCheckedAtOnce, checksums.size() * kPageSize,
+                   [&](std::size_t begin, std::size_t end) -> Result<void> {
+                     for (std::size_t index = begin; index < end; ++index) {
+                       const std::byte* page = std::as_const(*store_).bytes(first + static_cast<PageId>(index));
+                       if (XXH3_64bits(page, kPageSize) == checksums[index]) continue;
+                       return damaged(number, "the checksum of page " + std::to_string(index) + " is wrong");
+                     }
+                     return {};
+                   }));
   const Loaded loaded{first, static_cast<std::uint32_t>(footer.pages)};
   if (locations_.size() < first - 1 + footer.pages) locations_.resize(first - 1 + footer.pages);
   for (std::uint32_t index = 0; index < loaded.pages; ++index) locations_[first - 1 + index] = {{number, index}, 0};

@@ -3,6 +3,7 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { Sandbox } from '../../src/index.js'
+import { leftovers } from '../crash/records.js'
 import { until, useTestState } from '../support/state.js'
 
 const state = useTestState()
@@ -65,6 +66,25 @@ test('a deleted checkpoint is gone, its neighbours are not, and its layers go wi
   await sandbox.rollback(ids[4]!)
   expect(await sandbox.files.read('/workspace/number')).toBe('4\n')
   await until('unused layers are removed', () => layersOf(sandbox.id) < before)
+})
+
+test('a merge that a rollback has left behind keeps no layer', async () => {
+  process.env['DELTABOX_FAULT'] = 'after-merge:pause'
+  await using sandbox = await Sandbox.create({ workspace: state.workspace })
+  delete process.env['DELTABOX_FAULT']
+  const ids: string[] = []
+  for (let n = 0; n < 6; n++) {
+    await sandbox.commands.run(`echo ${n} > /workspace/number`)
+    ids.push((await sandbox.checkpoint()).id)
+  }
+  await sandbox.rollback(ids[0]!, { redo: false })
+  for (const id of ids.slice(1)) await sandbox.deleteCheckpoint(id)
+  const store = join(state.stateDir, 'sandboxes', sandbox.id, 'store')
+  // The next writable layer may have been staged after the state was written down.
+  await until(
+    () => leftovers(store).join(),
+    () => leftovers(store).length <= 1,
+  )
 })
 
 test('retention keeps the last ones and the named ones', async () => {

@@ -110,6 +110,8 @@ Result<StagedOverlay> Volume::stage_seal(LayerStore& layers) const {
 }
 
 void Volume::use_merged(LayerStack run, std::shared_ptr<const Layer> merged) {
+  // A rollback has left the run behind: kept for the next switch, it would be kept for nothing.
+  if (with_merged(live_.stack, run, merged) == live_.stack) return;
   // Copies in merged layers are found under another layer's id.
   for (auto& known : sealed_copies_) {
     SealedCopy& copy = known.second;

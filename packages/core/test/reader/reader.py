@@ -10,7 +10,8 @@ stand still (PTRACE_INTERRUPT) while they are read, and go on afterwards.
 What legitimately differs between two readings of one state is normalised, and nothing else:
   - a thread in a system call: rax is the kernel's restart code (-512, -513, -514, -516; -4 for the epoll family and
     rt_sigtimedwait, which end with EINTR at every stop): "blocked". A timed call that was interrupted once is continued as
-    restart_syscall (219): the timed calls and 219 count as one number.
+    restart_syscall (219): the timed calls and 219 count as one number. One that a rollback began anew (-514) and whose
+    thread has not run since, because its process is stopped, is among them.
   - xstate_bv: it says which components are in their initial state, which the processor decides anew at each save. The
     contents of all components are compared.
   - the rseq area: cpu_id_start, cpu_id, node_id and mm_cid say where the kernel last ran the thread.
@@ -110,7 +111,7 @@ class Thread:
         if call >= 0 and (result in RESTART_CODES or (result == -4 and call in ENDS_WITH_EINTR)):
             registers["rax"] = "blocked"
             if call in TIMED_CALLS:
-                registers["orig_rax"] = "timed" if result == -516 or call == 219 else call
+                registers["orig_rax"] = "timed" if result in (-514, -516) or call == 219 else call
         return {name: value if isinstance(value, str) else hex(value) for name, value in registers.items()}
 
     def extended_state(self):

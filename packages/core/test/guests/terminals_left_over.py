@@ -1,5 +1,6 @@
 """A terminal of which only the slave end is left keeps its number, which the terminal that comes back needs."""
 
+import fcntl
 import os
 import tty
 
@@ -12,6 +13,7 @@ def prepare():
     fds["master"], fds["slave"] = os.openpty()
     tty.setraw(fds["slave"])
     fds["name"] = os.ttyname(fds["slave"])
+    fds["flags"] = fcntl.fcntl(fds["slave"], fcntl.F_GETFL)
 
 
 def change(count):
@@ -25,6 +27,7 @@ def change(count):
 
 def verify():
     expect(os.ttyname(fds["slave"]), fds["name"])
+    expect(fcntl.fcntl(fds["slave"], fcntl.F_GETFL), fds["flags"])
     os.write(fds["master"], b"in")
     os.write(fds["slave"], b"out")
     expect((os.read(fds["slave"], 10), os.read(fds["master"], 10)), (b"in", b"out"))

@@ -125,8 +125,9 @@ Result<void> put_output(int master, const std::string& bytes) {
 }  // namespace
 
 Result<UniqueFd> open_slave_of(int master, int flags) {
-  UniqueFd slave(::ioctl(master, TIOCGPTPEER, flags | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
-  if (!slave) return os_error("ioctl", "TIOCGPTPEER");
+  // With O_CLOEXEC it would be among the flags of the open file for ever (fcntl(2), F_GETFL), unlike after open(2).
+  UniqueFd slave(::ioctl(master, TIOCGPTPEER, flags | O_NOCTTY | O_NONBLOCK));
+  if (!slave || ::fcntl(slave.get(), F_SETFD, FD_CLOEXEC) != 0) return os_error("ioctl", "TIOCGPTPEER");
   return slave;
 }
 

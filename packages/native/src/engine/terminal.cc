@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "deltacr/terminal_bytes.h"
 #include "sys/files.h"
 
 namespace deltabox {
@@ -30,8 +31,8 @@ Result<Terminal> open_terminal(int m1_root, TerminalSize size, uid_t owner) {
   if (::ioctl(terminal.master.get(), TIOCSPTLCK, &unlocked) != 0) return os_error("ioctl", "TIOCSPTLCK");
   TRY(resize_terminal(terminal.master.get(), size));
   // By the master and not by a path, which something else could have taken.
-  terminal.slave = UniqueFd(::ioctl(terminal.master.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC));
-  if (!terminal.slave) return os_error("ioctl", "TIOCGPTPEER");
+  terminal.slave = TRY(open_slave_of(terminal.master.get(), O_RDWR));
+  if (::fcntl(terminal.slave.get(), F_SETFL, 0) != 0) return os_error("fcntl", "F_SETFL");
   if (owner != 0 && ::fchown(terminal.slave.get(), owner, static_cast<gid_t>(-1)) != 0) {
     return os_error("fchown", "terminal");
   }

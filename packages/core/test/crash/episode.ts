@@ -31,7 +31,8 @@ export interface CrashCounts {
 const OPERATIONS_PER_LIFE = 24
 const RESTORED_PER_DEATH = 3
 const LONGEST_DELAY_MS = 400
-// A merged layer is named with the next switch of its volume: one for each of the two that are written.
+/** A merged layer is named with the next switch of its volume, and each engine begins with a layer more in all. */
+const VOLUMES = 10
 /** Of each engine, empty ones among them, until the next one starts or the sandbox ends. */
 const MOST_UNUSED_LAYERS = 2
 /** Layers are removed in the background, one after the other; a loaded machine takes its time. */
@@ -332,7 +333,8 @@ export class CrashEpisode {
     let left: string[] = []
     const isClean = () => {
       left = leftovers(store)
-      return left.length <= MOST_UNUSED_LAYERS * (1 + this.counts.deaths) && left.every((name) => /^\d+$/.test(name))
+      const most = VOLUMES + MOST_UNUSED_LAYERS * (1 + this.counts.deaths)
+      return left.length <= most && left.every((name) => /^\d+$/.test(name))
     }
     await until('nothing is left', isClean, CLEANING_MS).catch(() => {
       throw new Error(`left in the store: ${left.join()} of ${readdirSync(join(store, 'layers')).length}`)

@@ -144,15 +144,19 @@ Result<void> set_up_lone_socket(int fd, const SocketState& wanted, int m1_root) 
   } else {
     sockaddr_in6 address{};
     std::memcpy(&address, wanted.name.data(), std::min(wanted.name.size(), sizeof address));
+    const bool was_reset = wanted.is_tcp() && !wanted.is_connected() && wanted.shutdown != 0;
+    // It only has the name still: whoever listens there is not in its way, nor it in theirs.
+    if (was_reset && !set_int(fd, IPPROTO_TCP, TCP_REPAIR, 1)) return os_error("TCP_REPAIR", "socket");
     // The port is at the same place in both families.
     if (address.sin6_port != 0) TRY(bind_to(fd, wanted.name));
+    if (was_reset && !set_int(fd, IPPROTO_TCP, TCP_REPAIR, 0)) return os_error("TCP_REPAIR", "socket");
     if (wanted.is_connected() &&
         ::connect(fd, address_of(wanted.peer_name), static_cast<socklen_t>(wanted.peer_name.size())) != 0) {
       return os_error("connect", "socket");
     }
     // One whose connection was reset hears and says no more. The call fails, since it has none, and counts all the
     // same.
-    if (wanted.is_tcp() && wanted.shutdown != 0) (void)::shutdown(fd, SHUT_RDWR);
+    if (was_reset) (void)::shutdown(fd, SHUT_RDWR);
   }
   return set_socket_options(fd, wanted);
 }

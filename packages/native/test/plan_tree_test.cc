@@ -161,6 +161,34 @@ TEST_CASE("who changed its session or users is made again, and its children with
   CHECK(processes_to_make(live, target) == std::set<Incarnation>{13});
 }
 
+TEST_CASE("who is made again comes from somebody whose child can become what it was") {
+  TreeImage target = tree({child_of_init(11, {10}), in_session(12, 11, 11), in_session(13, 12, 11)});
+  const auto set_nice = [](ProcessImage& image, int nice) {
+    for (ThreadImage& thread : image.threads) thread.attributes.scheduling.nice = nice;
+  };
+  SUBCASE("a grandchild, of who stays") {
+    TreeImage live = target;
+    set_nice(target.processes[1], 5);
+    live.processes.resize(1);
+    set_nice(live.processes[0], 3);
+    CHECK(processes_to_make(live, target) == std::set<Incarnation>{11, 12, 13});
+    set_nice(live.processes[0], 0);
+    CHECK(processes_to_make(live, target) == std::set<Incarnation>{12, 13});
+  }
+  SUBCASE("an orphan, of a member of its session") {
+    target.processes[1].parent = target.processes[2].parent = kInit;
+    TreeImage live = target;
+    live.processes.resize(2);
+    set_nice(live.processes[0], 3);
+    set_nice(target.processes[0], 3);
+    CHECK(processes_to_make(live, target) == std::set<Incarnation>{13});
+    CHECK(plan_tree(live, target).births.at(0).maker == InsidePid{12});
+    set_nice(live.processes[1], 3);
+    set_nice(target.processes[1], 3);
+    CHECK(processes_to_make(live, target) == std::set<Incarnation>{11, 12, 13});
+  }
+}
+
 TEST_CASE("a group has its number from a leader that is a zombie, whether it stayed or is made") {
   TreeImage target = tree({child_of_init(11, {10}), in_session(12, 11, 11)});
   target.processes[1].process_group = 33;

@@ -34,7 +34,8 @@ struct Node {
 
 class BirthPlanner {
  public:
-  BirthPlanner(const TreeImage& live, const TreeImage& target, const std::set<Incarnation>& make) {
+  BirthPlanner(const TreeImage& live, const TreeImage& target, const std::set<Incarnation>& make)
+      : live_(live), target_(target) {
     for (const ProcessImage& process : target.processes) {
       Node node{Birth::Role::kProcess,
                 process.incarnation,
@@ -83,11 +84,17 @@ class BirthPlanner {
     const auto found = std::find_if(ready_.begin(), ready_.end(), [&](const Node& node) { return node.pid == pid; });
     return found != ready_.end() ? &*found : nullptr;
   }
-  // A process of the session that can make others.
-  InsidePid member_of(std::int32_t session) const {
-    const auto found =
-        std::find_if(ready_.begin(), ready_.end(), [&](const Node& node) { return node.session == session; });
-    return found != ready_.end() ? found->pid : InsidePid{0};
+  // A process of the session that can make others; one whose child can become `child`, where there is such a one.
+  InsidePid member_of(std::int32_t session, Incarnation child = 0) const {
+    const ProcessImage* wanted = target_.find(child);
+    InsidePid any{0};
+    for (const Node& node : ready_) {
+      if (node.session != session) continue;
+      const ProcessImage* present = live_.find(node.process);
+      if (wanted == nullptr || present == nullptr || can_be_child_of(*present, *wanted)) return node.pid;
+      if (any.value == 0) any = node.pid;
+    }
+    return any;
   }
 
   std::optional<Birth> birth_of(const Node& node) const {
@@ -101,7 +108,7 @@ class BirthPlanner {
     if (parent != nullptr && parent->session == node.session) return birth;
     if (node.parent != kInit) return std::nullopt;
     // Its parent ended before the checkpoint, and init took it over.
-    birth.maker = member_of(node.session);
+    birth.maker = member_of(node.session, node.process);
     birth.orphan = true;
     if (birth.maker.value == 0) return std::nullopt;
     return birth;
@@ -147,12 +154,37 @@ class BirthPlanner {
     }
   }
 
+  const TreeImage& live_;
+  const TreeImage& target_;
   std::vector<Node> ready_;
   std::vector<Node> waiting_;
   std::vector<Birth> births_;
   std::set<std::int32_t> groups_;                    // whose number is taken by a leader or a member
   std::map<std::int32_t, InsidePid> wanted_groups_;  // with one of those that want it
 };
+
+// The process that stays and from which this one comes, directly or through others that are made, but can't become what
+// it was: who dropped rights since can't make it again. Null: there is none.
+const ProcessImage* unable_origin(const TreeImage& live, const TreeImage& target, const std::set<Incarnation>& make,
+                                  const ProcessImage& child) {
+  const auto is_able = [&](const ProcessImage& origin) {
+    return can_be_child_of(*live.find(origin.incarnation), child);
+  };
+  const ProcessImage* orphan = &child;
+  for (const ProcessImage* parent = target.find_by_pid(child.parent); parent != nullptr;
+       parent = target.find_by_pid(parent->parent)) {
+    if (!make.contains(parent->incarnation)) return is_able(*parent) ? nullptr : parent;
+    orphan = parent;
+  }
+  if (orphan->session == orphan->pid.value) return nullptr;  // init makes it
+  const ProcessImage* unable = nullptr;
+  for (const ProcessImage& member : target.processes) {
+    if (member.session != orphan->session || make.contains(member.incarnation)) continue;
+    if (is_able(member)) return nullptr;
+    if (unable == nullptr || member.pid.value == member.session) unable = &member;
+  }
+  return unable;
+}
 
 }  // namespace
 
@@ -167,18 +199,16 @@ std::set<Incarnation> processes_to_make(const TreeImage& live, const TreeImage& 
     const ProcessImage* present = live.find(wanted.incarnation);
     if (present == nullptr || is_another_by_now(*present, wanted)) add(wanted);
   }
-  for (std::size_t index = 0; index < numbers.size(); ++index) {
-    const InsidePid pid = numbers[index];
-    // Who dropped rights since it made the child can't make it again.
-    const ProcessImage& child = *target.find_by_pid(pid);
-    const ProcessImage* parent = target.find_by_pid(child.parent);
-    if (parent != nullptr && !make.contains(parent->incarnation) &&
-        !can_be_child_of(*live.find(parent->incarnation), child)) {
-      add(*parent);
-    }
-    for (const ProcessImage& wanted : target.processes) {
-      if (make.contains(wanted.incarnation)) continue;
-      if (wanted.parent == pid || keeps_number_of(*live.find(wanted.incarnation), pid)) add(wanted);
+  // Until nothing changes: with each that is made, others come from somebody else.
+  for (std::size_t known = 0; known != numbers.size();) {
+    known = numbers.size();
+    for (std::size_t index = 0; index < known; ++index) {
+      const InsidePid pid = numbers[index];
+      if (const ProcessImage* unable = unable_origin(live, target, make, *target.find_by_pid(pid))) add(*unable);
+      for (const ProcessImage& wanted : target.processes) {
+        if (make.contains(wanted.incarnation)) continue;
+        if (wanted.parent == pid || keeps_number_of(*live.find(wanted.incarnation), pid)) add(wanted);
+      }
     }
   }
   return make;

@@ -2,6 +2,7 @@
 
 #include <sys/syscall.h>
 
+#include <array>
 #include <cstring>
 
 #include "expect.h"
@@ -78,6 +79,26 @@ TEST_CASE("a call that a rollback started is known, whoever interrupts it first"
   CHECK(calls.observe(tid, restarted) == SYS_poll);
   calls.expect(HostTid{8}, restarted, -1);
   CHECK(calls.observe(HostTid{8}, restarted) == -1);
+}
+
+TEST_CASE("a call that a rollback put back is known before the thread has run") {
+  TimedCalls calls;
+  const HostTid tid{7};
+  const ptrace::Registers restarted = stopped_in(SYS_restart_syscall, kRestartBlock);
+  CHECK(calls.observe(tid, stopped_in(SYS_poll, kRestartNoHandler)) == -1);  // the registers say it themselves
+  CHECK(calls.observe(tid, restarted) == SYS_poll);
+  calls.expect(HostTid{8}, stopped_in(SYS_poll, kRestartNoHandler), -1);
+  CHECK(calls.observe(HostTid{8}, restarted) == SYS_poll);
+}
+
+TEST_CASE("the code before a restarted call tells which it is") {
+  const auto number_in = [](std::array<unsigned char, kCallCodeBytes> code) { return timed_call_of(code); };
+  CHECK(number_in({0xb8, 7, 0, 0, 0, 0x0f, 0x05}) == SYS_poll);
+  CHECK(number_in({0xb8, 202, 0, 0, 0, 0x0f, 0x05}) == SYS_futex);
+  CHECK(number_in({0xb8, 0, 0, 0, 0, 0x0f, 0x05}) == -1);  // read(2) is never restarted so
+  CHECK(number_in({0xb8, 7, 0, 0, 1, 0x0f, 0x05}) == -1);
+  CHECK(number_in({0xb8, 7, 0, 0, 0, 0x0f, 0x34}) == -1);
+  CHECK(number_in({0x89, 7, 0, 0, 0, 0x0f, 0x05}) == -1);
 }
 
 TEST_CASE("no program sees an interruption of epoll_wait that never was") {

@@ -89,6 +89,12 @@ Error os_error_from(int error_number, std::string_view operation, std::string_vi
     case EDQUOT:
       error.code = Code::kNoSpace;
       break;
+    case EMFILE:
+    case ENFILE:
+      // Checkpoints hold descriptors: of their layers, and of deleted files that were open.
+      error.code = Code::kNoSpace;
+      error.next_step = "Delete checkpoints, or raise the limit of open files (`ulimit -n`) where sandboxes are made.";
+      break;
     case ESRCH:
       error.code = Code::kTraceeGone;
       break;

@@ -13,6 +13,7 @@
 #include <span>
 #include <string>
 
+#include "sys/processes.h"
 #include "tracee/interrupted_calls.h"
 
 namespace deltabox {
@@ -204,6 +205,12 @@ Result<ThreadImage> describe_registers(parasite::Session& session, TimedCalls& t
   thread.tid = frozen.tid;
   thread.registers = session.registers();
   thread.timed_call = timed_calls.observe(frozen.tid, thread.registers);
+  if (thread.timed_call < 0 && is_restarted(thread.registers)) {
+    unsigned char code[kCallCodeBytes] = {};
+    (void)sys::read_remote(frozen.tid, RemoteAddress{thread.registers.rip - sizeof code}, code, sizeof code);
+    thread.timed_call = timed_call_of(code);
+    timed_calls.expect(frozen.tid, thread.registers, thread.timed_call);
+  }
   thread.signal_mask = session.signal_mask();
   thread.extended_state = TRY(ptrace::extended_state(frozen.tid));
   if (frozen.held_signal) thread.pending.push_back(*frozen.held_signal);

@@ -151,7 +151,11 @@ Result<void> HandOver::add(const FileToKeep& file) {
       return os_error("fstatat", file.path);
     }
     if (shown.st_ino != file.shown_inode) {
-      return make_error(Code::kInternal, "an open file is not the one at its path: " + file.path);
+      return make_error(Code::kInternal, "an open file is not the one at its path: " + file.path + ", inode " +
+                                             std::to_string(file.shown_inode) + " and there " +
+                                             std::to_string(shown.st_ino) + " of layer's " +
+                                             std::to_string(info.st_ino) + " with " + std::to_string(info.st_nlink) +
+                                             " links");
     }
   }
   step.file = std::move(opened);

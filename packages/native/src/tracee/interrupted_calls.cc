@@ -18,11 +18,24 @@ bool in_timed_call(const ptrace::Registers& registers) {
   return static_cast<long>(registers.rax) == kRestartBlock && static_cast<long>(registers.orig_rax) >= 0;
 }
 
+// A rollback put it back, and the thread has not run since: it will begin the call from the start.
+bool will_begin_anew(const ptrace::Registers& registers) {
+  return static_cast<long>(registers.rax) == kRestartNoHandler && static_cast<long>(registers.orig_rax) >= 0;
+}
+
+}  // namespace
+
 bool is_restarted(const ptrace::Registers& registers) {
   return in_timed_call(registers) && static_cast<long>(registers.orig_rax) == SYS_restart_syscall;
 }
 
-}  // namespace
+std::int64_t timed_call_of(std::span<const unsigned char, kCallCodeBytes> code) {
+  const bool is_call = code[0] == 0xb8 && code[5] == 0x0f && code[6] == 0x05;
+  const std::int64_t number = code[1] | code[2] << 8 | code[3] << 16 | static_cast<std::int64_t>(code[4]) << 24;
+  const bool is_timed =
+      number == SYS_poll || number == SYS_nanosleep || number == SYS_futex || number == SYS_clock_nanosleep;
+  return is_call && is_timed ? number : -1;
+}
 
 ptrace::Registers registers_to_go_on(ptrace::Registers registers) {
   const long call = static_cast<long>(registers.orig_rax);
@@ -47,9 +60,10 @@ ptrace::Registers registers_to_roll_back(ptrace::Registers registers, std::int64
 }
 
 std::int64_t TimedCalls::observe(HostTid tid, const ptrace::Registers& registers) {
+  const auto number = static_cast<std::int64_t>(registers.orig_rax);
+  if (will_begin_anew(registers)) calls_[tid] = {registers.rip, registers.rsp, number};
   if (!in_timed_call(registers)) return -1;
   if (!is_restarted(registers)) {
-    const auto number = static_cast<std::int64_t>(registers.orig_rax);
     calls_[tid] = {registers.rip, registers.rsp, number};
     return number;
   }
@@ -60,6 +74,7 @@ std::int64_t TimedCalls::observe(HostTid tid, const ptrace::Registers& registers
 }
 
 void TimedCalls::expect(HostTid tid, const ptrace::Registers& registers, std::int64_t number) {
+  (void)observe(tid, registers);
   if (number >= 0) calls_[tid] = {registers.rip, registers.rsp, number};
 }
 

@@ -81,7 +81,14 @@ TEST_CASE("memory is made anew when it is gone, unmapped without a descriptor, o
   CHECK(is_renewed(image_of({{}, {}}, tree.memory(7, {})), target));
   TreeImage live = image_of({mapped, {}}, tree.memory(1, {{1, tree.stored[0]}}));
   CHECK(is_renewed(live, target));
-  live.shared_memory[0].has_descriptor = true;
+  Description open;
+  open.kind = DescriptionKind::kMemory;
+  open.shared_object = 1;
+  live.descriptions.push_back(open);
+  live.processes.push_back(process(99, {990}));
+  live.processes.back().descriptors.push_back({5, false, 0});
+  CHECK(is_renewed(live, target));  // that process has ended by then
+  live.processes[1].descriptors.push_back({5, false, 0});
   CHECK(!is_renewed(live, target));
   CHECK(plan_shared_memory(live, target, {}).through_descriptor.contains(1));
   live.shared_memory[0].seals = F_SEAL_GROW;

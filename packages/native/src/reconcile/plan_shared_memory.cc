@@ -25,6 +25,16 @@ bool has_to_be_mapped(const TreeImage& live, const TreeImage& target, SharedObje
   });
 }
 
+// What has ended by now, since the target does not have it, has taken its descriptors with it.
+bool is_still_open(const TreeImage& live, const TreeImage& target, SharedObjectId id) {
+  return std::any_of(live.processes.begin(), live.processes.end(), [&](const ProcessImage& process) {
+    return target.find(process.incarnation) != nullptr &&
+           std::any_of(process.descriptors.begin(), process.descriptors.end(), [&](const DescriptorSlot& slot) {
+             return live.descriptions[slot.description].shared_object == id;
+           });
+  });
+}
+
 bool can_be_written(const SharedMemory& present, const SharedMemory& wanted, const TreeImage& target) {
   const std::vector<SharedPiece> pieces = cover_object(target, wanted.id, PROT_WRITE);
   bool covered = true;
@@ -56,7 +66,7 @@ SharedMemoryPlan plan_shared_memory(const TreeImage& live, const TreeImage& targ
     const bool is_sealed = (wanted.seals & F_SEAL_FUTURE_WRITE) != 0;
     if (present == nullptr || present->seals != wanted.seals || (is_sealed && !same_contents(*present, wanted))) {
       plan.renew.insert(wanted.id);
-    } else if (present->has_descriptor) {
+    } else if (is_still_open(live, target, wanted.id)) {
       // A sealed one is the same by its seals; opening it for writing would be refused.
       plan.through_descriptor.insert(wanted.id);
     } else if (wanted.has_descriptor || has_to_be_mapped(live, target, wanted.id, switched) ||

@@ -1,6 +1,6 @@
 // Deep histories: layers are merged behind the scenes, deleted checkpoints free what only they held.
-import { readdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, linkSync, readdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
 import { Sandbox } from '../../src/index.js'
 import { leftovers } from '../crash/records.js'
@@ -85,6 +85,28 @@ test('a merge that a rollback has left behind keeps no layer', async () => {
     () => leftovers(store).join(),
     () => leftovers(store).length <= 1,
   )
+})
+
+test('a link that a merge makes in the middle of a checkpoint, to what an open file was copied from, is no harm', async () => {
+  process.env['DELTABOX_FAULT'] = 'after-capture:1:pause'
+  await using sandbox = await Sandbox.create({ workspace: state.workspace })
+  delete process.env['DELTABOX_FAULT']
+  await sandbox.files.write('README.md', 'sealed')
+  await sandbox.checkpoint()
+  const program = 'f=open("/workspace/README.md","r+"); f.write("x"); f.flush(); print("ready", flush=True); input()'
+  const holder = await sandbox.commands.run(['python3', '-c', program], { background: true, stdin: true })
+  await until('the file', async () => (await sandbox.files.read('README.md')).startsWith('x'))
+  const checkpoint = sandbox.checkpoint({ strict: true })
+  await new Promise((resolve) => setTimeout(resolve, 500))
+  // As a merge does with files of layers; overlayfs shows another inode number from here on.
+  const layers = join(state.stateDir, 'sandboxes', sandbox.id, 'store', 'layers')
+  const found = readdirSync(layers).map((layer) => join(layers, layer, 'upper', 'README.md'))
+  for (const path of found.filter((path) => existsSync(path))) linkSync(path, join(dirname(dirname(path)), 'linked'))
+  const { id } = await checkpoint
+  await sandbox.files.write('README.md', 'other')
+  await sandbox.rollback(id, { strict: true })
+  expect((await sandbox.files.read('README.md')).startsWith('x')).toBe(true)
+  await sandbox.commands.kill(holder.commandId)
 })
 
 test('retention keeps the last ones and the named ones', async () => {

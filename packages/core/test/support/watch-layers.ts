@@ -31,7 +31,10 @@ export function watchLayers(): LayerWatch {
   })
   vi.spyOn(Sandbox.prototype, 'kill').mockImplementation(async function (this: Sandbox) {
     // Its layers go with it.
-    await watched.get(this.id)?.verify()
+    const hashes = watched.get(this.id)
+    await hashes?.verify()
+    hashes?.end()
+    watched.delete(this.id)
     return kill.apply(this)
   })
   return {

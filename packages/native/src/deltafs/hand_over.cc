@@ -72,6 +72,10 @@ Result<UniqueFd> open_file_of(const Layer& layer, const std::string& path) {
   return S_ISREG(info.st_mode) ? opened.release_value() : UniqueFd();
 }
 
+// overlayfs shows such a file under its origin's number, but only while that has no other link: a merge that links the
+// origin once more changes what is shown, also between two looks.
+bool was_copied_up(int fd) { return ::fgetxattr(fd, "user.overlay.origin", nullptr, 0) >= 0; }
+
 // Whether a directory on the way to `path` hides what lies below the layer.
 Result<bool> hides_below(const Layer& layer, const std::string& path) {
   std::string dir;
@@ -150,12 +154,9 @@ Result<void> HandOver::add(const FileToKeep& file) {
     if (::fstatat(volume_->mount_fd(), file.path.c_str(), &shown, AT_SYMLINK_NOFOLLOW) != 0) {
       return os_error("fstatat", file.path);
     }
-    if (shown.st_ino != file.shown_inode) {
-      return make_error(Code::kInternal, "an open file is not the one at its path: " + file.path + ", inode " +
-                                             std::to_string(file.shown_inode) + " and there " +
-                                             std::to_string(shown.st_ino) + " of layer's " +
-                                             std::to_string(info.st_ino) + " with " + std::to_string(info.st_nlink) +
-                                             " links");
+    const bool shows_own = shown.st_ino == step.inode.number || file.shown_inode == step.inode.number;
+    if (shown.st_ino != file.shown_inode && !(shows_own && was_copied_up(opened.get()))) {
+      return make_error(Code::kInternal, "an open file is not the one at its path: " + file.path);
     }
   }
   step.file = std::move(opened);

@@ -145,11 +145,12 @@ Result<void> set_up_lone_socket(int fd, const SocketState& wanted, int m1_root) 
     sockaddr_in6 address{};
     std::memcpy(&address, wanted.name.data(), std::min(wanted.name.size(), sizeof address));
     const bool was_reset = wanted.is_tcp() && !wanted.is_connected() && wanted.shutdown != 0;
-    // It only has the name still: whoever listens there is not in its way, nor it in theirs.
-    if (was_reset && !set_int(fd, IPPROTO_TCP, TCP_REPAIR, 1)) return os_error("TCP_REPAIR", "socket");
+    // It only has the name still: whoever listens there is not in its way, nor it in theirs. In the host's network an
+    // ordinary user may not do so, and it gets the port as well, if that is free.
+    const bool repairs = was_reset && set_int(fd, IPPROTO_TCP, TCP_REPAIR, 1);
     // The port is at the same place in both families.
     if (address.sin6_port != 0) TRY(bind_to(fd, wanted.name));
-    if (was_reset && !set_int(fd, IPPROTO_TCP, TCP_REPAIR, 0)) return os_error("TCP_REPAIR", "socket");
+    if (repairs && !set_int(fd, IPPROTO_TCP, TCP_REPAIR, 0)) return os_error("TCP_REPAIR", "socket");
     if (wanted.is_connected() &&
         ::connect(fd, address_of(wanted.peer_name), static_cast<socklen_t>(wanted.peer_name.size())) != 0) {
       return os_error("connect", "socket");

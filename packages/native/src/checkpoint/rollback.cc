@@ -63,6 +63,7 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
     fault_point(FaultPoint::kFilesCorrected);
     volumes_[index].set_mark(TRY(hand_overs[index]->mark()));
     outcome.copied_open_file_bytes += hand_overs[index]->copied_bytes();
+    if (standby_[index]) unused_.push_back(std::move(*standby_[index]));
     standby_[index].reset();
     switched.insert(static_cast<int>(index));
   }
@@ -132,15 +133,17 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
   if (!warmed.ok() && options.strict) return warmed.error();
   outcome.checkpoint = target.id;
   std::vector<std::optional<StagedOverlay>> staged(volumes_.size());
-  const auto stage_needed = [&]() -> Result<void> {
-    TRY(namespaces_.enter_m0());
+  const auto stage_needed = [&](const std::vector<bool>& changed) -> Result<void> {
+    bool entered = false;
     for (std::size_t index = 0; index < volumes_.size(); ++index) {
-      const bool differs = *volumes_[index].live_stack() != *target.stacks[index] || volumes_[index].changed();
-      if (differs && !staged[index]) staged[index] = TRY(volumes_[index].stage(layers_, target.stacks[index]));
+      const bool differs = changed[index] || *volumes_[index].live_stack() != *target.stacks[index];
+      if (!differs || staged[index]) continue;
+      if (!std::exchange(entered, true)) TRY(namespaces_.enter_m0());
+      staged[index] = TRY(volumes_[index].stage(layers_, target.stacks[index]));
     }
-    return namespaces_.enter_m1();
+    return entered ? namespaces_.enter_m1() : Result<void>();
   };
-  TRY(stage_needed());
+  TRY(stage_needed(changed_volumes()));
 
   fault_point(FaultPoint::kBeforeFreeze);
   renames::Pause no_renames = TRY(renames_.pause());
@@ -148,10 +151,10 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
   fault_point(FaultPoint::kAfterFreeze);
   const std::uint64_t pause_start_ns = freeze.started_ns();
   outcome.parts.freeze_us = elapsed_us(pause_start_ns);
-  TRY(stage_needed());  // what was first written since; usually nothing
+  const std::vector<bool> changed = changed_volumes();
+  TRY(stage_needed(changed));  // what was first written since; usually nothing
   TreeCapture capture(namespaces_.host_proc.get(), freeze, registry_, store_, descriptors_, deleted_files_,
                       shared_memory_, sockets_, past_overlays_);
-  const std::vector<bool> changed = changed_volumes();
   // Nothing is refused here for the sake of the layers that are left: what a newborn process holds there goes with it.
   const std::vector<VolumeView> views = volume_views(changed, false);
   std::set<int> switched;

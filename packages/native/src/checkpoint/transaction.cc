@@ -39,9 +39,7 @@ std::vector<bool> SandboxState::changed_volumes() const {
 std::vector<VolumeView> SandboxState::volume_views(const std::vector<bool>& changed, bool sealing) const {
   std::vector<VolumeView> views;
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
-    struct stat info {};
-    ::fstat(volumes_[index].mount_fd(), &info);
-    views.push_back({volumes_[index].mount_id(), info.st_dev, volumes_[index].serial(), volumes_[index].spec().path,
+    views.push_back({volumes_[index].mount_id(), volumes_[index].device(), volumes_[index].serial(), volumes_[index].spec().path,
                      changed[index], sealing && changed[index], volumes_[index].writable_layer()->dir.get(),
                      volumes_[index].mount_fd()});
   }
@@ -64,7 +62,7 @@ Result<void> SandboxState::stage_seal(std::size_t volume) {
 Result<void> SandboxState::switch_volume(std::size_t volume, StagedOverlay staged) {
   parked_.push_back(TRY(volumes_[volume].switch_to(std::move(staged), namespaces_.m1_root.get(),
                                                    namespaces_.parking.get(), std::to_string(volume))));
-  past_overlays_.forget(TRY(sys::stat_fd(volumes_[volume].mount_fd())).st_dev);
+  past_overlays_.forget(volumes_[volume].device());
   return {};
 }
 
@@ -98,7 +96,9 @@ Result<const Checkpoint*> SandboxState::try_checkpoint(const CheckpointOptions& 
   TRY(tree_.check_name(options.name));
   TRY(namespaces_.enter_m0());
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
-    if (volumes_[index].changed()) TRY(stage_seal(index));
+    if (!volumes_[index].changed()) continue;
+    TRY(stage_seal(index));
+    TRY(volumes_[index].prepare_root(*standby_[index]));
   }
   TRY(namespaces_.enter_m1());
   const std::vector<bool> written = changed_volumes();
@@ -132,8 +132,8 @@ Result<const Checkpoint*> SandboxState::try_checkpoint(const CheckpointOptions& 
     // It was first written between the staging and the freeze.
     TRY(namespaces_.enter_m0());
     TRY(stage_seal(index));
+    TRY(namespaces_.enter_m1());
   }
-  TRY(namespaces_.enter_m1());
   std::vector<const StagedOverlay*> staged(volumes_.size(), nullptr);
   std::set<int> switched;
   for (std::size_t index = 0; index < volumes_.size(); ++index) {

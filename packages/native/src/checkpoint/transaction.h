@@ -220,6 +220,7 @@ class SandboxState {
   LayerStore layers_;
   std::vector<Volume> volumes_;
   std::vector<std::optional<StagedOverlay>> standby_;  // by volume: what the next seal switches to
+  std::vector<StagedOverlay> unused_;  // staged and overtaken: to unmount one takes longer than a switch, so not in a pause
   std::vector<UniqueFd> parked_;
   PageStore store_;
   ProcessRegistry registry_;

@@ -88,6 +88,7 @@ void SandboxState::settle() {
     parked_.clear();
     fault_point(FaultPoint::kParkedReleased);
   }
+  unused_.clear();
   start_merge();
   if (namespaces_.enter_m0().ok()) {
     for (std::size_t index = 0; index < volumes_.size(); ++index) {

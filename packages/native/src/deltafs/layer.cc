@@ -23,6 +23,35 @@ Result<void> make_dir_unless_there(int dir_fd, const std::string& path, mode_t m
   return made;
 }
 
+std::int64_t ctime_ns(int fd) {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) return -1;
+  return static_cast<std::int64_t>(info.st_ctim.tv_sec) * 1'000'000'000 + info.st_ctim.tv_nsec;
+}
+
+// By trying: so many changes fit into one tick, where the clock of the file system is the kernel's.
+constexpr int kProbedChanges = 8;
+
+Result<bool> probe_ctimes(int store_fd) {
+  const char* const name = ".probe";
+  TRY(make_dir_unless_there(store_fd, name, 0700));
+  const UniqueFd dir = TRY(sys::open_at(store_fd, name, O_RDONLY | O_DIRECTORY));
+  bool tell = true;
+  std::int64_t before = ctime_ns(dir.get());
+  for (int change = 0; change < kProbedChanges; ++change) {
+    if (change % 2 == 0) {
+      TRY(make_dir_unless_there(dir.get(), "entry", 0700));
+    } else if (::unlinkat(dir.get(), "entry", AT_REMOVEDIR) != 0) {
+      return os_error("unlinkat", name);
+    }
+    const std::int64_t now = ctime_ns(dir.get());
+    tell = tell && now != before;
+    before = now;
+  }
+  if (::unlinkat(store_fd, name, AT_REMOVEDIR) != 0) return os_error("unlinkat", name);
+  return tell;
+}
+
 }  // namespace
 
 Result<LayerStore> LayerStore::create(int store_fd, std::vector<DonorStore> donors) {
@@ -32,6 +61,7 @@ Result<LayerStore> LayerStore::create(int store_fd, std::vector<DonorStore> dono
   TRY(make_dir_unless_there(store_fd, "layers", 0700));
   TRY(make_dir_unless_there(store_fd, "bases", 0700));
   store.root_ = TRY(sys::duplicate(store_fd));
+  store.ctimes_tell_changes_ = TRY(probe_ctimes(store_fd));
   return store;
 }
 

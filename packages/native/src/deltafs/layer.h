@@ -73,6 +73,9 @@ class LayerStore {
   // A layer that an earlier engine made.
   Result<std::shared_ptr<const Layer>> open_layer(std::uint64_t id);
   std::uint64_t last_id() const { return next_id_ - 1; }
+  // Whether every change of a directory after a look at it gives it another ctime (multigrain timestamps: ext4, XFS,
+  // btrfs and tmpfs, 6.13). Elsewhere two changes within a tick of the kernel's clock can have the same.
+  bool ctimes_tell_changes() const { return ctimes_tell_changes_; }
   // Takes ids behind all that exist, and lists those that exist.
   Result<std::vector<std::uint64_t>> adopt_ids();
   // An empty base directory for a volume without a host directory; the one that an earlier engine made, if there is.
@@ -85,6 +88,7 @@ class LayerStore {
 
   UniqueFd root_;
   std::vector<DonorStore> donors_;
+  bool ctimes_tell_changes_ = false;
   std::uint64_t next_id_ = 1;
   std::shared_ptr<LayerTrash> trash_ = std::make_shared<LayerTrash>();
 };

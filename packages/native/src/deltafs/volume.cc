@@ -65,6 +65,10 @@ Result<void> inherit_root(int from_dir, int overlay_mount) {
   if (from.st_mode != to.st_mode && ::fchmodat(overlay_mount, ".", from.st_mode & 07777, 0) != 0) {
     return os_error("fchmodat", "volume root");
   }
+  const auto same_time = [](const timespec& a, const timespec& b) {
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+  };
+  if (same_time(from.st_atim, to.st_atim) && same_time(from.st_mtim, to.st_mtim)) return {};
   const timespec times[2] = {from.st_atim, from.st_mtim};
   if (::utimensat(overlay_mount, ".", times, 0) != 0) return os_error("utimensat", "volume root");
   return {};
@@ -97,8 +101,16 @@ Result<StagedOverlay> Volume::stage(LayerStore& layers, std::shared_ptr<const La
   staged.upper = std::move(fresh.layer);
   staged.stack = std::move(stack);
   staged.serial = staged.upper->id;
-  staged.upper_ctime_ns = ctime_ns(staged.upper->dir.get());
+  staged.device = TRY(sys::stat_fd(staged.mount.get())).st_dev;
+  staged.ctime_tells = layers.ctimes_tell_changes();
+  TRY(prepare_root(staged));
   return staged;
+}
+
+Result<void> Volume::prepare_root(StagedOverlay& staged) const {
+  TRY(inherit_root(staged.stack->back()->dir.get(), staged.mount.get()));
+  staged.upper_ctime_ns = ctime_ns(staged.upper->dir.get());
+  return {};
 }
 
 Result<StagedOverlay> Volume::stage_seal(LayerStore& layers) const {
@@ -135,8 +147,6 @@ Result<Volume> Volume::create(VolumeSpec spec, LayerStore& layers, const std::ve
   }
   stack->insert(stack->end(), above.begin(), above.end());
   volume.live_ = TRY(volume.stage(layers, std::move(stack)));
-  TRY(inherit_root(volume.live_.stack->back()->dir.get(), volume.live_.mount.get()));
-  volume.live_.upper_ctime_ns = ctime_ns(volume.live_.upper->dir.get());
   return volume;
 }
 
@@ -157,7 +167,7 @@ FileVersion version_of(const struct stat& info) {
 bool Volume::changed() const {
   // A change below copies up its parents, so the upper root gets an entry; a change of the root itself moves its ctime.
   if (ctime_ns(live_.upper->dir.get()) != live_.upper_ctime_ns || live_.mark.unknown) return true;
-  if (live_.mark.entries.empty()) return !sys::is_dir_empty(live_.upper->dir.get());
+  if (live_.mark.entries.empty()) return !live_.ctime_tells && !sys::is_dir_empty(live_.upper->dir.get());
   return std::any_of(live_.mark.entries.begin(), live_.mark.entries.end(), [&](const auto& entry) {
     struct stat info {};
     return ::fstatat(live_.upper->dir.get(), entry.first.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0 ||
@@ -182,8 +192,7 @@ void Volume::except_from_changes(const std::vector<std::string>& paths) {
 }
 
 Result<UniqueFd> Volume::switch_to(StagedOverlay staged, int m1_root_fd, int parking_fd, const std::string& place) {
-  TRY(inherit_root(staged.stack->back()->dir.get(), staged.mount.get()));
-  staged.upper_ctime_ns = ctime_ns(staged.upper->dir.get());
+  TRY(prepare_root(staged));
   TRY(sys::move_mount_beneath(staged.mount.get(), m1_root_fd, spec_.path.substr(1)));
   // Fails only for want of memory; then the old overlay is still on top, and the caller ends what runs on it.
   TRY(sys::move_mount_to(live_.mount.get(), parking_fd, place));

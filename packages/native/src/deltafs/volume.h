@@ -78,7 +78,9 @@ struct StagedOverlay {
   std::shared_ptr<const Layer> upper;
   std::shared_ptr<const LayerStack> stack;  // the lower layers
   std::uint64_t serial = 0;                 // never used again, unlike a device number
+  dev_t device = 0;
   std::int64_t upper_ctime_ns = 0;
+  bool ctime_tells = false;  // LayerStore::ctimes_tell_changes
   WrittenMark mark;
   std::vector<KeptFile> kept;  // files whose inodes came from the layer before
 };
@@ -100,6 +102,7 @@ class Volume {
   // Names the overlay in place; never used again.
   std::uint64_t serial() const { return live_.serial; }
   int mount_fd() const { return live_.mount.get(); }
+  dev_t device() const { return live_.device; }
   const std::vector<KeptFile>& kept() const { return live_.kept; }
   std::map<InodeId, SealedCopy>& sealed_copies() { return sealed_copies_; }
 
@@ -110,6 +113,9 @@ class Volume {
   Result<StagedOverlay> stage_seal(LayerStore& layers) const;
   // The overlay that a rollback switches to. In M0.
   Result<StagedOverlay> stage(LayerStore& layers, std::shared_ptr<const LayerStack> stack) const;
+  // Gives a staged seal the attributes that the live root has now: ahead of the pause, which then only compares, since
+  // a change of an inode can wait for the disk. In M0 or M1.
+  Result<void> prepare_root(StagedOverlay& staged) const;
   // Puts the staged overlay in place and returns the old one, parked. In M1, with all tasks frozen.
   // `parking_fd` and `place`: where the old one goes.
   Result<UniqueFd> switch_to(StagedOverlay staged, int m1_root_fd, int parking_fd, const std::string& place);

@@ -28,6 +28,7 @@ Result<void> SandboxState::begin(const std::vector<VolumeSpec>& specs, bool reco
         TRY(Volume::create(specs[index], layers_, ns.bases, recovered ? recovered->stacks[index] : LayerStack())));
   }
   standby_.resize(specs.size());
+  recorded_layers_.resize(specs.size());
   TRY(ns.enter_m1());
   for (Volume& volume : volumes_) TRY(volume.attach(ns.m1_root.get()));
   descriptors_ = TRY(DescriptorReader::create(ns.host_proc.get(), ns.self_fd_dir.get()));
@@ -93,7 +94,15 @@ void SandboxState::adopt(Recovered recovered, const std::vector<std::uint64_t>& 
   }
 }
 
-Result<void> SandboxState::write_state() const {
+bool SandboxState::state_is_recorded() const {
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    if (!recorded_layers_[index].contains(volumes_[index].writable_layer()->id)) return false;
+  }
+  return true;
+}
+
+Result<void> SandboxState::write_state() {
+  std::vector<std::set<std::uint64_t>> recorded(volumes_.size());
   records::State state;
   state.set_version(kRecordVersion);
   state.set_boot_id(boot_id_);
@@ -106,10 +115,14 @@ Result<void> SandboxState::write_state() const {
       if (layer->id != 0) volume.add_stack(layer->id);
     }
     volume.set_writable_layer(volumes_[index].writable_layer()->id);
-    if (seal_is_staged(index)) volume.set_staged_layer(standby_[index]->upper->id);
+    recorded[index].insert(volume.writable_layer());
+    if (!seal_is_staged(index)) continue;
+    volume.set_staged_layer(standby_[index]->upper->id);
+    recorded[index].insert(volume.staged_layer());
   }
   for (const auto& layer : lent_) state.add_lent_layers(layer->id);
   TRY(records_.write_state(state));
+  recorded_layers_ = std::move(recorded);
   fault_point(FaultPoint::kStateWritten);
   durable_->start();
   return {};

@@ -20,12 +20,12 @@ constexpr const char* kCheckpoints = "checkpoints";
 constexpr std::string_view kDurable = ".durable";
 constexpr std::string_view kPinned = ".pinned";
 
+}  // namespace
+
 std::uint64_t number_of(const std::string& id) {
   const std::size_t dash = id.rfind('-');
   return dash == std::string::npos ? 0 : std::strtoull(id.c_str() + dash + 1, nullptr, 10);
 }
-
-}  // namespace
 
 Result<RecordStore> RecordStore::open(int store_fd) {
   RecordStore store;

@@ -13,6 +13,9 @@
 
 namespace deltabox {
 
+// Of a checkpoint's id, by which they are in the order of their making.
+std::uint64_t number_of(const std::string& id);
+
 class RecordStore {
  public:
   struct Found {

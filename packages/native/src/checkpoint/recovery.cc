@@ -145,6 +145,10 @@ Result<Recovered> recover(const RecordStore& records, LayerStore& layers, const 
   };
   if (state.ok()) {
     take_head(state);
+    // What was committed after the state was written is what the live files derive from.
+    for (const Checkpoint& checkpoint : recovered.checkpoints) {
+      if (same_boot && number_of(checkpoint.id) >= state.value().next_checkpoint()) recovered.head = checkpoint.id;
+    }
   } else {
     take_head(records.read_state_copy());
   }
@@ -157,9 +161,7 @@ Result<Recovered> recover(const RecordStore& records, LayerStore& layers, const 
   }
   // No id is given twice, those of damaged checkpoints included.
   const auto reserve = [&](const std::string& id) {
-    const std::size_t dash = id.rfind('-');
-    recovered.next_checkpoint =
-        std::max<std::uint64_t>(recovered.next_checkpoint, std::strtoull(id.c_str() + dash + 1, nullptr, 10) + 1);
+    recovered.next_checkpoint = std::max<std::uint64_t>(recovered.next_checkpoint, number_of(id) + 1);
   };
   for (const records::Checkpoint& record : found.checkpoints) reserve(record.id());
   for (const Notice& damaged : found.damaged) reserve(damaged.kind);

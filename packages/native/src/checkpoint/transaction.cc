@@ -186,8 +186,8 @@ Result<const Checkpoint*> SandboxState::try_checkpoint(const CheckpointOptions& 
   record.engine_us = elapsed_us(call_start_ns);
   const Checkpoint* checkpoint = TRY(commit(std::move(record)));
   if (options.pinned) TRY(pin(checkpoint->id, true));
-  // Without it a crash brings back the state before, which is whole as well; settle() tries again.
-  (void)write_state();
+  // Usually it can wait for settle(). Where it can't and fails, a crash brings back the state before, which is whole.
+  if (!state_is_recorded()) (void)write_state();
   return checkpoint;
 }
 

@@ -178,7 +178,9 @@ class SandboxState {
   Result<void> protect_parked(TreeCapture& capture, const TreeImage& image, std::vector<Notice>& notices);
   Result<void> begin(const std::vector<VolumeSpec>& specs, bool recovering);
   void adopt(Recovered recovered, const std::vector<std::uint64_t>& old_layers);
-  Result<void> write_state() const;
+  Result<void> write_state();
+  // The state's record on the disk, and those of checkpoints, tell the live state already.
+  bool state_is_recorded() const;
   // Puts the checkpoint into the tree and onto the disk, or neither.
   Result<const Checkpoint*> commit(Checkpoint record);
   void forget(const std::string& id);
@@ -222,6 +224,7 @@ class SandboxState {
   std::vector<std::optional<StagedOverlay>> standby_;  // by volume: what the next seal switches to
   std::vector<StagedOverlay> unused_;  // staged and overtaken: to unmount one takes longer than a switch, so not in a pause
   std::vector<UniqueFd> parked_;
+  std::vector<std::set<std::uint64_t>> recorded_layers_;  // by volume: writable and staged ones of the state's record
   PageStore store_;
   ProcessRegistry registry_;
   DescriptorReader descriptors_;

@@ -144,7 +144,7 @@ Result<PageFiles::Loaded> PageFiles::load(std::uint64_t number) {
     return damaged(number, "its table of checksums is wrong");
   }
   const PageId first = TRY(store_->adopt_file(fd.get(), footer.pages));
-  TRY(side_by_side(checksums.size(), kPagesCheckedAtOnce, checksums.size() * kPageSize,
+  TRY(side_by_side(checksums.size(), kPagesCheckedAtOnce, threads_worth(checksums.size() * kPageSize),
                    [&](std::size_t begin, std::size_t end) -> Result<void> {
                      for (std::size_t index = begin; index < end; ++index) {
                        const std::byte* page = std::as_const(*store_).bytes(first + static_cast<PageId>(index));

@@ -1,7 +1,10 @@
 // What a sandbox's state begins with, and what of it is written down (docs/checkpoint-format.md).
+#include <optional>
 #include <set>
+#include <utility>
 
 #include "base/fault.h"
+#include "base/side_by_side.h"
 #include "checkpoint/transaction.h"
 
 namespace deltabox {
@@ -23,10 +26,14 @@ Result<void> SandboxState::begin(const std::vector<VolumeSpec>& specs, bool reco
     old_layers = TRY(layers_.adopt_ids());
     recovered = TRY(recover(records_, layers_, specs, boot_id_));
   }
-  for (std::size_t index = 0; index < specs.size(); ++index) {
-    volumes_.push_back(
-        TRY(Volume::create(specs[index], layers_, ns.bases, recovered ? recovered->stacks[index] : LayerStack())));
-  }
+  std::vector<std::optional<Volume>> volumes(specs.size());
+  // To mount an overlay is most of what a new volume costs.
+  TRY(side_by_side(specs.size(), 1, kMostThreads, [&](std::size_t index, std::size_t) -> Result<void> {
+    const LayerStack above = recovered ? recovered->stacks[index] : LayerStack();
+    volumes[index] = TRY(Volume::create(specs[index], layers_, ns.bases, above));
+    return {};
+  }));
+  for (std::optional<Volume>& volume : volumes) volumes_.push_back(std::move(*volume));
   standby_.resize(specs.size());
   recorded_layers_.resize(specs.size());
   TRY(ns.enter_m1());

@@ -94,7 +94,7 @@ Layer::~Layer() {
 
 Result<LayerStore::Fresh> LayerStore::make_layer(mode_t mode, int level) {
   Fresh fresh;
-  const std::uint64_t id = next_id_++;
+  const std::uint64_t id = std::atomic_ref(next_id_).fetch_add(1);
   const std::string path = "layers/" + std::to_string(id);
   TRY(sys::make_dir_at(root_.get(), path, 0700));
   TRY(sys::make_dir_at(root_.get(), path + "/upper", mode & 07777));

@@ -65,6 +65,7 @@ class LayerStore {
     std::shared_ptr<const Layer> layer;
     UniqueFd work;
   };
+  // On any thread.
   Result<Fresh> make_layer(mode_t mode, int level = 0);
   // Layers that nothing refers to any more.
   std::vector<std::uint64_t> take_unused();

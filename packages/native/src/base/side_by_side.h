@@ -23,8 +23,8 @@ constexpr std::uint64_t threads_worth(std::uint64_t bytes) {
   return bytes / kBytesWorthAThread;
 }
 
-// Calls `work(begin, end)` for all of 0 … count, at most `chunk` at once, on at most so many threads, the caller's among
-// them. Returns one of the errors, after which the parts that nobody had begun are left out.
+// Calls `work(begin, end)` for all of 0 … count, at most `chunk` at once, on at most so many threads, the caller's
+// among them. Returns one of the errors, after which the parts that nobody had begun are left out.
 template <typename Work>
 Result<void> side_by_side(std::size_t count, std::size_t chunk, std::uint64_t threads, const Work& work) {
   std::atomic<std::size_t> next = 0;

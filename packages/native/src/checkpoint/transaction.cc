@@ -39,9 +39,9 @@ std::vector<bool> SandboxState::changed_volumes() const {
 std::vector<VolumeView> SandboxState::volume_views(const std::vector<bool>& changed, bool sealing) const {
   std::vector<VolumeView> views;
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
-    views.push_back({volumes_[index].mount_id(), volumes_[index].device(), volumes_[index].serial(), volumes_[index].spec().path,
-                     changed[index], sealing && changed[index], volumes_[index].writable_layer()->dir.get(),
-                     volumes_[index].mount_fd()});
+    views.push_back({volumes_[index].mount_id(), volumes_[index].device(), volumes_[index].serial(),
+                     volumes_[index].spec().path, changed[index], sealing && changed[index],
+                     volumes_[index].writable_layer()->dir.get(), volumes_[index].mount_fd()});
   }
   return views;
 }

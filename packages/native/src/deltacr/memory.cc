@@ -60,9 +60,10 @@ class TransferList {
 Result<void> write_side_by_side(HostTid pid, const TransferList& list) {
   const std::span<const iovec> local(list.local());
   const std::span<const iovec> remote(list.remote());
-  return side_by_side(local.size(), kRunsWrittenAtOnce, threads_worth(list.size_bytes()), [&](std::size_t begin, std::size_t end) {
-    return sys::write_remote_ranges(pid, local.subspan(begin, end - begin), remote.subspan(begin, end - begin));
-  });
+  return side_by_side(
+      local.size(), kRunsWrittenAtOnce, threads_worth(list.size_bytes()), [&](std::size_t begin, std::size_t end) {
+        return sys::write_remote_ranges(pid, local.subspan(begin, end - begin), remote.subspan(begin, end - begin));
+      });
 }
 
 Result<UniqueFd> open_memory(int proc_fd, HostTid pid) {

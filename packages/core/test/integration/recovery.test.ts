@@ -53,6 +53,23 @@ test('files, checkpoints and names come back; processes are reported', async () 
   }
 })
 
+test('a death right after the answer: what was committed last is the head', async () => {
+  process.env['DELTABOX_FAULT'] = 'parked-released:1'
+  const first = await Sandbox.create({ workspace: state.workspace })
+  delete process.env['DELTABOX_FAULT']
+  await write(first, 1)
+  await first.checkpoint()
+  await write(first, 2)
+  const two = await first.checkpoint()
+  await until('the end', async () => !(await first.isRunning()))
+  first.disconnect()
+
+  const second = await comeBack(first.id)
+  expect(await second.getInfo()).toMatchObject({ head: two.id, checkpoints: 2 })
+  expect(await read(second)).toBe('2\n2\n')
+  expect((await second.checkpoint()).parent).toBe(two.id)
+})
+
 const POINTS = [
   ...['before-hand-over', 'after-hand-over', 'after-switch', 'after-thaw', 'checkpoint-written'],
   ...['state-written:4', 'before-removal:3'],

@@ -60,14 +60,15 @@ test('a death right after the answer: what was committed last is the head', asyn
   await write(first, 1)
   await first.checkpoint()
   await write(first, 2)
-  const two = await first.checkpoint()
+  // Whoever looks at the engine once more after the answer finds it dead.
+  await first.checkpoint().catch(() => undefined)
   await until('the end', async () => !(await first.isRunning()))
   first.disconnect()
 
   const second = await comeBack(first.id)
-  expect(await second.getInfo()).toMatchObject({ head: two.id, checkpoints: 2 })
+  expect(await second.getInfo()).toMatchObject({ head: 'cp-2', checkpoints: 2 })
   expect(await read(second)).toBe('2\n2\n')
-  expect((await second.checkpoint()).parent).toBe(two.id)
+  expect((await second.checkpoint()).parent).toBe('cp-2')
 })
 
 const POINTS = [

@@ -2,16 +2,17 @@
 import { table } from '../table.mjs'
 
 const ms = ({ p50, p95 }) => `${p50.toFixed(2)} / ${p95.toFixed(2)}`
-const seconds = (value) => `${(value / 1000).toFixed(2)} s`
+const seconds = ({ p50, p95 }) => `${(p50 / 1000).toFixed(2)} / ${(p95 / 1000).toFixed(2)} s`
 const percent = (part) => `${(part * 100).toFixed(1)} %`
 
 export function renderAgent({ steps, rollbacks, latencyMs, withoutLatency, withLatency }) {
-  const row = (name, { plainMs, keptMs, longer, inCalls }) => [
+  const row = (name, { plainMs, keptMs, longer, inCalls, stepsLonger }) => [
     name,
-    seconds(plainMs.p50 ?? plainMs),
-    seconds(keptMs.p50 ?? keptMs),
+    seconds(plainMs),
+    seconds(keptMs),
     percent(longer),
     percent(inCalls),
+    percent(stepsLonger),
   ]
   return table([
     [
@@ -20,6 +21,7 @@ export function renderAgent({ steps, rollbacks, latencyMs, withoutLatency, withL
       'with',
       'longer by',
       'of it in checkpoint and rollback',
+      'steps themselves longer by',
     ],
     row('the model’s time not counted', withoutLatency),
     row(`the model takes ${latencyMs} ms a step`, withLatency),

@@ -198,8 +198,8 @@ function renderSlowdownTable(points) {
   const rows = points.map((at) => [
     at.rate < 0 ? 'as fast as it can' : `${at.rate} pages/s`,
     at.pagesPerSecond.toFixed(0),
-    whole(at.without),
-    whole(at.with),
+    at.workPerSecond.toFixed(0),
+    at.workPerSecondWithCheckpoints.toFixed(0),
     `${percent(at.lost.p50)} / ${percent(at.lost.p95)}`,
     `${percent(at.stoodStill.p50)} / ${percent(at.stoodStill.p95)}`,
     whole(at.dirtyPages),

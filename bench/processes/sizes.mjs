@@ -7,7 +7,7 @@ export const sizeFlags = {
   'dirty-pages': { type: 'string', default: '100,1000,4000,10000' },
   'mapped-mb': { type: 'string', default: '20,1044' },
   'write-rates': { type: 'string', default: '0,1000,10000,100000,max' },
-  'slowdown-seconds': { type: 'string', default: '5' },
+  'slowdown-seconds': { type: 'string', default: '4' },
   'writer-mb': { type: 'string', default: '512' },
   'peer-mb': { type: 'string', default: '20,200,1000' },
   'agent-sessions': { type: 'string', default: '3' },

@@ -8,6 +8,7 @@ const INTERVAL_MS = 1000
 const SERIES = 2
 const AS_FAST_AS_IT_CAN = -1
 const NS_PER_SECOND = 1e9
+const MS_PER_SECOND = 1000
 
 /** `rates`: pages a second, -1 for as many as it can; `seconds`: how long each way is watched in each series. */
 export async function measureSlowdown({ workspace, rates, seconds, memoryMb }) {
@@ -21,9 +22,12 @@ export async function measureSlowdown({ workspace, rates, seconds, memoryMb }) {
       await withSandbox({ workspace, retention: { keepLast: 2 } }, async (sandbox) => {
         const writer = await LineSession.start(sandbox, ['./page-writer', `${memoryMb}`, `${rate}`])
         await writer.ask('report')
-        without.push(...(await watch(writer, rate, seconds, () => {})))
+        without.push(...(await watch(writer, rate, seconds, () => 0)))
         await sandbox.checkpoint()
-        const checkpoint = async () => calls.push(await sandbox.checkpoint())
+        const checkpoint = async () => {
+          calls.push(await sandbox.checkpoint())
+          return calls.at(-1).pauseMs
+        }
         withCheckpoints.push(...(await watch(writer, rate, seconds, checkpoint)))
       })
     }
@@ -32,20 +36,26 @@ export async function measureSlowdown({ workspace, rates, seconds, memoryMb }) {
   return points
 }
 
-/** Its throughput in each of so many seconds; `act` is done at the beginning of each. */
+/**
+ * Its throughput in each of so many seconds. `act` is done at the beginning of each, which takes longer where that does;
+ * what it answers is for how many milliseconds the program stood still.
+ */
 async function watch(writer, rate, seconds, act) {
   const samples = []
   let last = await report(writer)
   for (let second = 0; second < seconds; second++) {
     const startMs = performance.now()
-    await act()
+    const stoodStillMs = await act()
     const leftMs = INTERVAL_MS - (performance.now() - startMs)
     if (leftMs > 0) await new Promise((resolve) => setTimeout(resolve, leftMs))
     const now = await report(writer)
-    const done = rate === AS_FAST_AS_IT_CAN ? now.pages - last.pages : now.units - last.units
+    const pages = now.pages - last.pages
+    const done = rate === AS_FAST_AS_IT_CAN ? pages : now.units - last.units
+    const elapsedS = (now.ns - last.ns) / NS_PER_SECOND
     samples.push({
-      perSecond: (done * NS_PER_SECOND) / (now.ns - last.ns),
-      pagesPerSecond: ((now.pages - last.pages) * NS_PER_SECOND) / (now.ns - last.ns),
+      workPerSecond: done / elapsedS,
+      pagesPerSecond: pages / elapsedS,
+      stoodStill: stoodStillMs / MS_PER_SECOND / elapsedS,
     })
     last = now
   }
@@ -58,29 +68,15 @@ async function report(writer) {
 }
 
 function summarisePoint(rate, without, withCheckpoints, calls) {
-  const perSecond = (samples) => summarise(samples.map((sample) => sample.perSecond))
-  const lost = (fraction) =>
-    1 -
-    quantile(
-      withCheckpoints.map((sample) => sample.perSecond),
-      fraction,
-    ) /
-      perSecond(without).p50
-  const pausesMs = calls.map(({ pauseMs }) => pauseMs)
+  const all = (samples, field) => samples.map((sample) => sample[field])
+  const usual = quantile(all(without, 'workPerSecond'), 0.5)
   return {
     rate,
-    pagesPerSecond: quantile(
-      without.map((sample) => sample.pagesPerSecond),
-      0.5,
-    ),
-    without: perSecond(without),
-    with: perSecond(withCheckpoints),
-    // Of the slowest seconds the p95 of what is lost.
-    lost: { p50: lost(0.5), p95: lost(0.05) },
-    stoodStill: {
-      p50: quantile(pausesMs, 0.5) / INTERVAL_MS,
-      p95: quantile(pausesMs, 0.95) / INTERVAL_MS,
-    },
+    pagesPerSecond: quantile(all(without, 'pagesPerSecond'), 0.5),
+    workPerSecond: usual,
+    workPerSecondWithCheckpoints: quantile(all(withCheckpoints, 'workPerSecond'), 0.5),
+    lost: summarise(all(withCheckpoints, 'workPerSecond').map((work) => 1 - work / usual)),
+    stoodStill: summarise(all(withCheckpoints, 'stoodStill')),
     callMs: summarise(calls.map(({ callMs }) => callMs)),
     dirtyPages: summarise(calls.map(({ dirtyPages }) => dirtyPages)),
   }

@@ -1,12 +1,12 @@
-// The workspace: the demo's pinned project, as a git repository, with the guest that watches for gaps.
+// The workspace: the demo's pinned project, as a git repository, with the guests written in C.
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const manifestDir = fileURLToPath(new URL('../packages/core/demo/', import.meta.url))
-const guestSource = fileURLToPath(new URL('./gap-guest.c', import.meta.url))
+const guestSources = ['./gap-guest.c', './processes/guests/page-writer.c']
 
 /** Makes it in a temporary directory; the caller removes it. */
 export function makeWorkspace() {
@@ -17,7 +17,10 @@ export function makeWorkspace() {
   const dir = join(parent, 'qs')
   renameSync(join(parent, 'node_modules', 'qs'), dir)
   renameSync(join(parent, 'node_modules'), join(dir, 'node_modules'))
-  execFileSync('cc', ['-O2', '-o', join(dir, 'gap-guest'), guestSource], quiet)
+  for (const source of guestSources) {
+    const path = fileURLToPath(new URL(source, import.meta.url))
+    execFileSync('cc', ['-O2', '-o', join(dir, basename(source, '.c')), path], quiet)
+  }
   const git = (...args) =>
     execFileSync('git', ['-C', dir, '-c', 'user.name=bench', '-c', 'user.email=bench@localhost', ...args], quiet)
   git('init', '-q')

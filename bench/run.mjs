@@ -6,6 +6,9 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { renderFilesReport } from './files/report.mjs'
 import { runFilesScenario } from './files/scenario.mjs'
+import { renderProcessesReport } from './processes/report.mjs'
+import { runProcessesScenario } from './processes/scenario.mjs'
+import { readSizes, sizeFlags } from './processes/sizes.mjs'
 import { makeWorkspace } from './project.mjs'
 import { renderReport } from './report.mjs'
 import { runSessionScenario } from './session-scenario.mjs'
@@ -17,12 +20,13 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '50' },
     'resident-mb': { type: 'string', default: '30,200,1024' },
     json: { type: 'string' },
-    scenario: { type: 'string', default: 'session,files,states' },
+    scenario: { type: 'string', default: 'session,files,states,processes' },
     'many-files': { type: 'string', default: '100000' },
     depth: { type: 'string', default: '1000' },
     forks: { type: 'string', default: '16' },
     checkpoints: { type: 'string', default: '1000' },
     sandboxes: { type: 'string', default: '20' },
+    ...sizeFlags,
   },
 })
 
@@ -83,12 +87,20 @@ async function runStates(workspace) {
   return { loadBefore, ...states }
 }
 
+async function runProcesses(workspace) {
+  const [loadBefore] = loadavg()
+  const processes = await runProcessesScenario({ workspace: workspace.dir, rounds, sizes: readSizes(values) })
+  console.log(renderProcessesReport(processes))
+  return { loadBefore, ...processes }
+}
+
 const workspace = makeWorkspace()
 try {
   const measured = {
     ...(scenarios.includes('session') && { results: await runSession(workspace) }),
     ...(scenarios.includes('files') && { files: await runFiles(workspace) }),
     ...(scenarios.includes('states') && { states: await runStates(workspace) }),
+    ...(scenarios.includes('processes') && { processes: await runProcesses(workspace) }),
   }
   const date = new Date().toISOString().slice(0, 10)
   const file = values.json ?? resultsFile(date)

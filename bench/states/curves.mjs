@@ -1,7 +1,7 @@
 import { Sandbox, setHotBudget } from '@deltabox/core'
-import { startSession } from './session.mjs'
-import { withSandbox } from './with-sandbox.mjs'
-import { diskMb, processMemory, sandboxMemory } from './usage.mjs'
+import { startSession } from '../python-session.mjs'
+import { withSandbox } from '../with-sandbox.mjs'
+import { diskMb, processMemory, sandboxMemory } from '../memory-usage.mjs'
 
 const FOOTPRINT_MB = 20
 const TOUCHED_PAGES = 130

@@ -1,7 +1,7 @@
 import { summarise } from '../statistics.mjs'
-import { diskMb, sandboxMemory } from './usage.mjs'
-import { startSession } from './session.mjs'
-import { withSandbox } from './with-sandbox.mjs'
+import { diskMb, sandboxMemory } from '../memory-usage.mjs'
+import { startSession } from '../python-session.mjs'
+import { withSandbox } from '../with-sandbox.mjs'
 
 /** N forks of one session at once: time to their making, to the first answer of each, and memory and disk of each. */
 export async function measureForks({ workspace, footprintMb, count }) {

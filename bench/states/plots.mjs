@@ -1,5 +1,7 @@
 // The curves as Mermaid charts, which Markdown viewers draw: for docs/benchmarks.md.
 
+import { chart } from '../chart.mjs'
+
 /** @returns fenced blocks */
 export function renderPlots({ checkpointCurve, footprintCurve, sandboxCurve }) {
   // A chart of categories has no scale: equal steps only.
@@ -26,17 +28,4 @@ export function renderPlots({ checkpointCurve, footprintCurve, sandboxCurve }) {
       lines: [sandboxCurve.map(({ sandboxes, processesMb, engineMb }) => sandboxes * (processesMb + engineMb))],
     }),
   ].join('\n\n')
-}
-
-function chart(title, x, y, { categories, lines }) {
-  const round = (values) => values.map((value) => Math.round(value * 10) / 10).join(', ')
-  return [
-    '```mermaid',
-    'xychart-beta',
-    `  title "${title}"`,
-    `  x-axis "${x}" [${categories.join(', ')}]`,
-    `  y-axis "${y}"`,
-    ...lines.map((line) => `  line [${round(line)}]`),
-    '```',
-  ].join('\n')
 }

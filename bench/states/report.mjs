@@ -1,3 +1,4 @@
+import { table } from '../table.mjs'
 import { renderPlots } from './plots.mjs'
 
 const pair = ({ p50, p95 }) => `${p50.toFixed(1)} / ${p95.toFixed(1)}`
@@ -6,7 +7,7 @@ const one = (value) => (value < 10 ? value.toFixed(2) : value.toFixed(0))
 const parts = (memory, whose) => `${one(memory[`${whose}Mb`])} / ${one(memory[`${whose}PrivateMb`])}`
 
 /** The measurements of states as text. */
-export function renderStatesReport({ restores, forks, checkpointCurve, footprintCurve, sandboxCurve }) {
+export function renderStatesReport({ restores, forks, background, checkpointCurve, footprintCurve, sandboxCurve }) {
   return [
     'the way back, ms (p50 / p95)',
     table([
@@ -28,6 +29,8 @@ export function renderStatesReport({ restores, forks, checkpointCurve, footprint
       ['memory of a fork’s engine, MB', ...forks.map(({ forkMb }) => pair(forkMb.engineMb))],
       ['disk of all forks and the image, MB', ...forks.map(({ forksDiskMb }) => one(forksDiskMb))],
     ]),
+    'behind the reply: what the engine spends on a checkpoint of 130 pages and one file until it is durable',
+    table(backgroundRows(background)),
     'checkpoints of one sandbox, all in memory',
     table([
       ['number', 'engine, MB', 'page store, MB', 'disk, MB', 'last one copied, KiB', 'its pause, ms'],
@@ -57,10 +60,17 @@ export function renderStatesReport({ restores, forks, checkpointCurve, footprint
   ].join('\n')
 }
 
-function table(rows) {
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)))
-  return rows
-    .map((row) => row.map((cell, at) => (at === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[at]))).join('  '))
-    .join('\n')
-    .concat('\n')
+function backgroundRows(background) {
+  const kib = (bytes) => (Number.isFinite(bytes) ? one(bytes / 1024) : 'not readable')
+  const rows = ['files', 'processes'].flatMap((durability) => [
+    [
+      `${durability}: processor time of the engine’s own thread, ms`,
+      ...background.map((at) => one(at[durability].ownThreadCpuMs)),
+    ],
+    [`${durability}: of its other threads, ms`, ...background.map((at) => one(at[durability].backgroundCpuMs))],
+    [`${durability}: dirty, KiB`, ...background.map((at) => kib(at[durability].dirtyBytes))],
+    [`${durability}: written by the engine, KiB`, ...background.map((at) => kib(at[durability].writtenBytes))],
+    [`${durability}: reply to durable, ms`, ...background.map((at) => pair(at[durability].durableMs))],
+  ])
+  return [['footprint, MB', ...background.map(({ footprintMb }) => `${footprintMb}`)], ...rows]
 }

@@ -1,10 +1,10 @@
 import { Sandbox } from '@deltabox/core'
 import { summarise } from '../statistics.mjs'
-import { startSession } from './session.mjs'
-import { withSandbox } from './with-sandbox.mjs'
+import { startSession } from '../python-session.mjs'
+import { withSandbox } from '../with-sandbox.mjs'
+import { until } from './until.mjs'
 
 const TOUCHED_PAGES = 130
-const POLL_MS = 20
 
 /**
  * The way back to a checkpoint in milliseconds: its process lives and the checkpoint is in memory (hot), or on the disk only
@@ -89,11 +89,3 @@ const summariseSamples = (samples) => ({
   pauseMs: summarise(samples.map(({ pauseMs }) => pauseMs)),
   callMs: summarise(samples.map(({ callMs }) => callMs)),
 })
-
-async function until(sandbox, { id }, holds) {
-  for (;;) {
-    const { checkpoints } = await sandbox.listCheckpoints()
-    if (checkpoints.some((checkpoint) => checkpoint.id === id && holds(checkpoint))) return
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
-  }
-}

@@ -8,7 +8,7 @@ import { expect, test } from 'vitest'
 import { DeltaboxError, Sandbox } from '../../src/index.js'
 import { SeededRandom } from '../model/random.js'
 import { until, useTestState } from '../support/state.js'
-import { Disk } from './disk.js'
+import { Disk } from '../support/disk.js'
 
 const state = useTestState({ altersLayers: true })
 const isRoot = process.getuid?.() === 0

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { closeSync, ftruncateSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { until } from '../support/state.js'
+import { until } from './state.js'
 
 const IMAGE_BYTES = 512 << 20
 // EXT4_IOC_SHUTDOWN and XFS_IOC_GOINGDOWN are one number; flag 2 (NOLOGFLUSH) drops the journal's unwritten part, too.

@@ -57,8 +57,9 @@ Result<DescriptorReader> DescriptorReader::create(int proc_fd, int self_fd_dir) 
   return reader;
 }
 
-void DescriptorReader::begin(std::vector<VolumeView> volumes, const BoundaryPipes* boundary, TerminalReader* terminals,
-                             TreeImage* image) {
+Result<void> DescriptorReader::begin(std::vector<VolumeView> volumes, const BoundaryPipes* boundary,
+                                     TerminalReader* terminals, TreeImage* image) {
+  locked_devices_ = TRY(read_locked_devices(proc_fd_));
   volumes_ = std::move(volumes);
   boundary_ = boundary;
   terminals_ = terminals;
@@ -69,6 +70,7 @@ void DescriptorReader::begin(std::vector<VolumeView> volumes, const BoundaryPipe
   watchers_.clear();
   files_with_locks_.clear();
   std::erase_if(handles_, [](const auto& entry) { return entry.second.expired(); });
+  return {};
 }
 
 Result<std::shared_ptr<const PipeHandle>> DescriptorReader::handle_of(const UniqueFd& duplicate, std::uint64_t device,
@@ -197,6 +199,13 @@ Result<void> DescriptorReader::warn_of_limits(int fd, const Description& descrip
 // Locks of the description, and those of the process on its file.
 Result<void> DescriptorReader::read_locks_of(HostTid pid, int fd, Description& description, ProcessImage& process) {
   if (description.kind != DescriptionKind::kFile && description.kind != DescriptionKind::kMemory) return {};
+  // To ask for each descriptor's is dear, and most files have none. What lies on an overlay that was switched away is
+  // asked always.
+  const bool is_on_volume = description.volume >= 0;
+  const bool has_known_device = is_on_volume || description.kind == DescriptionKind::kMemory;
+  const dev_t device =
+      is_on_volume ? volumes_[static_cast<std::size_t>(description.volume)].device : description.device;
+  if (has_known_device && !locked_devices_.contains(device)) return {};
   const bool is_first = files_with_locks_.emplace(process.incarnation, description.device, description.inode).second;
   for (const FileLock& lock : TRY(read_locks(proc_fd_, pid, fd))) {
     if (lock.kind != LockKind::kPosix) {

@@ -42,7 +42,7 @@ std::vector<VolumeView> SandboxState::volume_views(const std::vector<bool>& chan
     struct stat info {};
     ::fstat(volumes_[index].mount_fd(), &info);
     views.push_back({volumes_[index].mount_id(), info.st_dev, volumes_[index].serial(), volumes_[index].spec().path,
-                     changed[index], sealing && changed[index], volumes_[index].writable_layer()->dir.get(),
+                     changed[index], sealing && changed[index], volumes_[index].writable_dir()->get(),
                      volumes_[index].mount_fd()});
   }
   return views;

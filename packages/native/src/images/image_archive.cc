@@ -87,12 +87,12 @@ class ImageReader : public Reader {
       if (!ordered || run.count > kMaxRunPages || run.first >> 36 != 0 ||
           run.first + run.count > std::uint64_t{1} << 36)
         return fail();
+      Result<PageId> first = around_.pages.find({run.file, run.file == 0 ? 0 : run.index}, run.count);
+      if (!first.ok()) return give_up(updates, first.release_error());
       for (std::uint32_t offset = 0; offset < run.count; ++offset) {
-        const PagePlace place{run.file, run.file == 0 ? 0 : run.index + offset};
-        Result<PageId> page = around_.pages.find(place);
-        if (!page.ok()) return give_up(updates, page.release_error());
-        around_.store.add_reference(page.value());
-        updates.push_back({run.first + offset, page.value()});
+        const PageId page = run.file == 0 ? kZeroPage : first.value() + offset;
+        around_.store.add_reference(page);
+        updates.push_back({run.first + offset, page});
       }
     }
     map = PageMap::updated(PageMap(), updates, around_.store);

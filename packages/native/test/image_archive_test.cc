@@ -16,10 +16,10 @@ namespace deltabox::test {
 
 namespace {
 
-std::shared_ptr<const FileContents> file_with(const ScratchDir& dir, const std::string& data) {
+std::shared_ptr<const FileContents> file_with(StoredFiles& files, const std::string& data) {
   auto contents = std::make_shared<FileContents>();
-  contents->file = must(sys::open_at(dir.fd(), ".", O_TMPFILE | O_RDWR, 0600));
-  must(sys::write_all(contents->file.get(), data.data(), data.size()));
+  contents->file = must(files.make());
+  must(sys::write_all(must(contents->file->open(O_RDWR)).get(), data.data(), data.size()));
   contents->mode = 0640;
   contents->times[1] = {7, 8};
   return contents;
@@ -34,7 +34,7 @@ std::shared_ptr<const PipeHandle> make_pipe_handle() {
 }
 
 // One of everything, with values that differ.
-TreeImage sample(const ScratchDir& dir, PageStore& store) {
+TreeImage sample(StoredFiles& stored, PageStore& store) {
   std::vector<PageId> pages;
   must(store.allocate(3, pages));
   std::vector<PageUpdate> updates;
@@ -92,7 +92,7 @@ TreeImage sample(const ScratchDir& dir, PageStore& store) {
   image.descriptions[4].locks.resize(1);
   image.pipes.push_back({image.descriptions[1].pipe, "in the pipe", 65536});
   image.terminals.resize(1);
-  image.deleted_files.push_back({"/workspace", 1, 2, file_with(dir, "without a name")});
+  image.deleted_files.push_back({"/workspace", 1, 2, file_with(stored, "without a name")});
   SharedMemory memory;
   memory.id = 9;
   memory.name = "memfd:shared";
@@ -112,7 +112,8 @@ TEST_CASE("an image that was read is the one that was written") {
   UniqueFd self_fd_dir = must(sys::open_at(AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY));
   PageStore store;
   PageFiles files(page_dir.fd(), store);
-  const TreeImage image = sample(dir, store);
+  StoredFiles stored = must(StoredFiles::create(dir.fd()));
+  const TreeImage image = sample(stored, store);
   files.begin_file();
   const WrittenImage written = must(write_image(image, files));
   must(write_page_file(page_dir.fd(), files.end_file()));
@@ -121,7 +122,7 @@ TEST_CASE("an image that was read is the one that was written") {
   PageStore other;
   PageFiles readers(page_dir.fd(), other);
   readers.begin_after(1);
-  const auto read = must(read_image(written.bytes, "it", {readers, other, self_fd_dir.get(), dir.fd()}));
+  const auto read = must(read_image(written.bytes, "it", {readers, other, self_fd_dir.get(), stored}));
   REQUIRE(read->processes.size() == 1);
   const ProcessImage& process = read->processes[0];
   CHECK(process.threads[1].registers.rip == 0x1234);
@@ -144,7 +145,7 @@ TEST_CASE("an image that was read is the one that was written") {
   CHECK(read->commands.at(4)->pipes.begin()->first == read->descriptions[0].inode);
   CHECK(read->descriptions[0].inode != 77);
   char data[20] = {};
-  CHECK(::pread(read->deleted_files[0].contents->file.get(), data, sizeof data, 0) == 14);
+  CHECK(::pread(must(read->deleted_files[0].contents->file->open(O_RDONLY)).get(), data, sizeof data, 0) == 14);
   CHECK(std::string(data) == "without a name");
 
   // Nothing of it has to be written again.
@@ -162,9 +163,10 @@ TEST_CASE("bytes that no image was written as are refused, whatever they are") {
   PageStore store;
   PageFiles files(page_dir.fd(), store);
   files.begin_file();
-  const std::string bytes = must(write_image(sample(dir, store), files)).bytes;
+  StoredFiles stored = must(StoredFiles::create(dir.fd()));
+  const std::string bytes = must(write_image(sample(stored, store), files)).bytes;
   must(write_page_file(page_dir.fd(), files.end_file()));
-  const ImageSurroundings around{files, store, self_fd_dir.get(), dir.fd()};
+  const ImageSurroundings around{files, store, self_fd_dir.get(), stored};
   for (std::size_t length : {std::size_t{0}, std::size_t{7}, bytes.size() / 2, bytes.size() - 1}) {
     CHECK(must_fail(read_image(bytes.substr(0, length), "it", around)).code == Code::kDamaged);
   }

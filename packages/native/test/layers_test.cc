@@ -32,7 +32,8 @@ class Scratch {
     const std::string home = dir_.path() + "/" + std::to_string(layer->id);
     must(sys::make_dir_at(AT_FDCWD, home, 0755));
     must(sys::make_dir_at(AT_FDCWD, home + "/upper", 0755));
-    layer->dir = must(sys::open_at(AT_FDCWD, home + "/upper", O_RDONLY | O_DIRECTORY));
+    layer->base =
+        std::make_shared<const UniqueFd>(must(sys::open_at(AT_FDCWD, home + "/upper", O_RDONLY | O_DIRECTORY)));
     return layer;
   }
 
@@ -42,16 +43,16 @@ class Scratch {
 };
 
 void file(const Layer& layer, const std::string& path, const std::string& text) {
-  must(sys::write_file_at(layer.dir.get(), path, text));
+  must(sys::write_file_at(layer.base->get(), path, text));
 }
 void dir(const Layer& layer, const std::string& path, bool opaque = false) {
-  must(sys::make_dir_at(layer.dir.get(), path, 0755));
+  must(sys::make_dir_at(layer.base->get(), path, 0755));
   if (!opaque) return;
-  UniqueFd made = must(sys::open_at(layer.dir.get(), path, O_RDONLY | O_DIRECTORY));
+  UniqueFd made = must(sys::open_at(layer.base->get(), path, O_RDONLY | O_DIRECTORY));
   REQUIRE(::fsetxattr(made.get(), "user.overlay.opaque", "y", 1, 0) == 0);
 }
 void whiteout(const Layer& layer, const std::string& path) {
-  REQUIRE(::mknodat(layer.dir.get(), path.c_str(), S_IFCHR, makedev(0, 0)) == 0);
+  REQUIRE(::mknodat(layer.base->get(), path.c_str(), S_IFCHR, makedev(0, 0)) == 0);
 }
 
 // The layer's number and what is there, or "-".
@@ -110,7 +111,7 @@ TEST_CASE("a merged layer shows on its base what the layers showed, and hides wh
   file(*run[2], "both/first", "3");
   whiteout(*run[2], "replaced");
   const auto merged = scratch.layer(1);
-  must(merge_layers(run, {base}, merged->dir.get()));
+  must(merge_layers(run, {base}, merged->base->get()));
 
   LayerStack apart{base};
   apart.insert(apart.end(), run.begin(), run.end());
@@ -120,15 +121,15 @@ TEST_CASE("a merged layer shows on its base what the layers showed, and hides wh
     CAPTURE(path);
     CHECK((found(apart, path) == "-") == (found(together, path) == "-"));
   }
-  CHECK(must(sys::read_file_at(merged->dir.get(), "both/first", 16)) == "3");
+  CHECK(must(sys::read_file_at(merged->base->get(), "both/first", 16)) == "3");
   // Nothing lies below `new`: overlayfs would list a whiteout there.
-  UniqueFd fresh = must(sys::open_at(merged->dir.get(), "new", O_RDONLY | O_DIRECTORY));
+  UniqueFd fresh = must(sys::open_at(merged->base->get(), "new", O_RDONLY | O_DIRECTORY));
   CHECK(sys::is_dir_empty(fresh.get()));
   // The same inode, not a copy of it.
   struct stat before {};
   struct stat after {};
-  REQUIRE(::fstatat(run[2]->dir.get(), "both/first", &before, 0) == 0);
-  REQUIRE(::fstatat(merged->dir.get(), "both/first", &after, 0) == 0);
+  REQUIRE(::fstatat(run[2]->base->get(), "both/first", &before, 0) == 0);
+  REQUIRE(::fstatat(merged->base->get(), "both/first", &after, 0) == 0);
   CHECK(before.st_ino == after.st_ino);
 }
 
@@ -170,15 +171,15 @@ TEST_CASE("a digest tells every change of a layer") {
   must(write_digest(*layer));
   CHECK(must(check_digest(*layer, true)).empty());
   struct stat info {};
-  REQUIRE(::fstatat(layer->dir.get(), "d/f", &info, 0) == 0);
+  REQUIRE(::fstatat(layer->base->get(), "d/f", &info, 0) == 0);
   file(*layer, "d/f", "Contents");
   const timespec times[2] = {info.st_atim, info.st_mtim};
-  REQUIRE(::utimensat(layer->dir.get(), "d/f", times, 0) == 0);
+  REQUIRE(::utimensat(layer->base->get(), "d/f", times, 0) == 0);
   CHECK(!must(check_digest(*layer, true)).empty());
   file(*layer, "d/f", "contents");
-  REQUIRE(::utimensat(layer->dir.get(), "d/f", times, 0) == 0);
+  REQUIRE(::utimensat(layer->base->get(), "d/f", times, 0) == 0);
   CHECK(must(check_digest(*layer, true)).empty());
-  REQUIRE(::fchmodat(layer->dir.get(), "d/f", 0600 ^ info.st_mode, 0) == 0);
+  REQUIRE(::fchmodat(layer->base->get(), "d/f", 0600 ^ info.st_mode, 0) == 0);
   CHECK(!must(check_digest(*layer, true)).empty());
 }
 

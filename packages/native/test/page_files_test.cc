@@ -93,6 +93,8 @@ TEST_CASE("a page file that is not what was written is never used") {
   }
   CHECK(reader.find({1, 0}).ok());
   CHECK(reader.find({1, 3}).error().code == Code::kDamaged);
+  CHECK(reader.find({1, 1}, 2).ok());
+  CHECK(reader.find({1, 1}, 3).error().code == Code::kDamaged);
   CHECK(reader.find({7, 0}).error().code == Code::kDamaged);
   REQUIRE(::ftruncate(file.get(), 100) == 0);
   PageStore third;

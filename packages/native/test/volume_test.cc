@@ -166,7 +166,7 @@ Result<void> check_seal_and_return(Place& place) {
   TRY(place.write("workspace/b", "new"));
   EXPECT(::unlinkat(place.root(), "workspace/from-host", 0) == 0);
   EXPECT(place.volumes[0].changed());
-  EXPECT(TRY(sys::read_file_at(sealed->dir.get(), "a", 100)) == "first");
+  EXPECT(TRY(sys::read_file_at(TRY(sealed->open())->get(), "a", 100)) == "first");
   EXPECT(TRY(measure_layer(*sealed)).files == usage.files);
   TRY(release_parked(std::move(parked), place.namespaces.self_fd_dir.get()));
 

@@ -91,9 +91,10 @@ Error os_error_from(int error_number, std::string_view operation, std::string_vi
       break;
     case EMFILE:
     case ENFILE:
-      // Checkpoints hold descriptors: of their layers, and of deleted files that were open.
+      // Processes inside cost descriptors, and commands, watches and clients do.
       error.code = Code::kNoSpace;
-      error.next_step = "Delete checkpoints, or raise the limit of open files (`ulimit -n`) where sandboxes are made.";
+      error.next_step =
+          "End processes inside, or raise the limit of open files (`ulimit -n`) where sandboxes are made.";
       break;
     case ESRCH:
       error.code = Code::kTraceeGone;

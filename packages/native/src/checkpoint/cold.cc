@@ -156,7 +156,7 @@ Result<LentCheckpoint> SandboxState::lend(const std::string& target) {
     for (const auto& layer : *stack) {
       if (layer->id == 0) continue;
       // Whoever borrows it can't write it down.
-      if (::faccessat(layer->dir.get(), "../digest", F_OK, 0) != 0) TRY(write_digest(*layer));
+      if (!has_digest(*layer)) TRY(write_digest(*layer));
       if (lent.insert(layer->id).second) lent_.push_back(layer);
     }
   }

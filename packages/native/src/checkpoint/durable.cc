@@ -50,7 +50,7 @@ void DurableWriter::write_all() {
     bool complete = true;
     for (const auto& layer : one.layers) {
       if (worker_.stopping()) return;
-      const bool known = ::faccessat(layer->dir.get(), "../digest", F_OK, 0) == 0;
+      const bool known = has_digest(*layer);
       complete = complete && (known || write_digest(*layer).ok());
       fault_point(FaultPoint::kDigestWritten);
     }

@@ -20,7 +20,8 @@ Result<void> SandboxState::begin(const std::vector<VolumeSpec>& specs, bool reco
   records_ = TRY(RecordStore::open(ns.store.get()));
   boot_id_ = ns.boot_id;
   std::optional<Recovered> recovered;
-  images_ = TRY(ImageStore::open(ns.store.get(), ns.self_fd_dir.get(), store_));
+  stored_files_ = TRY(StoredFiles::create(ns.store.get()));
+  images_ = TRY(ImageStore::open(ns.store.get(), ns.self_fd_dir.get(), store_, stored_files_));
   std::vector<std::uint64_t> old_layers;
   if (recovering) {
     old_layers = TRY(layers_.adopt_ids());
@@ -39,7 +40,7 @@ Result<void> SandboxState::begin(const std::vector<VolumeSpec>& specs, bool reco
   TRY(ns.enter_m1());
   for (Volume& volume : volumes_) TRY(volume.attach(ns.m1_root.get()));
   descriptors_ = TRY(DescriptorReader::create(ns.host_proc.get(), ns.self_fd_dir.get()));
-  deleted_files_ = TRY(DeletedFileReader::create(ns.store.get(), ns.self_fd_dir.get()));
+  deleted_files_ = DeletedFileReader(stored_files_, ns.self_fd_dir.get());
   sockets_ = SocketReader(ns.self_fd_dir.get());
   descriptors_.report_deleted_to(&deleted_files_);
   shared_memory_ = TRY(SharedMemoryReader::create(ns.host_proc.get(), ns.self_fd_dir.get()));

@@ -77,6 +77,7 @@ struct MergeJob {
   LayerStack run;
   LayerStack below;
   std::shared_ptr<const Layer> merged;
+  LayerDir into;
   std::atomic<bool> ended{false};
   bool ok = false;  // once ended
 };
@@ -229,6 +230,7 @@ class SandboxState {
   PageStore store_;
   ProcessRegistry registry_;
   DescriptorReader descriptors_;
+  StoredFiles stored_files_;
   DeletedFileReader deleted_files_;
   SharedMemoryReader shared_memory_;
   SocketReader sockets_;

@@ -39,10 +39,11 @@ void SandboxState::start_merge() {
     Result<LayerStore::Fresh> fresh = layers_.make_layer(0700, job->run.front()->level + 1);
     if (!fresh.ok()) return;  // without space there is nothing to gain
     job->merged = std::move(fresh.value().layer);
+    job->into = std::move(fresh.value().dir);
     merge_job_ = job;
     worker_->post([job] {
       fault_point(FaultPoint::kBeforeMerge);
-      job->ok = merge_layers(job->run, job->below, job->merged->dir.get()).ok();  // digested with its first checkpoint
+      job->ok = merge_layers(job->run, job->below, job->into->get()).ok();  // digested with its first checkpoint
       fault_point(FaultPoint::kAfterMerge);
       job->ended = true;
     });

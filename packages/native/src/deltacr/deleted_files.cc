@@ -20,13 +20,6 @@ std::int64_t ns(const timespec& time) { return static_cast<std::int64_t>(time.tv
 
 }  // namespace
 
-Result<DeletedFileReader> DeletedFileReader::create(int store_fd, int self_fd_dir) {
-  DeletedFileReader reader;
-  reader.store_ = TRY(sys::duplicate(store_fd));
-  reader.self_fd_dir_ = self_fd_dir;
-  return reader;
-}
-
 void DeletedFileReader::begin(std::vector<VolumeView> volumes) {
   volumes_ = std::move(volumes);
   met_.clear();
@@ -42,35 +35,35 @@ Result<void> DeletedFileReader::meet(const Description& description, int duplica
   return {};
 }
 
-Result<UniqueFd> DeletedFileReader::make_file() const {
-  return sys::open_at(store_.get(), ".", O_TMPFILE | O_RDWR, 0600);
-}
-
 Result<std::shared_ptr<const FileContents>> DeletedFileReader::read_file(const Key& key, const Met& met) {
   const struct stat info = TRY(sys::stat_fd(met.file.get()));
   Known& known = known_[key];
   if (std::shared_ptr<const FileContents> contents = known.contents.lock()) {
     const bool unchanged =
         known.size_bytes == info.st_size && known.mtime_ns == ns(info.st_mtim) && known.ctime_ns == ns(info.st_ctim);
-    if (unchanged && (!met.mapped || TRY(sys::same_file_data(contents->file.get(), met.file.get())))) return contents;
+    if (unchanged && !met.mapped) return contents;
+    if (unchanged && TRY(sys::same_file_data(TRY(contents->file->open(O_RDONLY)).get(), met.file.get()))) {
+      return contents;
+    }
   }
   auto contents = std::make_shared<FileContents>();
-  contents->file = TRY(make_file());
+  contents->file = TRY(files_->make());
   contents->mode = info.st_mode & 07777;
   contents->uid = info.st_uid;
   contents->gid = info.st_gid;
   contents->times[0] = info.st_atim;
   contents->times[1] = info.st_mtim;
-  TRY(sys::copy_file_data(met.file.get(), contents->file.get()));
+  TRY(sys::copy_file_data(met.file.get(), TRY(contents->file->open(O_RDWR)).get()));
   known = {contents, info.st_size, ns(info.st_mtim), ns(info.st_ctim)};
   return std::shared_ptr<const FileContents>(std::move(contents));
 }
 
 // Nobody has it open any more, so it is read as the process sees it: what lies beyond the mapping is out of reach for
 // everybody.
-Result<std::shared_ptr<const FileContents>> DeletedFileReader::read_mapping(HostTid pid, const Mapping& mapping) const {
+Result<std::shared_ptr<const FileContents>> DeletedFileReader::read_mapping(HostTid pid, const Mapping& mapping) {
   auto contents = std::make_shared<FileContents>();
-  contents->file = TRY(make_file());
+  contents->file = TRY(files_->make());
+  const UniqueFd file = TRY(contents->file->open(O_RDWR));
   contents->mode = 0600;
   contents->times[0].tv_nsec = contents->times[1].tv_nsec = UTIME_NOW;
   std::vector<char> buffer(kChunkBytes);
@@ -84,7 +77,7 @@ Result<std::shared_ptr<const FileContents>> DeletedFileReader::read_mapping(Host
       }
     }
     const auto offset = static_cast<off_t>(mapping.file_offset + (address - mapping.range.start));
-    if (::pwrite(contents->file.get(), buffer.data(), count, offset) != static_cast<ssize_t>(count)) {
+    if (::pwrite(file.get(), buffer.data(), count, offset) != static_cast<ssize_t>(count)) {
       return os_error("pwrite", "contents of a deleted file");
     }
   }

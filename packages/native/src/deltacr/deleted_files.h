@@ -1,5 +1,5 @@
 // Files without a name that tasks hold open or have mapped shared. No layer has them, so their contents are kept by
-// value: in an unnamed file of the store, shared by the checkpoints between which nothing was written.
+// value: in a file of the store, shared by the checkpoints between which nothing was written.
 #pragma once
 
 #include <map>
@@ -16,8 +16,8 @@ namespace deltabox {
 class DeletedFileReader {
  public:
   DeletedFileReader() = default;
-  // store_fd: where the contents lie.
-  static Result<DeletedFileReader> create(int store_fd, int self_fd_dir);
+  // `files`: where the contents lie.
+  DeletedFileReader(StoredFiles& files, int self_fd_dir) : files_(&files), self_fd_dir_(self_fd_dir) {}
   void begin(std::vector<VolumeView> volumes);
   // A descriptor of such a file; any will do.
   Result<void> meet(const Description& description, int duplicate);
@@ -37,11 +37,10 @@ class DeletedFileReader {
     std::int64_t mtime_ns = 0;
     std::int64_t ctime_ns = 0;
   };
-  Result<UniqueFd> make_file() const;
   Result<std::shared_ptr<const FileContents>> read_file(const Key& key, const Met& met);
-  Result<std::shared_ptr<const FileContents>> read_mapping(HostTid pid, const Mapping& mapping) const;
+  Result<std::shared_ptr<const FileContents>> read_mapping(HostTid pid, const Mapping& mapping);
 
-  UniqueFd store_;
+  StoredFiles* files_ = nullptr;
   int self_fd_dir_ = -1;
   std::map<Key, Known> known_;
   // of the capture that is under way

@@ -24,6 +24,7 @@
 #include "deltacr/kinds/socket.h"
 #include "deltacr/kinds/state.h"
 #include "deltacr/posix_timers.h"
+#include "deltacr/stored_files.h"
 #include "pagestore/page_map.h"
 #include "tracee/ptrace.h"
 
@@ -258,7 +259,7 @@ struct TerminalImage {
 
 // A file without a name, by value.
 struct FileContents {
-  UniqueFd file;  // unnamed, in the store; never written again
+  std::shared_ptr<const StoredFile> file;  // never written again
   std::uint32_t mode = 0;
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;

@@ -30,10 +30,10 @@ std::string parent_of(const std::string& path) {
 }
 
 // Where a path lies in a layer, reached through real directories only.
-Result<Place> place_of(const Layer& layer, const std::string& path) {
+Result<Place> place_of(int layer_dir, const std::string& path) {
   const std::size_t slash = path.rfind('/');
   Place place;
-  place.parent = TRY(sys::open_beneath(layer.dir.get(), parent_of(path), O_RDONLY | O_DIRECTORY));
+  place.parent = TRY(sys::open_beneath(layer_dir, parent_of(path), O_RDONLY | O_DIRECTORY));
   place.name = slash == std::string::npos ? path : path.substr(slash + 1);
   return place;
 }
@@ -61,8 +61,8 @@ Result<void> find_names(int dir_fd, const std::string& prefix, std::uint64_t ino
 
 // A regular file of the layer; none when it is only mapped, from a layer below, or (in a rollback) gone since: ENXIO is
 // a whiteout's.
-Result<UniqueFd> open_file_of(const Layer& layer, const std::string& path) {
-  Result<UniqueFd> opened = sys::open_beneath(layer.dir.get(), path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+Result<UniqueFd> open_file_of(int layer_dir, const std::string& path) {
+  Result<UniqueFd> opened = sys::open_beneath(layer_dir, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   if (!opened.ok()) {
     const int reason = opened.error().os_errno;
     if (reason == ENOENT || reason == ENOTDIR || reason == ELOOP || reason == ENXIO) return UniqueFd();
@@ -77,11 +77,11 @@ Result<UniqueFd> open_file_of(const Layer& layer, const std::string& path) {
 bool was_copied_up(int fd) { return ::fgetxattr(fd, "user.overlay.origin", nullptr, 0) >= 0; }
 
 // Whether a directory on the way to `path` hides what lies below the layer.
-Result<bool> hides_below(const Layer& layer, const std::string& path) {
+Result<bool> hides_below(int layer_dir, const std::string& path) {
   std::string dir;
   for (const std::string& component : path_components(parent_of(path))) {
     dir += (dir.empty() ? "" : "/") + component;
-    UniqueFd fd = TRY(sys::open_beneath(layer.dir.get(), dir, O_RDONLY | O_DIRECTORY));
+    UniqueFd fd = TRY(sys::open_beneath(layer_dir, dir, O_RDONLY | O_DIRECTORY));
     if (is_opaque(fd.get())) return true;
   }
   return false;
@@ -90,13 +90,18 @@ Result<bool> hides_below(const Layer& layer, const std::string& path) {
 }  // namespace
 
 HandOver::HandOver(Volume& volume, const StagedOverlay& next)
-    : volume_(&volume), next_stack_(next.stack), left_(volume.writable_layer()), entered_(next.upper) {}
+    : volume_(&volume),
+      next_stack_(next.stack),
+      left_(volume.writable_layer()),
+      left_dir_(volume.writable_dir()),
+      entered_dir_(next.upper_dir) {}
 
 HandOver::HandOver(HandOver&& other) noexcept
     : volume_(other.volume_),
       next_stack_(std::move(other.next_stack_)),
       left_(std::move(other.left_)),
-      entered_(std::move(other.entered_)),
+      left_dir_(std::move(other.left_dir_)),
+      entered_dir_(std::move(other.entered_dir_)),
       steps_(std::move(other.steps_)),
       made_dirs_(std::move(other.made_dirs_)),
       made_links_(std::move(other.made_links_)),
@@ -106,12 +111,12 @@ HandOver::HandOver(HandOver&& other) noexcept
 
 HandOver::~HandOver() {
   if (committed_) return;
-  for (const std::string& link : made_links_) ::unlinkat(entered_->dir.get(), link.c_str(), 0);
+  for (const std::string& link : made_links_) ::unlinkat(entered_dir_->get(), link.c_str(), 0);
   for (auto dir = made_dirs_.rbegin(); dir != made_dirs_.rend(); ++dir) {
-    ::unlinkat(entered_->dir.get(), dir->path.c_str(), AT_REMOVEDIR);
+    ::unlinkat(entered_dir_->get(), dir->path.c_str(), AT_REMOVEDIR);
   }
   for (const Step& step : steps_) {
-    if (!step.temporary.empty()) ::unlinkat(left_->dir.get(), step.temporary.c_str(), 0);
+    if (!step.temporary.empty()) ::unlinkat(left_dir_->get(), step.temporary.c_str(), 0);
   }
 }
 
@@ -125,23 +130,23 @@ Result<HandOver> HandOver::prepare(Volume& volume, const StagedOverlay& next, co
 Result<std::vector<KeptFile>> identify_files(const Volume& volume, const std::vector<FileToKeep>& files) {
   std::vector<KeptFile> found;
   for (const FileToKeep& file : files) {
-    UniqueFd opened = TRY(open_file_of(*volume.writable_layer(), file.path));
+    UniqueFd opened = TRY(open_file_of(volume.writable_dir()->get(), file.path));
     if (opened.valid()) found.push_back({file.path, TRY(inode_id(opened.get()))});
   }
   return found;
 }
 
 Result<void> HandOver::add(const FileToKeep& file) {
-  UniqueFd opened = TRY(open_file_of(*left_, file.path));
+  UniqueFd opened = TRY(open_file_of(left_dir_->get(), file.path));
   Step step;
   step.names.push_back(file.path);
   if (opened.valid()) step.inode = TRY(inode_id(opened.get()));
   if (file.inode && *file.inode != step.inode) {
     // Renamed since, or gone.
     step.names.clear();
-    TRY(find_names(left_->dir.get(), "", file.inode->number, 0, step.names));
+    TRY(find_names(left_dir_->get(), "", file.inode->number, 0, step.names));
     if (step.names.empty()) return {};
-    opened = TRY(open_file_of(*left_, step.names.front()));
+    opened = TRY(open_file_of(left_dir_->get(), step.names.front()));
     if (!opened.valid() || TRY(inode_id(opened.get())) != *file.inode) return {};
     step.inode = *file.inode;
   }
@@ -163,7 +168,7 @@ Result<void> HandOver::add(const FileToKeep& file) {
   step.mapped_for_writing = file.mapped_for_writing;
   if (info.st_nlink > step.names.size()) {
     std::vector<std::string> names;
-    TRY(find_names(left_->dir.get(), "", step.inode.number, 0, names));
+    TRY(find_names(left_dir_->get(), "", step.inode.number, 0, names));
     std::copy_if(names.begin(), names.end(), std::back_inserter(step.names),
                  [&](const std::string& name) { return name != step.names.front(); });
   }
@@ -182,7 +187,7 @@ Result<std::vector<std::string>> HandOver::names_in_target(const std::string& pa
   std::vector<std::string> names;
   const std::optional<StackEntry> entry = TRY(lookup_in_stack(*next_stack_, path));
   if (entry && entry->info.st_nlink > 1) {
-    TRY(find_names(entry->layer->dir.get(), "", entry->info.st_ino, 0, names));
+    TRY(find_names(TRY(entry->layer->open())->get(), "", entry->info.st_ino, 0, names));
   } else {
     names.push_back(path);
   }
@@ -195,22 +200,22 @@ Result<bool> HandOver::has_equal_copy(const Step& step) const {
     return false;
   }
   if (version_of(TRY(sys::stat_fd(step.file.get()))) != known->second.version) return false;
-  if (TRY(hides_below(*left_, step.names[0]))) return false;
+  if (TRY(hides_below(left_dir_->get(), step.names[0]))) return false;
   const std::optional<StackEntry> entry = TRY(lookup_in_stack(*volume_->live_stack(), step.names[0]));
   if (!entry || !S_ISREG(entry->info.st_mode) || entry->layer->id != known->second.layer) return false;
   if (!step.mapped_for_writing) return true;
-  UniqueFd copy = TRY(sys::open_beneath(entry->layer->dir.get(), step.names[0], O_RDONLY));
+  UniqueFd copy = TRY(sys::open_beneath(TRY(entry->layer->open())->get(), step.names[0], O_RDONLY));
   return sys::same_file_data(copy.get(), step.file.get());
 }
 
 Result<void> HandOver::make_copy(Step& step) {
   const std::string temporary = "../copy-" + std::to_string(step.inode.number);
-  UniqueFd copy = TRY(sys::open_at(left_->dir.get(), temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+  UniqueFd copy = TRY(sys::open_at(left_dir_->get(), temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
   step.temporary = temporary;
   Result<std::uint64_t> copied = sys::copy_file_data(step.file.get(), copy.get());
   Result<void> outcome = copied.ok() ? sys::copy_file_attributes(step.file.get(), copy.get()) : copied.release_error();
   if (!outcome.ok()) {
-    ::unlinkat(left_->dir.get(), temporary.c_str(), 0);
+    ::unlinkat(left_dir_->get(), temporary.c_str(), 0);
     step.temporary.clear();
     return outcome;
   }
@@ -224,14 +229,14 @@ Result<void> HandOver::make_parents(const std::string& path) {
   for (const std::string& component : path_components(parent_of(path))) {
     dir += (dir.empty() ? "" : "/") + component;
     struct stat present {};
-    if (::fstatat(entered_->dir.get(), dir.c_str(), &present, AT_SYMLINK_NOFOLLOW) == 0) continue;
+    if (::fstatat(entered_dir_->get(), dir.c_str(), &present, AT_SYMLINK_NOFOLLOW) == 0) continue;
     const std::optional<StackEntry> model = TRY(lookup_in_stack(*next_stack_, dir));
     if (!model || !S_ISDIR(model->info.st_mode)) {
       return make_error(Code::kInternal, "a directory is missing in the layers: " + dir);
     }
-    TRY(sys::make_dir_at(entered_->dir.get(), dir, 0700));
+    TRY(sys::make_dir_at(entered_dir_->get(), dir, 0700));
     made_dirs_.push_back({dir, {model->info.st_atim, model->info.st_mtim}});
-    UniqueFd made = TRY(sys::open_beneath(entered_->dir.get(), dir, O_RDONLY | O_DIRECTORY));
+    UniqueFd made = TRY(sys::open_beneath(entered_dir_->get(), dir, O_RDONLY | O_DIRECTORY));
     TRY(sys::copy_file_attributes(model->fd.get(), made.get()));
     // The names below may have inode numbers that are not their own (a copied-up file shows its origin's); readdir
     // looks at each where a directory is marked so.
@@ -242,8 +247,8 @@ Result<void> HandOver::make_parents(const std::string& path) {
 
 Result<void> HandOver::link_into_next(const Step& step, const std::string& name) {
   TRY(make_parents(name));
-  const Place from = TRY(place_of(*left_, step.names[0]));
-  const Place to = TRY(place_of(*entered_, name));
+  const Place from = TRY(place_of(left_dir_->get(), step.names[0]));
+  const Place to = TRY(place_of(entered_dir_->get(), name));
   if (::linkat(from.parent.get(), from.name.c_str(), to.parent.get(), to.name.c_str(), 0) != 0) {
     return os_error("linkat", name);
   }
@@ -254,7 +259,7 @@ Result<void> HandOver::link_into_next(const Step& step, const std::string& name)
 // Links change the times of their directories.
 Result<void> HandOver::finish_dirs() {
   for (const MadeDir& dir : made_dirs_) {
-    if (::utimensat(entered_->dir.get(), dir.path.c_str(), dir.times, AT_SYMLINK_NOFOLLOW) != 0) {
+    if (::utimensat(entered_dir_->get(), dir.path.c_str(), dir.times, AT_SYMLINK_NOFOLLOW) != 0) {
       return os_error("utimensat", dir.path);
     }
   }
@@ -264,7 +269,7 @@ Result<void> HandOver::finish_dirs() {
 // Puts the sealed copy in the inode's place in the layer that is left, or nothing where a layer below has an equal one.
 Result<void> HandOver::replace_in_left(const Step& step) {
   for (const std::string& name : step.names) {
-    const Place place = TRY(place_of(*left_, name));
+    const Place place = TRY(place_of(left_dir_->get(), name));
     const struct stat dir = TRY(sys::stat_fd(place.parent.get()));
     const bool is_last = &name == &step.names.back();
     if (step.temporary.empty()) {
@@ -273,10 +278,10 @@ Result<void> HandOver::replace_in_left(const Step& step) {
       // All names but the last get a link of the copy, the last one the copy itself. Renamed over the name, which is
       // there at every moment: the next layer may not be on record yet, should the engine end here.
       const std::string source = is_last ? step.temporary : step.temporary + "-link";
-      if (!is_last && ::linkat(left_->dir.get(), step.temporary.c_str(), left_->dir.get(), source.c_str(), 0) != 0) {
+      if (!is_last && ::linkat(left_dir_->get(), step.temporary.c_str(), left_dir_->get(), source.c_str(), 0) != 0) {
         return os_error("linkat", name);
       }
-      if (::renameat(left_->dir.get(), source.c_str(), place.parent.get(), place.name.c_str()) != 0) {
+      if (::renameat(left_dir_->get(), source.c_str(), place.parent.get(), place.name.c_str()) != 0) {
         return os_error("renameat", name);
       }
     }
@@ -316,8 +321,8 @@ Result<void> HandOver::correct() {
     const bool is_equal =
         known.layer == entry->layer->id && known.path == path && known.version == version && !step.mapped_for_writing;
     if (!is_equal) {
-      UniqueFd source = TRY(sys::open_beneath(entry->layer->dir.get(), path, O_RDONLY));
-      UniqueFd inode = TRY(sys::open_beneath(entered_->dir.get(), path, O_RDWR));
+      UniqueFd source = TRY(sys::open_beneath(TRY(entry->layer->open())->get(), path, O_RDONLY));
+      UniqueFd inode = TRY(sys::open_beneath(entered_dir_->get(), path, O_RDWR));
       copied_bytes_ += TRY(sys::correct_file_data(source.get(), inode.get()));
       TRY(sys::copy_file_attributes(source.get(), inode.get()));
     }
@@ -331,7 +336,7 @@ Result<WrittenMark> HandOver::mark() const {
   for (const Step& step : steps_) mark.unknown = mark.unknown || step.mapped_for_writing;
   const auto add = [&](const std::string& path) -> Result<void> {
     struct stat info {};
-    if (::fstatat(entered_->dir.get(), path.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return os_error("fstatat", path);
+    if (::fstatat(entered_dir_->get(), path.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return os_error("fstatat", path);
     mark.entries.emplace_back(path, version_of(info));
     return {};
   };

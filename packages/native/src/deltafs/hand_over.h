@@ -87,7 +87,8 @@ class HandOver {
   Volume* volume_;
   std::shared_ptr<const LayerStack> next_stack_;
   std::shared_ptr<const Layer> left_;
-  std::shared_ptr<const Layer> entered_;
+  LayerDir left_dir_;
+  LayerDir entered_dir_;
   std::vector<Step> steps_;
   std::vector<MadeDir> made_dirs_;  // in the next layer, parents before children
   std::vector<std::string> made_links_;

@@ -17,6 +17,9 @@ namespace deltabox {
 
 namespace {
 
+// More than the stacks of the volumes that a checkpoint or rollback has to do with are deep, together.
+constexpr std::size_t kMostKeptOpen = 128;
+
 Result<void> make_dir_unless_there(int dir_fd, const std::string& path, mode_t mode) {
   Result<void> made = sys::make_dir_at(dir_fd, path, mode);
   if (!made.ok() && made.error().os_errno == EEXIST) return {};
@@ -56,25 +59,55 @@ Result<bool> probe_ctimes(int store_fd) {
 
 Result<LayerStore> LayerStore::create(int store_fd, std::vector<DonorStore> donors) {
   LayerStore store;
-  store.donors_ = std::move(donors);
-  store.next_id_ = store.last_inherited() + 1;
   TRY(make_dir_unless_there(store_fd, "layers", 0700));
   TRY(make_dir_unless_there(store_fd, "bases", 0700));
-  store.root_ = TRY(sys::duplicate(store_fd));
+  store.dirs_ = std::make_shared<LayerDirs>(TRY(sys::duplicate(store_fd)), std::move(donors));
+  store.next_id_ = store.dirs_->last_inherited() + 1;
   store.ctimes_tell_changes_ = TRY(probe_ctimes(store_fd));
   return store;
 }
 
-int LayerStore::root_of(std::uint64_t id) const {
-  for (const DonorStore& donor : donors_) {
-    if (id <= donor.last) return donor.root.get();
+Result<UniqueFd> LayerDirs::open_anew(std::uint64_t id) const {
+  const auto donor =
+      std::find_if(donors_.begin(), donors_.end(), [&](const DonorStore& store) { return id <= store.last; });
+  const int root = donor != donors_.end() ? donor->root.get() : root_.get();
+  return sys::open_at(root, "layers/" + std::to_string(id) + "/upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+}
+
+Result<LayerDir> LayerDirs::open(std::uint64_t id) {
+  const std::lock_guard lock(mutex_);
+  const auto found = kept_.find(id);
+  if (found != kept_.end()) {
+    found->second.used = ++clock_;
+    return found->second.dir;
   }
-  return root_.get();
+  Result<UniqueFd> opened = open_anew(id);
+  if (!opened.ok() && opened.error().os_errno == EMFILE && !kept_.empty()) {
+    kept_.clear();
+    opened = open_anew(id);
+  }
+  auto dir = std::make_shared<const UniqueFd>(TRY(std::move(opened)));
+  if (kept_.size() >= kMostKeptOpen) {
+    kept_.erase(std::min_element(kept_.begin(), kept_.end(),
+                                 [](const auto& a, const auto& b) { return a.second.used < b.second.used; }));
+  }
+  kept_[id] = {dir, ++clock_};
+  return dir;
+}
+
+void LayerDirs::forget(std::uint64_t id) {
+  const std::lock_guard lock(mutex_);
+  kept_.erase(id);
+}
+
+Result<LayerDir> Layer::open() const {
+  if (base) return base;
+  return dirs->open(id);
 }
 
 std::vector<std::uint64_t> LayerStore::take_unused() {
   std::vector<std::uint64_t> ids = trash_->take();
-  std::erase_if(ids, [this](std::uint64_t id) { return id <= last_inherited(); });
+  std::erase_if(ids, [this](std::uint64_t id) { return id <= dirs_->last_inherited(); });
   return ids;
 }
 
@@ -96,31 +129,33 @@ Result<LayerStore::Fresh> LayerStore::make_layer(mode_t mode, int level) {
   Fresh fresh;
   const std::uint64_t id = std::atomic_ref(next_id_).fetch_add(1);
   const std::string path = "layers/" + std::to_string(id);
-  TRY(sys::make_dir_at(root_.get(), path, 0700));
-  TRY(sys::make_dir_at(root_.get(), path + "/upper", mode & 07777));
-  TRY(sys::make_dir_at(root_.get(), path + "/work", 0700));
+  const int root = dirs_->root();
+  TRY(sys::make_dir_at(root, path, 0700));
+  TRY(sys::make_dir_at(root, path + "/upper", mode & 07777));
+  TRY(sys::make_dir_at(root, path + "/work", 0700));
   auto layer = std::make_shared<Layer>();
   layer->id = id;
   layer->level = level;
   layer->trash = trash_;
-  layer->dir = TRY(sys::open_at(root_.get(), path + "/upper", O_RDONLY | O_DIRECTORY));
-  if (::fchmod(layer->dir.get(), mode & 07777) != 0) return os_error("fchmod", path);
-  fresh.work = TRY(sys::open_at(root_.get(), path + "/work", O_RDONLY | O_DIRECTORY));
+  layer->dirs = dirs_;
+  fresh.dir = TRY(layer->open());
+  if (::fchmod(fresh.dir->get(), mode & 07777) != 0) return os_error("fchmod", path);
+  fresh.work = TRY(sys::open_at(root, path + "/work", O_RDONLY | O_DIRECTORY));
   fresh.layer = std::move(layer);
   return fresh;
 }
 
 Result<std::shared_ptr<const Layer>> LayerStore::open_layer(std::uint64_t id) {
   auto layer = std::make_shared<Layer>();
-  layer->dir =
-      TRY(sys::open_at(root_of(id), "layers/" + std::to_string(id) + "/upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  (void)TRY(dirs_->open(id));
   layer->id = id;
+  layer->dirs = dirs_;
   layer->trash = trash_;
   return std::shared_ptr<const Layer>(std::move(layer));
 }
 
 Result<std::vector<std::uint64_t>> LayerStore::adopt_ids() {
-  UniqueFd dir = TRY(sys::open_at(root_.get(), "layers", O_RDONLY | O_DIRECTORY));
+  UniqueFd dir = TRY(sys::open_at(dirs_->root(), "layers", O_RDONLY | O_DIRECTORY));
   std::vector<std::uint64_t> ids;
   for (const std::string& name : TRY(sys::list_dir(dir.get()))) {
     ids.push_back(std::strtoull(name.c_str(), nullptr, 10));
@@ -132,11 +167,12 @@ Result<std::vector<std::uint64_t>> LayerStore::adopt_ids() {
 Result<std::shared_ptr<const Layer>> LayerStore::make_base(const std::string& name, mode_t mode,
                                                            const std::vector<std::string>& dirs) {
   const std::string path = "bases/" + name;
-  TRY(make_dir_unless_there(root_.get(), path, 0700));
-  for (const std::string& dir : dirs) TRY(make_dir_unless_there(root_.get(), path + "/" + dir, 0755));
+  const int root = dirs_->root();
+  TRY(make_dir_unless_there(root, path, 0700));
+  for (const std::string& dir : dirs) TRY(make_dir_unless_there(root, path + "/" + dir, 0755));
   auto layer = std::make_shared<Layer>();
-  layer->dir = TRY(sys::open_at(root_.get(), path, O_RDONLY | O_DIRECTORY));
-  if (::fchmod(layer->dir.get(), mode) != 0) return os_error("fchmod", path);
+  layer->base = std::make_shared<const UniqueFd>(TRY(sys::open_at(root, path, O_RDONLY | O_DIRECTORY)));
+  if (::fchmod(layer->base->get(), mode) != 0) return os_error("fchmod", path);
   return std::shared_ptr<const Layer>(std::move(layer));
 }
 
@@ -166,14 +202,15 @@ Result<void> empty_dir(int dir_fd, int top_fd, int depth, bool& moved) {
 }  // namespace
 
 Result<void> LayerStore::remove(std::uint64_t id) const {
+  dirs_->forget(id);
   const std::string path = "layers/" + std::to_string(id);
-  UniqueFd top = TRY(sys::open_at(root_.get(), path, O_RDONLY | O_DIRECTORY));
+  UniqueFd top = TRY(sys::open_at(dirs_->root(), path, O_RDONLY | O_DIRECTORY));
   for (bool moved = true; moved;) {
     moved = false;
     TRY(empty_dir(top.get(), top.get(), 0, moved));
   }
   fault_point(FaultPoint::kLayerEmptied);
-  if (::unlinkat(root_.get(), path.c_str(), AT_REMOVEDIR) != 0) return os_error("unlinkat", path);
+  if (::unlinkat(dirs_->root(), path.c_str(), AT_REMOVEDIR) != 0) return os_error("unlinkat", path);
   return {};
 }
 
@@ -201,7 +238,7 @@ Result<void> measure_dir(int dir_fd, int depth, LayerUsage& usage) {
 
 Result<LayerUsage> measure_layer(const Layer& layer) {
   LayerUsage usage;
-  TRY(measure_dir(layer.dir.get(), 0, usage));
+  TRY(measure_dir(TRY(layer.open())->get(), 0, usage));
   return usage;
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -25,14 +26,49 @@ class LayerTrash {
   std::vector<std::uint64_t> ids_;
 };
 
+// Open for as long as somebody has it.
+using LayerDir = std::shared_ptr<const UniqueFd>;
+
+// The store of the sandbox that this one was forked from: layers up to `last` are there, and never change.
+struct DonorStore {
+  UniqueFd root;  // in M0
+  std::uint64_t last = 0;
+};
+
+// Opens the directories of layers, and keeps the last ones open: an engine has thousands of layers and few descriptors.
+// For any thread.
+class LayerDirs {
+ public:
+  LayerDirs(UniqueFd root, std::vector<DonorStore> donors) : root_(std::move(root)), donors_(std::move(donors)) {}
+  Result<LayerDir> open(std::uint64_t id);
+  void forget(std::uint64_t id);
+  int root() const { return root_.get(); }
+  std::uint64_t last_inherited() const { return donors_.empty() ? 0 : donors_.back().last; }
+
+ private:
+  struct Kept {
+    LayerDir dir;
+    std::uint64_t used = 0;
+  };
+  Result<UniqueFd> open_anew(std::uint64_t id) const;
+
+  UniqueFd root_;
+  std::vector<DonorStore> donors_;
+  std::mutex mutex_;
+  std::map<std::uint64_t, Kept> kept_;
+  std::uint64_t clock_ = 0;
+};
+
 struct Layer {
   Layer() = default;
   Layer(const Layer&) = delete;
   Layer& operator=(const Layer&) = delete;
   ~Layer();
+  Result<LayerDir> open() const;
 
   std::uint64_t id = 0;  // unique in the store; 0: a base directory of the host
-  UniqueFd dir;
+  LayerDir base;         // of such a one
+  std::shared_ptr<LayerDirs> dirs;
   int level = 0;  // merged from layers of the level below (merge.h)
   std::shared_ptr<LayerTrash> trash;
 };
@@ -48,12 +84,6 @@ struct LayerUsage {
 // overlayfs takes at most 500 lower directories (OVL_MAX_STACK). Background merging keeps stacks far below.
 inline constexpr std::size_t kMaxStackDepth = 480;
 
-// The store of the sandbox that this one was forked from: layers up to `last` are there, and never change.
-struct DonorStore {
-  UniqueFd root;  // in M0
-  std::uint64_t last = 0;
-};
-
 class LayerStore {
  public:
   LayerStore() = default;
@@ -63,6 +93,7 @@ class LayerStore {
   // that was used before, so each layer brings its own.
   struct Fresh {
     std::shared_ptr<const Layer> layer;
+    LayerDir dir;
     UniqueFd work;
   };
   // On any thread.
@@ -84,11 +115,7 @@ class LayerStore {
                                                  const std::vector<std::string>& dirs);
 
  private:
-  int root_of(std::uint64_t id) const;
-  std::uint64_t last_inherited() const { return donors_.empty() ? 0 : donors_.back().last; }
-
-  UniqueFd root_;
-  std::vector<DonorStore> donors_;
+  std::shared_ptr<LayerDirs> dirs_;
   bool ctimes_tell_changes_ = false;
   std::uint64_t next_id_ = 1;
   std::shared_ptr<LayerTrash> trash_ = std::make_shared<LayerTrash>();

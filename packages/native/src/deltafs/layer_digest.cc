@@ -108,17 +108,24 @@ Result<std::uint64_t> digest_of(int layer_dir_fd) {
 }
 
 Result<void> write_digest(const Layer& layer) {
-  const std::uint64_t digest = TRY(digest_of(layer.dir.get()));
+  const LayerDir dir = TRY(layer.open());
+  const std::uint64_t digest = TRY(digest_of(dir->get()));
   // Whole or not at all: half a digest would condemn the layer.
-  TRY(sys::write_file_at(layer.dir.get(), kNewDigest, std::to_string(digest) + "\n"));
-  if (::renameat(layer.dir.get(), kNewDigest, layer.dir.get(), kDigest) != 0) return os_error("renameat", kDigest);
+  TRY(sys::write_file_at(dir->get(), kNewDigest, std::to_string(digest) + "\n"));
+  if (::renameat(dir->get(), kNewDigest, dir->get(), kDigest) != 0) return os_error("renameat", kDigest);
   return {};
 }
 
+bool has_digest(const Layer& layer) {
+  const Result<LayerDir> dir = layer.open();
+  return dir.ok() && ::faccessat(dir.value()->get(), kDigest, F_OK, 0) == 0;
+}
+
 Result<std::string> check_digest(const Layer& layer, bool required) {
-  const Result<std::string> known = sys::read_file_at(layer.dir.get(), kDigest, 64);
+  const LayerDir dir = TRY(layer.open());
+  const Result<std::string> known = sys::read_file_at(dir->get(), kDigest, 64);
   if (!known.ok()) return required ? std::string("it was not complete on the disk") : std::string();
-  const Result<std::uint64_t> digest = digest_of(layer.dir.get());
+  const Result<std::uint64_t> digest = digest_of(dir->get());
   if (!digest.ok()) return "it can't be read: " + digest.error().describe();
   return std::strtoull(known.value().c_str(), nullptr, 10) == digest.value() ? std::string()
                                                                              : std::string("its contents were changed");

@@ -127,7 +127,7 @@ Result<void> merge_layers(const LayerStack& layers, const LayerStack& below, int
   const auto open_all = [](const LayerStack& stack) -> Result<Parts> {
     Parts parts;
     for (auto layer = stack.rbegin(); layer != stack.rend(); ++layer) {
-      parts.push_back(TRY(sys::open_at((*layer)->dir.get(), ".", O_RDONLY | O_DIRECTORY)));
+      parts.push_back(TRY(sys::open_at(TRY((*layer)->open())->get(), ".", O_RDONLY | O_DIRECTORY)));
     }
     return parts;
   };

@@ -32,7 +32,7 @@ namespace {
 
 // The directories that a merged directory consists of, topmost first.
 struct Merged {
-  std::vector<std::pair<std::shared_ptr<const Layer>, UniqueFd>> dirs;
+  std::vector<std::pair<std::shared_ptr<const Layer>, LayerDir>> dirs;
 };
 
 }  // namespace
@@ -40,7 +40,7 @@ struct Merged {
 Result<std::optional<StackEntry>> lookup_in_stack(const LayerStack& stack, const std::string& path) {
   Merged merged;
   for (auto layer = stack.rbegin(); layer != stack.rend(); ++layer) {
-    merged.dirs.emplace_back(*layer, TRY(sys::duplicate((*layer)->dir.get())));
+    merged.dirs.emplace_back(*layer, TRY((*layer)->open()));
   }
   std::optional<StackEntry> found;
   for (const std::string& name : path_components(path)) {
@@ -49,7 +49,7 @@ Result<std::optional<StackEntry>> lookup_in_stack(const LayerStack& stack, const
     Merged next;
     for (auto& [layer, dir] : merged.dirs) {
       struct stat info {};
-      if (::fstatat(dir.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
+      if (::fstatat(dir->get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
         if (errno == ENOENT) continue;
         return os_error("fstatat", name);
       }
@@ -57,11 +57,11 @@ Result<std::optional<StackEntry>> lookup_in_stack(const LayerStack& stack, const
       const bool is_dir = S_ISDIR(info.st_mode);
       if (found && !is_dir) break;  // hidden by the directory above it
       const int flags = is_dir ? O_RDONLY | O_DIRECTORY | O_NOFOLLOW : O_PATH | O_NOFOLLOW;
-      UniqueFd fd = TRY(sys::open_at(dir.get(), name, flags));
+      UniqueFd fd = TRY(sys::open_at(dir->get(), name, flags));
       if (!found) found = StackEntry{layer, TRY(sys::duplicate(fd.get())), info};
       if (!is_dir) break;
       const bool opaque = is_opaque(fd.get());
-      next.dirs.emplace_back(layer, std::move(fd));
+      next.dirs.emplace_back(layer, std::make_shared<const UniqueFd>(std::move(fd)));
       if (opaque) break;
     }
     if (!found) return std::optional<StackEntry>();

@@ -38,7 +38,7 @@ Result<UniqueFd> mount_overlay(const LayerStack& stack, int upper_fd, int work_f
   UniqueFd context = TRY(sys::fs_open("overlay"));
   // overlayfs wants the top layer first.
   for (auto layer = stack.rbegin(); layer != stack.rend(); ++layer) {
-    TRY(sys::fs_config_fd(context.get(), "lowerdir+", (*layer)->dir.get()));
+    TRY(sys::fs_config_fd(context.get(), "lowerdir+", TRY((*layer)->open())->get()));
   }
   TRY(sys::fs_config_fd(context.get(), "upperdir", upper_fd));
   TRY(sys::fs_config_fd(context.get(), "workdir", work_fd));
@@ -85,9 +85,9 @@ Result<StagedOverlay> Volume::stage(LayerStore& layers, std::shared_ptr<const La
   }
   // The root directory's own mode is the topmost layer's.
   struct stat top {};
-  if (::fstat(stack->back()->dir.get(), &top) != 0) return os_error("fstat", spec_.name);
+  if (::fstat(TRY(stack->back()->open())->get(), &top) != 0) return os_error("fstat", spec_.name);
   LayerStore::Fresh fresh = TRY(layers.make_layer(top.st_mode));
-  Result<UniqueFd> mount = mount_overlay(*stack, fresh.layer->dir.get(), fresh.work.get());
+  Result<UniqueFd> mount = mount_overlay(*stack, fresh.dir->get(), fresh.work.get());
   if (!mount.ok()) return explain_overlay_error(mount.release_error(), spec_.name);
   // overlayfs that can't make its work directory mounts all the same, but read-only.
   struct statvfs attributes {};
@@ -99,6 +99,7 @@ Result<StagedOverlay> Volume::stage(LayerStore& layers, std::shared_ptr<const La
   StagedOverlay staged;
   staged.mount = mount.release_value();
   staged.upper = std::move(fresh.layer);
+  staged.upper_dir = std::move(fresh.dir);
   staged.stack = std::move(stack);
   staged.serial = staged.upper->id;
   staged.device = TRY(sys::stat_fd(staged.mount.get())).st_dev;
@@ -108,8 +109,8 @@ Result<StagedOverlay> Volume::stage(LayerStore& layers, std::shared_ptr<const La
 }
 
 Result<void> Volume::prepare_root(StagedOverlay& staged) const {
-  TRY(inherit_root(staged.stack->back()->dir.get(), staged.mount.get()));
-  staged.upper_ctime_ns = ctime_ns(staged.upper->dir.get());
+  TRY(inherit_root(TRY(staged.stack->back()->open())->get(), staged.mount.get()));
+  staged.upper_ctime_ns = ctime_ns(staged.upper_dir->get());
   return {};
 }
 
@@ -140,7 +141,8 @@ Result<Volume> Volume::create(VolumeSpec spec, LayerStore& layers, const std::ve
   auto stack = std::make_shared<LayerStack>();
   if (volume.spec_.base >= 0) {
     auto base = std::make_shared<Layer>();
-    base->dir = TRY(sys::duplicate(bases[static_cast<std::size_t>(volume.spec_.base)].get()));
+    base->base =
+        std::make_shared<const UniqueFd>(TRY(sys::duplicate(bases[static_cast<std::size_t>(volume.spec_.base)].get())));
     stack->push_back(std::move(base));
   } else {
     stack->push_back(TRY(layers.make_base(volume.spec_.name, volume.spec_.mode, volume.spec_.base_dirs)));
@@ -166,11 +168,11 @@ FileVersion version_of(const struct stat& info) {
 
 bool Volume::changed() const {
   // A change below copies up its parents, so the upper root gets an entry; a change of the root itself moves its ctime.
-  if (ctime_ns(live_.upper->dir.get()) != live_.upper_ctime_ns || live_.mark.unknown) return true;
-  if (live_.mark.entries.empty()) return !live_.ctime_tells && !sys::is_dir_empty(live_.upper->dir.get());
+  if (ctime_ns(live_.upper_dir->get()) != live_.upper_ctime_ns || live_.mark.unknown) return true;
+  if (live_.mark.entries.empty()) return !live_.ctime_tells && !sys::is_dir_empty(live_.upper_dir->get());
   return std::any_of(live_.mark.entries.begin(), live_.mark.entries.end(), [&](const auto& entry) {
     struct stat info {};
-    return ::fstatat(live_.upper->dir.get(), entry.first.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0 ||
+    return ::fstatat(live_.upper_dir->get(), entry.first.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0 ||
            version_of(info) != entry.second;
   });
 }
@@ -181,14 +183,14 @@ void Volume::except_from_changes(const std::vector<std::string>& paths) {
     for (std::size_t end = path.find('/');; end = path.find('/', end + 1)) {
       const std::string part = path.substr(0, end);
       struct stat info {};
-      if (::fstatat(live_.upper->dir.get(), part.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) {
+      if (::fstatat(live_.upper_dir->get(), part.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) {
         entries[part] = version_of(info);
       }
       if (end == std::string::npos) break;
     }
   }
   live_.mark.entries.assign(entries.begin(), entries.end());
-  live_.upper_ctime_ns = ctime_ns(live_.upper->dir.get());
+  live_.upper_ctime_ns = ctime_ns(live_.upper_dir->get());
 }
 
 Result<UniqueFd> Volume::switch_to(StagedOverlay staged, int m1_root_fd, int parking_fd, const std::string& place) {

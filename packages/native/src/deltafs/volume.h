@@ -76,6 +76,7 @@ struct SealedCopy {
 struct StagedOverlay {
   UniqueFd mount;
   std::shared_ptr<const Layer> upper;
+  LayerDir upper_dir;
   std::shared_ptr<const LayerStack> stack;  // the lower layers
   std::uint64_t serial = 0;                 // never used again, unlike a device number
   dev_t device = 0;
@@ -97,6 +98,7 @@ class Volume {
   const std::shared_ptr<const LayerStack>& live_stack() const { return live_.stack; }
   bool merge_waits() const { return merge_.has_value(); }
   const std::shared_ptr<const Layer>& writable_layer() const { return live_.upper; }
+  const LayerDir& writable_dir() const { return live_.upper_dir; }
   // Identifies descriptors that lie on the live overlay (statx(2), STATX_MNT_ID).
   std::uint64_t mount_id() const { return mount_id_; }
   // Names the overlay in place; never used again.

@@ -48,13 +48,15 @@ class ImageWriter : public Writer {
     archive(*this, inode);
   }
   void file(FileContents& contents) {
-    Result<struct stat> info = sys::stat_fd(contents.file.get());
+    const Result<UniqueFd> opened = contents.file->open(O_RDONLY);
+    if (!opened.ok()) return keep(opened.error());
+    const int fd = opened.value().get();
+    Result<struct stat> info = sys::stat_fd(fd);
     if (!info.ok()) return keep(info.release_error());
     std::string data(static_cast<std::size_t>(info.value().st_size), '\0');
     std::size_t done = 0;
     while (done < data.size()) {
-      const ssize_t count =
-          ::pread(contents.file.get(), data.data() + done, data.size() - done, static_cast<off_t>(done));
+      const ssize_t count = ::pread(fd, data.data() + done, data.size() - done, static_cast<off_t>(done));
       if (count <= 0) return keep(os_error("pread", "a file without a name"));
       done += static_cast<std::size_t>(count);
     }
@@ -85,12 +87,12 @@ class ImageReader : public Reader {
       if (!ordered || run.count > kMaxRunPages || run.first >> 36 != 0 ||
           run.first + run.count > std::uint64_t{1} << 36)
         return fail();
+      Result<PageId> first = around_.pages.find({run.file, run.file == 0 ? 0 : run.index}, run.count);
+      if (!first.ok()) return give_up(updates, first.release_error());
       for (std::uint32_t offset = 0; offset < run.count; ++offset) {
-        const PagePlace place{run.file, run.file == 0 ? 0 : run.index + offset};
-        Result<PageId> page = around_.pages.find(place);
-        if (!page.ok()) return give_up(updates, page.release_error());
-        around_.store.add_reference(page.value());
-        updates.push_back({run.first + offset, page.value()});
+        const PageId page = run.file == 0 ? kZeroPage : first.value() + offset;
+        around_.store.add_reference(page);
+        updates.push_back({run.first + offset, page});
       }
     }
     map = PageMap::updated(PageMap(), updates, around_.store);
@@ -111,11 +113,12 @@ class ImageReader : public Reader {
     std::string data;
     archive(*this, data);
     if (failed()) return;
-    Result<UniqueFd> made = sys::open_at(around_.file_dir, ".", O_TMPFILE | O_RDWR, 0600);
-    if (!made.ok()) return keep(made.release_error());
-    const Result<void> written = sys::write_all(made.value().get(), data.data(), data.size());
+    const auto write = [&]() -> Result<void> {
+      contents.file = TRY(around_.stored_files.make());
+      return sys::write_all(TRY(contents.file->open(O_RDWR)).get(), data.data(), data.size());
+    };
+    const Result<void> written = write();
     if (!written.ok()) return keep(written.error());
-    contents.file = made.release_value();
   }
   void keep(Error error) {
     fail();
@@ -355,7 +358,7 @@ constexpr void check_members() {
   all_members_are_archived<SocketNode, 80>();
   all_members_are_archived<PipeContents, 56>();
   all_members_are_archived<TerminalImage, 176>();
-  all_members_are_archived<FileContents, 48>();
+  all_members_are_archived<FileContents, 64>();
   all_members_are_archived<DeletedFile, 64>();
   all_members_are_archived<SharedMemory, 104>();
   all_members_are_archived<CommandImage, 152>();

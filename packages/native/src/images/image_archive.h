@@ -22,8 +22,8 @@ Result<WrittenImage> write_image(const TreeImage& image, PageFiles& pages);
 struct ImageSurroundings {
   PageFiles& pages;
   PageStore& store;
-  int self_fd_dir = -1;
-  int file_dir = -1;  // where files without a name are made
+  int self_fd_dir;
+  StoredFiles& stored_files;  // where contents of files without a name go
 };
 // `name`: of the image, for errors. The files it names have been checked to be there, or reading fails with DAMAGED.
 Result<std::shared_ptr<TreeImage>> read_image(const std::string& bytes, const std::string& name,

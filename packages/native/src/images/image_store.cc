@@ -74,12 +74,13 @@ Result<UniqueFd> open_dir(int store_fd, const char* name) {
 
 }  // namespace
 
-Result<ImageStore> ImageStore::open(int store_fd, int self_fd_dir, PageStore& pages) {
+Result<ImageStore> ImageStore::open(int store_fd, int self_fd_dir, PageStore& pages, StoredFiles& files) {
   ImageStore store;
   store.dir_ = TRY(open_dir(store_fd, kImages));
   store.page_dir_ = TRY(open_dir(store_fd, kPages));
   store.self_fd_dir_ = self_fd_dir;
   store.store_ = &pages;
+  store.files_ = &files;
   store.machine_ = TRY(this_machine());
   store.pages_ = std::make_unique<PageFiles>(store.page_dir_.get(), pages);
   for (const std::string& id : TRY(sys::list_dir(store.dir_.get()))) {
@@ -198,7 +199,7 @@ Result<std::shared_ptr<const TreeImage>> ImageStore::read(const std::string& id,
   const std::string file = TRY(sys::read_all(opened.fd.get(), kMaxImageBytes));
   const std::string bytes = TRY(unpack_record(file, "the image of " + id));
   return std::shared_ptr<const TreeImage>(
-      TRY(read_image(bytes, "the image of " + id, {*pages_, *store_, self_fd_dir_, dir_.get()})));
+      TRY(read_image(bytes, "the image of " + id, {*pages_, *store_, self_fd_dir_, *files_})));
 }
 
 Result<std::vector<std::string>> image_files(int store_fd, const std::string& id) {

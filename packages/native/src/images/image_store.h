@@ -31,7 +31,7 @@ class ImageStore {
  public:
   ImageStore() = default;
   // Takes stock of the images of an earlier engine; page files that none of them needs go. All else outlives this.
-  static Result<ImageStore> open(int store_fd, int self_fd_dir, PageStore& pages);
+  static Result<ImageStore> open(int store_fd, int self_fd_dir, PageStore& pages, StoredFiles& files);
 
   bool has(const std::string& id) const { return needs_.contains(id); }
   std::vector<std::string> all() const;
@@ -55,6 +55,7 @@ class ImageStore {
   UniqueFd page_dir_;
   int self_fd_dir_ = -1;
   PageStore* store_ = nullptr;
+  StoredFiles* files_ = nullptr;
   Machine machine_;
   std::unique_ptr<PageFiles> pages_;
   std::map<std::string, std::set<std::uint64_t>> needs_;  // of the images on disk

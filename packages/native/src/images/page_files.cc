@@ -161,14 +161,15 @@ Result<PageFiles::Loaded> PageFiles::load(std::uint64_t number) {
   return loaded;
 }
 
-Result<PageId> PageFiles::find(PagePlace place) {
+Result<PageId> PageFiles::find(PagePlace place, std::uint32_t count) {
   if (place.file == 0) return kZeroPage;
   auto found = loaded_.find(place.file);
   if (found == loaded_.end() || !store_->is_mapped(found->second.first, found->second.pages)) {
     TRY(load(place.file));
     found = loaded_.find(place.file);
   }
-  if (place.index >= found->second.pages) return damaged(place.file, "it has too few pages");
+  if (place.index >= found->second.pages || count > found->second.pages - place.index)
+    return damaged(place.file, "it has too few pages");
   return found->second.first + place.index;
 }
 

@@ -48,8 +48,9 @@ class PageFiles {
   // The file could not be written.
   void give_up(std::uint64_t number) { remove(number); }
 
-  // The stored page; reads its file, and checks all of it, when it is not in memory. No reference is added.
-  Result<PageId> find(PagePlace place);
+  // The stored page, the first of `count` in a row; reads its file, and checks all of it, when it is not in memory. No
+  // reference is added.
+  Result<PageId> find(PagePlace place, std::uint32_t count = 1);
 
  private:
   struct Location {

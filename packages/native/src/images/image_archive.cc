@@ -292,8 +292,8 @@ template <typename A>
 void archive(A& a, Description& description) {
   archive_choice(a, description.kind, DescriptionKind::kOther);
   parts(a, description.type, description.status_flags, description.offset, description.path, description.volume,
-        description.deleted, description.device, description.inode, description.pipe, description.state,
-        description.shared_object, description.socket, description.terminal, description.locks);
+        description.deleted, description.hung_up, description.device, description.inode, description.pipe,
+        description.state, description.shared_object, description.socket, description.terminal, description.locks);
 }
 template <typename A>
 void archive(A& a, PipeContents& pipe) {

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <map>
 
+#include "reconcile/fifo_io.h"
 #include "reconcile/kinds/correction.h"
 #include "reconcile/kinds/epoll.h"
 #include "reconcile/kinds/objects.h"
@@ -247,6 +248,7 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
       continue;
     opened[index] = TRY(open_description(description, m1_root, self_fd_dir, revived, lost));
   }
+  open_switched_fifos(capture, image, switched, m1_root, self_fd_dir, opened, failures);
   std::vector<WorkingDirChange> dirs;
   for (const ProcessImage& process : image.processes) {
     HeldProcess* held = capture.find(process.incarnation);
@@ -265,7 +267,8 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
       const bool watches = watches_any(description.state, switched);
       const bool listens =
           description.socket && is_switched(description.socket->node.volume) && can_be_made(*description.socket);
-      if (!is_left && !watches && !listens) continue;
+      const bool is_moved_fifo = description.is_fifo() && opened.contains(slot.description);
+      if (!is_left && !watches && !listens && !is_moved_fifo) continue;
       if (!opened.contains(slot.description)) {
         Result<UniqueFd> file = listens ? make_listener(*held, description, m1_root)
                                         : open_description(description, m1_root, self_fd_dir, revived, lost);

@@ -23,7 +23,8 @@ Result<void> check_descriptor_room(const TreeImage& image, const std::set<int>& 
     const rlim_t limit = process.limits[RLIMIT_NOFILE].rlim_max;
     for (const DescriptorSlot& slot : process.descriptors) {
       const Description& description = image.descriptions[slot.description];
-      if (description.kind == DescriptionKind::kFile && switched.contains(description.volume)) ++moving;
+      const bool moves = description.kind == DescriptionKind::kFile || description.is_fifo();
+      if (moves && switched.contains(description.volume)) ++moving;
       if (static_cast<rlim_t>(slot.fd) < limit) ++open;
     }
     if (process.mappings) {

@@ -285,8 +285,8 @@ void archive(A& a, SocketNode& node) {
 template <typename A>
 void archive(A& a, SocketState& socket) {
   parts(a, socket.cookie, socket.family, socket.type, socket.protocol, socket.name, socket.peer_name, socket.listens,
-        socket.backlog, socket.peer_cookie, socket.peer_is_gone, socket.shutdown, socket.queue, socket.options,
-        socket.node, socket.is_complete);
+        socket.backlog, socket.peer_cookie, socket.peer_is_gone, socket.target_cookie, socket.shutdown, socket.queue,
+        socket.has_named_senders, socket.options, socket.node, socket.is_complete);
 }
 template <typename A>
 void archive(A& a, Description& description) {
@@ -351,7 +351,7 @@ constexpr void check_members() {
   all_members_are_archived<SignalfdState, 8>();
   all_members_are_archived<InotifyWatch, 64>();
   all_members_are_archived<InotifyState, 32>();
-  all_members_are_archived<SocketState, 248>();
+  all_members_are_archived<SocketState, 272>();
   all_members_are_archived<SocketNode, 80>();
   all_members_are_archived<PipeContents, 56>();
   all_members_are_archived<TerminalImage, 176>();

@@ -265,13 +265,13 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
       const bool can_move = !description.deleted || description.is_deleted_file();
       const bool is_left = is_switched(description.volume) && can_move && description.kind == DescriptionKind::kFile;
       const bool watches = watches_any(description.state, switched);
-      const bool listens =
+      const bool is_bound =
           description.socket && is_switched(description.socket->node.volume) && can_be_made(*description.socket);
       const bool is_moved_fifo = description.is_fifo() && opened.contains(slot.description);
-      if (!is_left && !watches && !listens && !is_moved_fifo) continue;
+      if (!is_left && !watches && !is_bound && !is_moved_fifo) continue;
       if (!opened.contains(slot.description)) {
-        Result<UniqueFd> file = listens ? make_listener(*held, description, m1_root)
-                                        : open_description(description, m1_root, self_fd_dir, revived, lost);
+        Result<UniqueFd> file = is_bound ? make_bound_socket(*held, description, m1_root)
+                                         : open_description(description, m1_root, self_fd_dir, revived, lost);
         for (const std::string& part : lost) {
           failures.push_back(
               {process.pid.value, description.type, "descriptor " + std::to_string(slot.fd) + ": " + part});
@@ -305,6 +305,7 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
   for (const auto& [index, object] : opened) {
     if (object.valid() && image.descriptions[index].kind != DescriptionKind::kFile) remade.insert(index);
   }
+  settle_datagrams(capture, image, {remade, {}}, m1_root, failures);
   TRY(change_epolls(capture, plan_watching_again(image, remade), failures));
   // The new files have no locks but these, so that none can be in another's way.
   for (const auto& [index, file] : opened) {

@@ -211,9 +211,6 @@ Result<void> DescriptorReader::warn_of_limits(int fd, const Description& descrip
   } else if (description.is_fifo() && (description.status_flags & O_ASYNC) != 0) {
     warn("fifo", "it signals its owner (O_ASYNC): its path stops to lead to it when its volume is sealed");
   }
-  if (description.kind == DescriptionKind::kPipe && (description.status_flags & O_DIRECT) != 0) {
-    warn("pipe", "the borders between its packets are not captured");
-  }
   if (description.kind != DescriptionKind::kFile) return {};
   if (description.deleted && !description.is_deleted_file()) {
     warn("deleted-file", description.path + ": kept as it is while it stays open, its contents are not captured");
@@ -360,6 +357,23 @@ Result<void> DescriptorReader::find_watched() {
   return {};
 }
 
+// A read ends where a packet does. The byte behind the last tells whether that ended one; none fits where every place
+// is taken, which packets do.
+Result<void> DescriptorReader::read_scratch(std::size_t size_bytes, PipeContents& contents) {
+  const bool is_marked = ::write(scratch_write_.get(), "", 1) == 1;
+  contents.bytes.resize(size_bytes + (is_marked ? 1 : 0));
+  std::size_t filled = 0;
+  while (filled < contents.bytes.size()) {
+    const ssize_t count = ::read(scratch_read_.get(), contents.bytes.data() + filled, contents.bytes.size() - filled);
+    if (count <= 0) return os_error("read", "scratch pipe");
+    filled += static_cast<std::size_t>(count);
+    const bool ends_packet = filled < contents.bytes.size() || (!is_marked && !contents.packet_bytes.empty());
+    if (ends_packet) contents.packet_bytes.push_back(static_cast<std::uint32_t>(count));
+  }
+  contents.bytes.resize(size_bytes);
+  return {};
+}
+
 Result<void> DescriptorReader::read_pipe_contents() {
   for (MetPipe& met : met_pipes_) {
     PipeContents contents;
@@ -372,14 +386,7 @@ Result<void> DescriptorReader::read_pipe_contents() {
       UniqueFd read_end = TRY(reopen(self_fd_dir_, met.duplicate.get(), O_RDONLY | O_NONBLOCK));
       const ssize_t copied = ::tee(read_end.get(), scratch_write_.get(), kMaxPipeBytes, SPLICE_F_NONBLOCK);
       if (copied < 0) return os_error("tee", "pipe");
-      contents.bytes.resize(static_cast<std::size_t>(copied));
-      std::size_t filled = 0;
-      while (filled < contents.bytes.size()) {
-        const ssize_t count =
-            ::read(scratch_read_.get(), contents.bytes.data() + filled, contents.bytes.size() - filled);
-        if (count <= 0) return os_error("read", "scratch pipe");
-        filled += static_cast<std::size_t>(count);
-      }
+      TRY(read_scratch(static_cast<std::size_t>(copied), contents));
       if (copied != available) {
         return make_error(Code::kUnsupported,
                           "a pipe holds more than can be copied at once (" + std::to_string(available) + " bytes)");
@@ -406,7 +413,24 @@ Result<void> fill_pipe(int write_end, const PipeContents& wanted) {
       ::fcntl(write_end, F_SETPIPE_SZ, wanted.capacity_bytes) < 0) {
     return os_error("fcntl", "F_SETPIPE_SZ");
   }
-  return sys::write_all(write_end, wanted.bytes.data(), wanted.bytes.size());
+  const int flags = ::fcntl(write_end, F_GETFL);
+  const char* next = wanted.bytes.data();
+  for (const std::uint32_t size : wanted.packet_bytes) {
+    // What was written without O_DIRECT before a packet is read together with it; a packet has no more than a page.
+    const std::size_t packet = std::min<std::size_t>(size, kPageSize);
+    TRY(sys::write_all(write_end, next, size - packet));
+    if (::fcntl(write_end, F_SETFL, flags | O_DIRECT) != 0) return os_error("fcntl", "O_DIRECT");
+    TRY(sys::write_all(write_end, next + size - packet, packet));
+    if (::fcntl(write_end, F_SETFL, flags) != 0) return os_error("fcntl", "F_SETFL");
+    next += size;
+  }
+  return sys::write_all(write_end, next, static_cast<std::size_t>(wanted.bytes.data() + wanted.bytes.size() - next));
+}
+
+Result<void> set_pipe_capacity(int self_fd_dir, int path_fd, int capacity_bytes) {
+  const UniqueFd end = TRY(reopen(self_fd_dir, path_fd, O_RDONLY | O_NONBLOCK));
+  if (::fcntl(end.get(), F_SETPIPE_SZ, capacity_bytes) < 0) return os_error("fcntl", "F_SETPIPE_SZ");
+  return {};
 }
 
 }  // namespace deltabox

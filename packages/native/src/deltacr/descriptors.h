@@ -80,6 +80,7 @@ class DescriptorReader {
   Result<void> warn_of_limits(int fd, const Description& description, const ProcessImage& process,
                               std::vector<Notice>& warnings) const;
   Result<void> read_locks_of(HostTid pid, int fd, Description& description, ProcessImage& process);
+  Result<void> read_scratch(std::size_t size_bytes, PipeContents& contents);
   Result<Description> describe(const UniqueFd& duplicate);
   Result<void> describe_fifo(const UniqueFd& duplicate, const struct statx& info, Description& description) const;
   Result<std::shared_ptr<const PipeHandle>> handle_of(const UniqueFd& duplicate, const Description& description);
@@ -113,5 +114,6 @@ Result<UniqueFd> reopen(int self_fd_dir, int fd, int flags);
 Result<void> replace_pipe_contents(int self_fd_dir, int path_fd, const PipeContents& wanted);
 // Fills an empty one.
 Result<void> fill_pipe(int write_end, const PipeContents& wanted);
+Result<void> set_pipe_capacity(int self_fd_dir, int path_fd, int capacity_bytes);
 
 }  // namespace deltabox

@@ -242,7 +242,13 @@ struct Description {
 struct PipeContents {
   std::shared_ptr<const PipeHandle> pipe;
   std::string bytes;
+  // Those of O_DIRECT, of which a read never gets more than one; what follows them in `bytes` is in none.
+  std::vector<std::uint32_t> packet_bytes;
   int capacity_bytes = 0;
+
+  bool holds_same(const PipeContents& other) const {
+    return bytes == other.bytes && packet_bytes == other.packet_bytes;
+  }
 };
 
 // A pseudo-terminal (deltacr/terminals.h).

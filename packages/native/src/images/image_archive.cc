@@ -297,7 +297,7 @@ void archive(A& a, Description& description) {
 }
 template <typename A>
 void archive(A& a, PipeContents& pipe) {
-  parts(a, pipe.pipe, pipe.bytes, pipe.capacity_bytes);
+  parts(a, pipe.pipe, pipe.bytes, pipe.packet_bytes, pipe.capacity_bytes);
 }
 
 // --- The rest of a tree ---
@@ -353,7 +353,7 @@ constexpr void check_members() {
   all_members_are_archived<InotifyState, 32>();
   all_members_are_archived<SocketState, 272>();
   all_members_are_archived<SocketNode, 80>();
-  all_members_are_archived<PipeContents, 56>();
+  all_members_are_archived<PipeContents, 80>();
   all_members_are_archived<TerminalImage, 176>();
   all_members_are_archived<FileContents, 48>();
   all_members_are_archived<DeletedFile, 64>();

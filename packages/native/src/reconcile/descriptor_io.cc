@@ -100,8 +100,10 @@ Result<UniqueFd> open_description(const Description& description, int m1_root, i
     return object;
   }
   if (description.kind == DescriptionKind::kPipe) {
-    // Non-blocking, so that opening one end does not wait for the other; the flag is set right afterwards.
-    UniqueFd pipe = TRY(sys::open_at(self_fd_dir, std::to_string(description.pipe->path_fd.get()), flags | O_NONBLOCK));
+    // Non-blocking, so that opening one end does not wait for the other; the flags are set right afterwards (open(2)
+    // takes no O_DIRECT for one).
+    UniqueFd pipe = TRY(
+        sys::open_at(self_fd_dir, std::to_string(description.pipe->path_fd.get()), (flags & O_ACCMODE) | O_NONBLOCK));
     if (::fcntl(pipe.get(), F_SETFL, description.status_flags & kSettableFlags) != 0)
       return os_error("fcntl", "F_SETFL");
     return pipe;

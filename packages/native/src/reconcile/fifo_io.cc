@@ -173,22 +173,24 @@ std::set<const PipeHandle*> make_fifos(const TreeImage& target, const std::vecto
 
 Result<void> correct_pipe(const TreeImage& live, const TreeImage& target, const PipeContents& wanted, int m1_root,
                           int self_fd_dir) {
-  const auto holds = [](const PipeContents* present, const PipeContents& other) {
-    return present != nullptr && present->bytes == other.bytes;
-  };
   const auto fifo = std::find_if(target.descriptions.begin(), target.descriptions.end(), [&](const Description& one) {
     return one.is_fifo_at_path() && one.pipe == wanted.pipe;
   });
-  if (fifo == target.descriptions.end()) {
-    if (holds(contents_of(live, wanted.pipe.get()), wanted)) return {};
-    return replace_pipe_contents(self_fd_dir, wanted.pipe->path_fd.get(), wanted);
+  const bool is_at_path = fifo != target.descriptions.end();
+  const PipeHandle* pipe = wanted.pipe.get();
+  if (is_at_path) {
+    const auto present = std::find_if(live.descriptions.begin(), live.descriptions.end(), [&](const Description& one) {
+      return one.is_fifo_at_path() && one.path == fifo->path;
+    });
+    pipe = present != live.descriptions.end() ? present->pipe.get() : nullptr;
   }
-  const auto present = std::find_if(live.descriptions.begin(), live.descriptions.end(), [&](const Description& one) {
-    return one.is_fifo_at_path() && one.path == fifo->path;
-  });
-  if (present != live.descriptions.end() && holds(contents_of(live, present->pipe.get()), wanted)) return {};
-  const UniqueFd node = TRY(open_node(fifo->path, m1_root));
-  return replace_pipe_contents(self_fd_dir, node.get(), wanted);
+  const PipeContents* present = contents_of(live, pipe);
+  const bool holds_same = present != nullptr && present->holds_same(wanted);
+  if (holds_same && present->capacity_bytes == wanted.capacity_bytes) return {};
+  const UniqueFd node = is_at_path ? TRY(open_node(fifo->path, m1_root)) : UniqueFd();
+  const int path_fd = is_at_path ? node.get() : wanted.pipe->path_fd.get();
+  if (!holds_same) TRY(replace_pipe_contents(self_fd_dir, path_fd, wanted));
+  return set_pipe_capacity(self_fd_dir, path_fd, wanted.capacity_bytes);
 }
 
 }  // namespace deltabox

@@ -90,7 +90,7 @@ TreeImage sample(StoredFiles& stored, PageStore& store) {
   image.descriptions[4].kind = DescriptionKind::kObject;
   image.descriptions[4].state = InotifyState{{{1, 2, 3, 4, 5, "/workspace"}}, 6};
   image.descriptions[4].locks.resize(1);
-  image.pipes.push_back({image.descriptions[1].pipe, "in the pipe", 65536});
+  image.pipes.push_back({image.descriptions[1].pipe, "in the pipe", {2}, 65536});
   image.terminals.resize(1);
   image.deleted_files.push_back({"/workspace", 1, 2, file_with(stored, "without a name")});
   SharedMemory memory;

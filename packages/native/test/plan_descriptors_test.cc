@@ -77,6 +77,25 @@ TEST_CASE("close-on-exec alone is set alone") {
   CHECK(plan.make.empty());
 }
 
+TEST_CASE("a FIFO is the one at its path, whose inode is another on each overlay; without a path its inode tells") {
+  Description fifo = file("/workspace/fifo", 1, O_RDWR, 0);
+  fifo.kind = DescriptionKind::kPipe;
+  fifo.type = "fifo";
+  Description seen_later = fifo;
+  seen_later.inode = 2;
+  const auto is_kept = [](const Description& live, const Description& target, const std::set<int>& switched) {
+    return is_empty(plan_descriptors(tree({live}, {slot(3, 0)}), tree({target}, {slot(3, 0)}), switched));
+  };
+  CHECK(is_kept(seen_later, fifo, {}));
+  CHECK_FALSE(is_kept(fifo, fifo, {0}));
+  Description elsewhere = fifo;
+  elsewhere.path = "/workspace/renamed";
+  CHECK_FALSE(is_kept(elsewhere, fifo, {}));
+  fifo.volume = seen_later.volume = -1;
+  CHECK_FALSE(is_kept(seen_later, fifo, {}));
+  CHECK(is_kept(fifo, fifo, {0}));
+}
+
 TEST_CASE("slots that shared a description share one again, and slots that did not don't") {
   const Description a = file("/a", 1);
   SUBCASE("split since") {

@@ -114,4 +114,31 @@ TEST_CASE("sockets without a connection are made anew by their names; one with a
   CHECK(!can_be_made(udp));
 }
 
+TEST_CASE("a datagram socket with a path is made anew with what waits in it, where anybody can send that again") {
+  SocketState bound;
+  bound.cookie = 7;
+  bound.family = AF_UNIX;
+  bound.type = SOCK_DGRAM;
+  bound.is_complete = true;
+  bound.name = std::string("\1\0/run/log", 10);
+  CHECK(!can_be_made(bound));
+  bound.node.path = "/run/log";
+  bound.queue = {"a line"};
+  CHECK(can_be_made(bound));
+  bound.has_named_senders = true;
+  CHECK(!can_be_made(bound));
+  bound.has_named_senders = false;
+  SocketState client = bound;
+  client.cookie = 8;
+  client.name.clear();
+  client.node = {};
+  client.queue.clear();
+  client.peer_name = bound.name;
+  CHECK(!can_be_made(client));
+  client.target_cookie = 7;
+  CHECK(can_be_made(client));
+  // It is connected again when its target is another one; it need not be another itself.
+  CHECK(made(image_of({client}), image_of({client, bound})) == Indices{1});
+}
+
 }  // namespace deltabox::test

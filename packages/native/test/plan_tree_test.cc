@@ -53,6 +53,15 @@ TEST_CASE("what was born since is ended") {
   CHECK(plan.end_threads[0].tid == HostTid{12});
 }
 
+TEST_CASE("a thread is known by its number inside, also one that another has got since") {
+  const TreeImage target = tree({process(1, {10, 11})});
+  TreeImage live = target;
+  live.processes[0].threads[1].tid = HostTid{99};
+  const TreePlan plan = plan_tree(live, target);
+  CHECK(plan.end_threads.empty());
+  CHECK(plan.make_threads.empty());
+}
+
 TEST_CASE("what died since is made again") {
   const TreeImage target = tree({child_of_init(11, {10, 15}), child_of_init(12, {20})});
   const TreeImage live = tree({child_of_init(11, {10})});

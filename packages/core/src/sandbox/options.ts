@@ -208,7 +208,7 @@ export interface SandboxMetrics {
   /** Live processes inside, pid 1 not counted. */
   readonly tasks: number
   readonly threads: number
-  /** What all layers take on the disk of the state directory. */
+  /** What the sandbox takes on the disk of its state directory: layers, and the processes of checkpoints. */
   readonly diskBytes: number
   /** Whether there are more files than were counted (50,000). */
   readonly diskIsLowerBound: boolean

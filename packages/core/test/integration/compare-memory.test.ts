@@ -1,16 +1,16 @@
 // Where tasks may have no userfaultfd, memory is compared at each checkpoint: slower, and the same in all else.
-import { spawnSync } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Sandbox } from '../../src/index.js'
 import { FILLED_BYTES, startFiller, tell } from '../support/filler.js'
 import { changeAll, createWithGuests, failures, guests, startAll } from '../support/guests.js'
 import { killAll } from '../support/processes.js'
 import { useTestState } from '../support/state.js'
+import { createUnderFilter } from '../support/under-filter.js'
 
 const state = useTestState()
 const ROLLBACKS = 5
 const MIB = 1 << 20
+const SYS_USERFAULTFD = 323
 const ALL_GUESTS_MS = 240_000
 
 beforeAll(() => {
@@ -66,24 +66,9 @@ test(
   ALL_GUESTS_MS,
 )
 
-/** Runs a program under a filter as containers have one, which denies userfaultfd(2). */
-const UNDER_A_FILTER = `
-import ctypes, os, struct, sys
-libc = ctypes.CDLL(None, use_errno=True)
-steps = [(0x20, 0, 0, 0), (0x15, 0, 1, 323), (6, 0, 0, 0x00050001), (6, 0, 0, 0x7fff0000)]
-code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *step) for step in steps))
-program = ctypes.create_string_buffer(struct.pack('HxxxxxxQ', len(steps), ctypes.addressof(code)))
-assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.syscall(317, 1, 0, program) == 0
-os.execvp(sys.argv[1], sys.argv[1:])
-`
-
 test('a filter that denies userfaultfd is no hindrance', async () => {
   delete process.env['DELTABOX_COMPARE_MEMORY']
-  const cli = fileURLToPath(new URL('../../bin/deltabox.js', import.meta.url))
-  const create = [process.execPath, cli, 'create', '--workspace', state.workspace]
-  const { stdout, stderr } = spawnSync('python3', ['-c', UNDER_A_FILTER, ...create], { encoding: 'utf8' })
-  expect(stdout, stderr).toMatch(/^sbx_/)
-  await using sandbox = await Sandbox.connect(stdout.trim())
+  await using sandbox = await createUnderFilter(state.workspace, SYS_USERFAULTFD)
   const filler = await startFiller(sandbox)
   const first = await tell(filler, 'fill first')
   const checkpoint = await sandbox.checkpoint({ strict: true })

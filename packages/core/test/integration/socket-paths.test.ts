@@ -1,6 +1,7 @@
-// Listeners of unix by their paths, beyond what the guest `sockets_paths` shows.
+// Sockets of unix by their paths, beyond what the guests `sockets_paths` and `sockets_datagrams` show.
 import { expect, test } from 'vitest'
 import { Sandbox, type CommandHandle } from '../../src/index.js'
+import { startPython } from '../support/python.js'
 import { until, useTestState } from '../support/state.js'
 
 const state = useTestState()
@@ -71,4 +72,40 @@ test('a file that took the place of a dead listener comes and goes with the volu
   expect((await sandbox.commands.run('stat -c %F /workspace/door')).stdout).toBe('socket\n')
   await sandbox.rollback(now)
   expect(await sandbox.files.read('door')).toBe('mine\n')
+})
+
+const DATAGRAMS = `
+import os, socket
+def bind(name):
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    made.bind('/workspace/' + name)
+    return made
+def stranger():
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+held, other = bind('held'), bind('other')
+def call():
+    stranger().sendto(b'called', '/workspace/held')
+`
+
+test.each([
+  ['a sender with an address', "other.sendto(b'x', '/workspace/held')", "b'x'"],
+  ['an empty one', "stranger().sendto(b'', '/workspace/held')", "b''"],
+  [
+    'two that are connected to each other',
+    "held.connect('/workspace/other'); other.connect('/workspace/held'); other.send(b'x')",
+    "b'x'",
+  ],
+  [
+    'something waits in one that is connected to it',
+    "call(); other.sendto(b'x', '/workspace/other'); other.connect('/workspace/held')",
+    "b'called'",
+  ],
+])('a datagram socket that can not be bound again stays as it is, which is reported: %s', async (_, line, waits) => {
+  await using sandbox = await Sandbox.create({ workspace: state.workspace })
+  const python = await startPython(sandbox, DATAGRAMS)
+  expect(await python.run(line)).toBe('')
+  const { warnings } = await sandbox.checkpoint()
+  expect(warnings).toContainEqual(expect.objectContaining({ pid: python.command.pid, kind: 'socket' }))
+  expect(await python.run('call()')).toMatch(/^ConnectionRefusedError/)
+  expect(await python.run('print(held.recv(10))')).toBe(waits)
 })

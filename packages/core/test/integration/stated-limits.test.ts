@@ -82,6 +82,60 @@ test('numbers of closed files that were copied up, and devices, change with a se
   expect(copiedAfter[1]).not.toBe(copied[1])
 })
 
+/** Stands still before a file is opened whose name holds "source", until a file `go` is there. */
+const WAITS_BEFORE_OPEN = `
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+int creat(const char* path, mode_t mode); // fcntl.h declares open(2) in another way
+#define WAITING(name, parameters, arguments)                                             \\
+  int name parameters {                                                                  \\
+    if (strstr(path, "source")) {                                                        \\
+      close(creat("/workspace/waits", 0600));                                            \\
+      while (access("/workspace/go", F_OK) != 0) usleep(10000);                          \\
+    }                                                                                    \\
+    return ((int(*) parameters)dlsym(RTLD_NEXT, #name)) arguments;                       \\
+  }
+WAITING(open, (const char* path, int flags, mode_t mode), (path, flags, mode))
+WAITING(open64, (const char* path, int flags, mode_t mode), (path, flags, mode))
+WAITING(openat, (int dir, const char* path, int flags, mode_t mode), (dir, path, flags, mode))
+WAITING(openat64, (int dir, const char* path, int flags, mode_t mode), (dir, path, flags, mode))
+`
+
+test('cp that looked at a file before a checkpoint and opens it afterwards takes it for another one', async () => {
+  await using sandbox = await create()
+  await sandbox.files.write('wait.c', WAITS_BEFORE_OPEN)
+  await shell(sandbox, 'gcc -shared -fPIC -o wait.so wait.c; echo text > source')
+  const copy = (to: string) =>
+    sandbox.commands.run(['cp', 'source', to], { background: true, envs: { LD_PRELOAD: '/workspace/wait.so' } })
+  const waits = () => until('it has looked', async () => (await shell(sandbox, 'ls waits 2>/dev/null')) !== '')
+  const undisturbed = await copy('first')
+  await waits()
+  await shell(sandbox, 'touch go')
+  await until('its end', () => !undisturbed.isRunning)
+  expect(await shell(sandbox, 'cat first; rm go waits')).toBe('text\n')
+  const disturbed = await copy('second')
+  await waits()
+  await sandbox.checkpoint()
+  await shell(sandbox, 'touch go')
+  await until('its end', () => !disturbed.isRunning)
+  expect(disturbed.stderr).toMatch(/replaced while being copied/)
+  expect(await shell(sandbox, 'cat source; ls second 2>&1')).toMatch(/^text\n.*No such file/)
+})
+
+test('to rename a name of a file onto another that was linked since the last seal is refused', async () => {
+  await using sandbox = await create()
+  await shell(sandbox, 'echo text > one')
+  await sandbox.checkpoint()
+  await shell(sandbox, 'ln one two')
+  const python = await startPython(sandbox, 'import os')
+  const rename = () => python.run("os.rename('/workspace/one', '/workspace/two')")
+  expect(await rename()).toMatch(/^OSError \[Errno 116\]/)
+  expect(await shell(sandbox, 'cat one two')).toBe('text\ntext\n')
+})
+
 test('fsync returns, on layers that are volatile', async () => {
   await using sandbox = await create()
   const python = await startPython(sandbox, "import os\nfile = open('/workspace/file', 'w')")

@@ -246,6 +246,7 @@ Result<void> SandboxState::seal_changed(HandOvers& hand_overs, std::vector<std::
     staged.mark = TRY(hand_overs[index]->mark());
     TRY(switch_volume(index, std::move(staged)));
     fault_point(FaultPoint::kAfterOneSwitch);
+    if (fault_fails(FaultPoint::kAfterOneSwitch)) return make_error(Code::kInternal, "it was told to fail");
   }
   return {};
 }

@@ -1,6 +1,7 @@
 #include "deltacr/descriptors.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -73,15 +74,38 @@ Result<void> DescriptorReader::begin(std::vector<VolumeView> volumes, const Boun
   return {};
 }
 
-Result<std::shared_ptr<const PipeHandle>> DescriptorReader::handle_of(const UniqueFd& duplicate, std::uint64_t device,
-                                                                      std::uint64_t inode) {
-  std::weak_ptr<const PipeHandle>& known = handles_[{device, inode}];
+Result<std::shared_ptr<const PipeHandle>> DescriptorReader::handle_of(const UniqueFd& duplicate,
+                                                                      const Description& description) {
+  const bool by_descriptor = !description.is_fifo_at_path();
+  std::weak_ptr<const PipeHandle>& known = handles_[{description.device, description.inode, by_descriptor}];
   if (std::shared_ptr<const PipeHandle> handle = known.lock()) return handle;
   auto handle = std::make_shared<PipeHandle>();
-  handle->inode = inode;
-  handle->path_fd = TRY(reopen(self_fd_dir_, duplicate.get(), O_PATH));
+  handle->inode = description.inode;
+  if (by_descriptor) handle->path_fd = TRY(reopen(self_fd_dir_, duplicate.get(), O_PATH));
   known = handle;
   return std::shared_ptr<const PipeHandle>(std::move(handle));
+}
+
+// One whose file was removed has no path and needs none. Another that gets no volume here is on an overlay that was
+// left, or can't be named.
+Result<void> DescriptorReader::describe_fifo(const UniqueFd& duplicate, const struct statx& info,
+                                             Description& description) const {
+  if ((description.status_flags & O_ACCMODE) == O_RDONLY) {
+    pollfd end{duplicate.get(), 0, 0};
+    description.hung_up = ::poll(&end, 1, 0) == 1 && (end.revents & POLLHUP) != 0;
+  }
+  if (info.stx_nlink == 0) return {};
+  Result<std::string> link = sys::read_link_at(self_fd_dir_, std::to_string(duplicate.get()));
+  if (!link.ok() && link.error().os_errno != ENAMETOOLONG) return link.error();
+  description.path = link.ok() ? link.release_value() : std::string("a path longer than 4,096 bytes");
+  struct stat reached {};
+  if (::lstat(description.path.c_str(), &reached) != 0 || reached.st_ino != description.inode) return {};
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    if (volumes_[index].mount_id == info.stx_mnt_id) description.volume = static_cast<int>(index);
+  }
+  // On what is no volume no path ever stops to lead to it.
+  if (description.volume < 0 && reached.st_dev == description.device) description.path.clear();
+  return {};
 }
 
 Result<Description> DescriptorReader::describe(const UniqueFd& duplicate) {
@@ -97,7 +121,8 @@ Result<Description> DescriptorReader::describe(const UniqueFd& duplicate) {
     const bool leads_out = !has_name && boundary_->contains(description.inode);
     description.kind = leads_out ? DescriptionKind::kBoundary : DescriptionKind::kPipe;
     description.type = has_name ? "fifo" : "pipe";
-    if (!leads_out) description.pipe = TRY(handle_of(duplicate, description.device, description.inode));
+    if (description.is_fifo()) TRY(describe_fifo(duplicate, info, description));
+    if (!leads_out) description.pipe = TRY(handle_of(duplicate, description));
     return description;
   }
   Result<std::string> read = sys::read_link_at(self_fd_dir_, std::to_string(duplicate.get()));
@@ -109,7 +134,7 @@ Result<Description> DescriptorReader::describe(const UniqueFd& duplicate) {
     return description;
   }
   const std::string link = TRY(std::move(read));
-  if (kind == S_IFREG || kind == S_IFDIR) {
+  if (kind == S_IFREG || kind == S_IFDIR || kind == S_IFIFO) {  // a FIFO: O_PATH
     // A file that was made without a name is opened anew like any other.
     if (kind == S_IFREG) description.status_flags &= ~O_TMPFILE;
     description.offset = ::lseek(duplicate.get(), 0, SEEK_CUR);
@@ -122,7 +147,7 @@ Result<Description> DescriptorReader::describe(const UniqueFd& duplicate) {
       return description;
     }
     description.kind = DescriptionKind::kFile;
-    description.type = kind == S_IFDIR ? "directory" : "file";
+    description.type = kind == S_IFDIR ? "directory" : kind == S_IFREG ? "file" : "fifo";
     description.path = link;
     constexpr std::string_view kDeleted = " (deleted)";
     // A file may be called so; then it is there under this name.
@@ -151,8 +176,6 @@ Result<Description> DescriptorReader::describe(const UniqueFd& duplicate) {
   description.path = link;
   if (kind == S_IFSOCK) {
     description.type = "socket";
-  } else if (kind == S_IFIFO) {
-    description.type = "fifo";
   } else {
     description.type = anonymous_type(link);
   }
@@ -185,9 +208,10 @@ Result<void> DescriptorReader::warn_of_limits(int fd, const Description& descrip
     warn(description.type, "kept as it is while it stays open, its state is not captured");
     return {};
   }
-  if (description.type == "fifo") warn("fifo", "its path stops to lead to it when its volume is sealed");
-  if (description.kind == DescriptionKind::kPipe && (description.status_flags & O_DIRECT) != 0) {
-    warn("pipe", "the borders between its packets are not captured");
+  if (description.is_fifo() && description.volume < 0 && !description.path.empty()) {
+    warn("fifo", "kept as it is: no path leads to it, or none does once its volume is sealed");
+  } else if (description.is_fifo() && (description.status_flags & O_ASYNC) != 0) {
+    warn("fifo", "it signals its owner (O_ASYNC): its path stops to lead to it when its volume is sealed");
   }
   if (description.kind != DescriptionKind::kFile) return {};
   if (description.deleted && !description.is_deleted_file()) {
@@ -198,7 +222,9 @@ Result<void> DescriptorReader::warn_of_limits(int fd, const Description& descrip
 
 // Locks of the description, and those of the process on its file.
 Result<void> DescriptorReader::read_locks_of(HostTid pid, int fd, Description& description, ProcessImage& process) {
-  if (description.kind != DescriptionKind::kFile && description.kind != DescriptionKind::kMemory) return {};
+  const bool has_locks = description.kind == DescriptionKind::kFile || description.kind == DescriptionKind::kMemory ||
+                         description.is_fifo();
+  if (!has_locks) return {};
   // To ask for each descriptor's is dear, and most files have none. What lies on an overlay that was switched away is
   // asked always.
   const bool is_on_volume = description.volume >= 0;
@@ -340,6 +366,23 @@ Result<void> DescriptorReader::find_watched() {
   return {};
 }
 
+// A read ends where a packet does. The byte behind the last tells whether that ended one; none fits where every place
+// is taken, which packets do.
+Result<void> DescriptorReader::read_scratch(std::size_t size_bytes, PipeContents& contents) {
+  const bool is_marked = ::write(scratch_write_.get(), "", 1) == 1;
+  contents.bytes.resize(size_bytes + (is_marked ? 1 : 0));
+  std::size_t filled = 0;
+  while (filled < contents.bytes.size()) {
+    const ssize_t count = ::read(scratch_read_.get(), contents.bytes.data() + filled, contents.bytes.size() - filled);
+    if (count <= 0) return os_error("read", "scratch pipe");
+    filled += static_cast<std::size_t>(count);
+    const bool ends_packet = filled < contents.bytes.size() || (!is_marked && !contents.packet_bytes.empty());
+    if (ends_packet) contents.packet_bytes.push_back(static_cast<std::uint32_t>(count));
+  }
+  contents.bytes.resize(size_bytes);
+  return {};
+}
+
 Result<void> DescriptorReader::read_pipe_contents() {
   for (MetPipe& met : met_pipes_) {
     PipeContents contents;
@@ -352,14 +395,7 @@ Result<void> DescriptorReader::read_pipe_contents() {
       UniqueFd read_end = TRY(reopen(self_fd_dir_, met.duplicate.get(), O_RDONLY | O_NONBLOCK));
       const ssize_t copied = ::tee(read_end.get(), scratch_write_.get(), kMaxPipeBytes, SPLICE_F_NONBLOCK);
       if (copied < 0) return os_error("tee", "pipe");
-      contents.bytes.resize(static_cast<std::size_t>(copied));
-      std::size_t filled = 0;
-      while (filled < contents.bytes.size()) {
-        const ssize_t count =
-            ::read(scratch_read_.get(), contents.bytes.data() + filled, contents.bytes.size() - filled);
-        if (count <= 0) return os_error("read", "scratch pipe");
-        filled += static_cast<std::size_t>(count);
-      }
+      TRY(read_scratch(static_cast<std::size_t>(copied), contents));
       if (copied != available) {
         return make_error(Code::kUnsupported,
                           "a pipe holds more than can be copied at once (" + std::to_string(available) + " bytes)");
@@ -371,20 +407,39 @@ Result<void> DescriptorReader::read_pipe_contents() {
   return {};
 }
 
-Result<void> replace_pipe_contents(int self_fd_dir, const PipeContents& wanted) {
-  const int pipe = wanted.pipe->path_fd.get();
-  const std::string& bytes = wanted.bytes;
-  UniqueFd read_end = TRY(reopen(self_fd_dir, pipe, O_RDONLY | O_NONBLOCK));
+Result<void> replace_pipe_contents(int self_fd_dir, int path_fd, const PipeContents& wanted) {
+  UniqueFd read_end = TRY(reopen(self_fd_dir, path_fd, O_RDONLY | O_NONBLOCK));
   char sink[65536];
   while (::read(read_end.get(), sink, sizeof sink) > 0) {
   }
-  if (bytes.empty()) return {};
-  UniqueFd write_end = TRY(reopen(self_fd_dir, pipe, O_WRONLY | O_NONBLOCK));
-  if (::fcntl(write_end.get(), F_GETPIPE_SZ) < wanted.capacity_bytes &&
-      ::fcntl(write_end.get(), F_SETPIPE_SZ, wanted.capacity_bytes) < 0) {
+  if (wanted.bytes.empty()) return {};
+  UniqueFd write_end = TRY(reopen(self_fd_dir, path_fd, O_WRONLY | O_NONBLOCK));
+  return fill_pipe(write_end.get(), wanted);
+}
+
+Result<void> fill_pipe(int write_end, const PipeContents& wanted) {
+  if (::fcntl(write_end, F_GETPIPE_SZ) < wanted.capacity_bytes &&
+      ::fcntl(write_end, F_SETPIPE_SZ, wanted.capacity_bytes) < 0) {
     return os_error("fcntl", "F_SETPIPE_SZ");
   }
-  return sys::write_all(write_end.get(), bytes.data(), bytes.size());
+  const int flags = ::fcntl(write_end, F_GETFL);
+  const char* next = wanted.bytes.data();
+  for (const std::uint32_t size : wanted.packet_bytes) {
+    // What was written without O_DIRECT before a packet is read together with it; a packet has no more than a page.
+    const std::size_t packet = std::min<std::size_t>(size, kPageSize);
+    TRY(sys::write_all(write_end, next, size - packet));
+    if (::fcntl(write_end, F_SETFL, flags | O_DIRECT) != 0) return os_error("fcntl", "O_DIRECT");
+    TRY(sys::write_all(write_end, next + size - packet, packet));
+    if (::fcntl(write_end, F_SETFL, flags) != 0) return os_error("fcntl", "F_SETFL");
+    next += size;
+  }
+  return sys::write_all(write_end, next, static_cast<std::size_t>(wanted.bytes.data() + wanted.bytes.size() - next));
+}
+
+Result<void> set_pipe_capacity(int self_fd_dir, int path_fd, int capacity_bytes) {
+  const UniqueFd end = TRY(reopen(self_fd_dir, path_fd, O_RDONLY | O_NONBLOCK));
+  if (::fcntl(end.get(), F_SETPIPE_SZ, capacity_bytes) < 0) return os_error("fcntl", "F_SETPIPE_SZ");
+  return {};
 }
 
 }  // namespace deltabox

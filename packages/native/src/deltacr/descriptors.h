@@ -80,9 +80,10 @@ class DescriptorReader {
   Result<void> warn_of_limits(int fd, const Description& description, const ProcessImage& process,
                               std::vector<Notice>& warnings) const;
   Result<void> read_locks_of(HostTid pid, int fd, Description& description, ProcessImage& process);
+  Result<void> read_scratch(std::size_t size_bytes, PipeContents& contents);
   Result<Description> describe(const UniqueFd& duplicate);
-  Result<std::shared_ptr<const PipeHandle>> handle_of(const UniqueFd& duplicate, std::uint64_t device,
-                                                      std::uint64_t inode);
+  Result<void> describe_fifo(const UniqueFd& duplicate, const struct statx& info, Description& description) const;
+  Result<std::shared_ptr<const PipeHandle>> handle_of(const UniqueFd& duplicate, const Description& description);
 
   int proc_fd_ = -1;
   int self_fd_dir_ = -1;
@@ -92,7 +93,8 @@ class DescriptorReader {
   std::uint64_t pipe_device_ = 0;
   UniqueFd scratch_read_;  // pipe contents are tee'd here
   UniqueFd scratch_write_;
-  std::map<std::pair<std::uint64_t, std::uint64_t>, std::weak_ptr<const PipeHandle>> handles_;  // by device, inode
+  // By device, inode, and whether it has a descriptor.
+  std::map<std::tuple<std::uint64_t, std::uint64_t, bool>, std::weak_ptr<const PipeHandle>> handles_;
   WatchedPaths watched_paths_;
   std::vector<Watcher> watchers_;  // inotifys of the last capture
   // of the capture that is under way
@@ -109,7 +111,10 @@ class DescriptorReader {
 // Opens another descriptor of the file behind `fd`, through its magic link: a new description of the same inode.
 Result<UniqueFd> reopen(int self_fd_dir, int fd, int flags);
 
-// Empties the pipe and fills it with what it held.
-Result<void> replace_pipe_contents(int self_fd_dir, const PipeContents& wanted);
+// Empties the pipe behind the O_PATH descriptor and fills it with what it held.
+Result<void> replace_pipe_contents(int self_fd_dir, int path_fd, const PipeContents& wanted);
+// Fills an empty one.
+Result<void> fill_pipe(int write_end, const PipeContents& wanted);
+Result<void> set_pipe_capacity(int self_fd_dir, int path_fd, int capacity_bytes);
 
 }  // namespace deltabox

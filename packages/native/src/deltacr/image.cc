@@ -7,10 +7,12 @@ namespace deltabox {
 bool Description::same_object(const Description& other) const {
   constexpr int kFixedFlags = O_ACCMODE | O_PATH | O_DIRECTORY;
   // What stays on a parked overlay has lost the front of its path; its inode is what it is.
-  const bool path_matters = !deleted && (kind == DescriptionKind::kFile || kind == DescriptionKind::kDevice);
-  // Made anew, memory keeps its id and gets another inode; sockets are told by what they are (difference_of).
+  const bool path_matters =
+      is_fifo_at_path() || (!deleted && (kind == DescriptionKind::kFile || kind == DescriptionKind::kDevice));
+  // Made anew, memory keeps its id and gets another inode; sockets are told by what they are (difference_of), and FIFOs
+  // have another inode on each overlay.
   const bool same_inode =
-      kind == DescriptionKind::kSocket ||
+      kind == DescriptionKind::kSocket || (is_fifo_at_path() && volume == other.volume) ||
       (shared_object != 0 ? shared_object == other.shared_object : inode == other.inode && device == other.device);
   return kind == other.kind && type == other.type && terminal == other.terminal && same_inode &&
          deleted == other.deleted && (!path_matters || path == other.path) &&

@@ -192,8 +192,9 @@ struct ProcessImage {
   const ThreadImage* find_thread(InsidePid inside) const;
 };
 
-// An O_PATH descriptor of a pipe: neither reader nor writer (the end of the data arrives when the tasks' ends close),
-// and yet it keeps the inode, whose ends can be opened again through it.
+// Which pipe it is, by address; and an O_PATH descriptor of it: neither reader nor writer (the end of the data arrives
+// when the tasks' ends close), and yet it keeps the inode, whose ends can be opened again through it. None of a FIFO
+// that is opened again by its path.
 struct PipeHandle {
   std::uint64_t inode = 0;
   UniqueFd path_fd;
@@ -202,7 +203,7 @@ struct PipeHandle {
 enum class DescriptionKind {
   kFile,      // regular file or directory
   kDevice,    // /dev/null and its like
-  kPipe,      // inside the sandbox
+  kPipe,      // inside the sandbox; FIFOs too
   kObject,    // eventfd and its like: nothing but its state, which the image has
   kMemory,    // memfd
   kSocket,    // unix, TCP, UDP
@@ -220,10 +221,11 @@ struct Description {
   std::string path;  // inside
   int volume = -1;   // index of the volume it lies on
   bool deleted = false;
+  bool hung_up = false;  // a FIFO's end that was opened for reading alone: a writer has been there and is gone
   std::uint64_t device = 0;
   std::uint64_t inode = 0;
-  std::shared_ptr<const PipeHandle> pipe;
-  ObjectState state;  // of kObject
+  std::shared_ptr<const PipeHandle> pipe;  // of kPipe
+  ObjectState state;                       // of kObject
   SharedObjectId shared_object = 0;
   std::shared_ptr<const SocketState> socket;  // of kSocket
   int terminal = -1;                          // of kTerminal: N of /dev/pts/N; -1: its other end is closed for good
@@ -231,6 +233,9 @@ struct Description {
 
   // A file whose contents the image has (TreeImage::deleted_files).
   bool is_deleted_file() const { return deleted && volume >= 0 && type == "file"; }
+  bool is_fifo() const { return kind == DescriptionKind::kPipe && type == "fifo"; }
+  // Others meet it there, on whatever overlay is in place.
+  bool is_fifo_at_path() const { return is_fifo() && volume >= 0; }
   // The same kernel object, opened the same way: flags that fcntl can change, and the offset, may differ.
   bool same_object(const Description& other) const;
 };
@@ -238,7 +243,13 @@ struct Description {
 struct PipeContents {
   std::shared_ptr<const PipeHandle> pipe;
   std::string bytes;
+  // Those of O_DIRECT, of which a read never gets more than one; what follows them in `bytes` is in none.
+  std::vector<std::uint32_t> packet_bytes;
   int capacity_bytes = 0;
+
+  bool holds_same(const PipeContents& other) const {
+    return bytes == other.bytes && packet_bytes == other.packet_bytes;
+  }
 };
 
 // A pseudo-terminal (deltacr/terminals.h).

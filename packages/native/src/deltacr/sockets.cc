@@ -89,14 +89,18 @@ std::string read_name(Call call, int fd) {
   return std::string(reinterpret_cast<const char*>(&address), std::min<std::size_t>(size, sizeof address));
 }
 
-// One MSG_PEEK. `truncated` tells of descriptors or credentials that come along.
-ssize_t peek(int fd, std::string& buffer, int* flags) {
+// One MSG_PEEK. `flags` tells of descriptors or credentials that come along, `is_named` of a sender with an address.
+ssize_t peek(int fd, std::string& buffer, int* flags, bool* is_named = nullptr) {
   iovec part{buffer.data(), buffer.size()};
+  sockaddr_storage sender{};
   msghdr message{};
+  message.msg_name = &sender;
+  message.msg_namelen = sizeof sender;
   message.msg_iov = &part;
   message.msg_iovlen = 1;
   const ssize_t count = ::recvmsg(fd, &message, MSG_PEEK | MSG_DONTWAIT);
   *flags = message.msg_flags;
+  if (is_named != nullptr) *is_named = message.msg_namelen > 0;
   return count;
 }
 
@@ -125,14 +129,20 @@ Result<void> read_datagrams(int fd, SocketState& state, std::string& shortcoming
   int waiting = 0;
   std::string bytes(kMaxDatagramBytes, '\0');
   int flags = 0;
-  if (peek(fd, bytes, &flags) < 0) return {};  // nothing waits
+  const ssize_t first = peek(fd, bytes, &flags);
+  if (first < 0) return {};  // nothing waits
+  // A look with an offset passes over one that somebody has looked at before.
+  if (first == 0 && state.type == SOCK_DGRAM) shortcoming = "an empty datagram waits in it, which is not captured";
   (void)::ioctl(fd, FIONREAD, &waiting);
   const int offset_before = get_int(fd, SOL_SOCKET, SO_PEEK_OFF);
   int offset = 0;
   if (::setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof offset) != 0) return os_error("SO_PEEK_OFF", "socket");
   while (shortcoming.empty()) {
-    const ssize_t count = peek(fd, bytes, &flags);
-    if (count <= 0) break;
+    bool is_named = false;
+    const ssize_t count = peek(fd, bytes, &flags, &is_named);
+    if (count < 0 || (count == 0 && state.type != SOCK_DGRAM)) break;
+    if (count == 0) shortcoming = "an empty datagram waits in it, which is not captured";
+    state.has_named_senders |= is_named;
     if ((flags & (MSG_CTRUNC | MSG_TRUNC)) != 0 || state.queue.size() == kMaxDatagrams) {
       shortcoming = "descriptors, credentials or more than can be captured wait in it";
     }
@@ -322,7 +332,7 @@ Result<void> SocketReader::read_one(Met& met, std::uint64_t inode) {
   state.peer_name = read_name(::getpeername, fd);
   state.options = read_options(fd, state);
   if (state.is_unix()) TRY(diagnose_unix(met, inode));
-  if (state.listens && state.has_path()) find_node(met);
+  if (state.has_path() && (state.listens || state.is_unix_datagram())) find_node(met);
   if (state.is_tcp()) read_tcp(fd, state, met.shortcoming);
   if (state.listens || !met.shortcoming.empty()) return {};
   if (state.is_stream()) {
@@ -349,8 +359,10 @@ void SocketReader::find_peers(const TreeImage& image) {
     });
     if (peer != met_.end()) {
       state.peer_cookie = peer->state.cookie;
+      state.node = {};  // nothing binds one that is connected to another such
       continue;
     }
+    if (state.is_unix_datagram() && find_target(met, image)) continue;
     if (!met.shortcoming.empty()) continue;
     if (state.is_unix()) {
       const bool was_closed = state.peer_is_gone && state.shutdown == (kShutReceive | kShutSend);
@@ -367,6 +379,25 @@ void SocketReader::find_peers(const TreeImage& image) {
   }
 }
 
+// To whom a datagram socket sends that is not connected to it.
+bool SocketReader::find_target(Met& met, const TreeImage& image) {
+  const auto target = std::find_if(met_.begin(), met_.end(), [&](const Met& other) {
+    return met.peer_inode != 0 && other.state.is_unix_datagram() &&
+           image.descriptions[other.description].inode == met.peer_inode;
+  });
+  if (target == met_.end()) return false;
+  if (met.shortcoming.empty() && !met.state.queue.empty()) {
+    met.shortcoming = "what waits in it came from a socket that is not connected to it";
+  }
+  if (met.shortcoming.empty()) {
+    met.state.target_cookie = target->state.cookie;
+  } else if (target->shortcoming.empty()) {
+    // To connect it again would take from it what waits.
+    target->shortcoming = "a socket is connected to it which can't be connected again";
+  }
+  return true;
+}
+
 Result<void> SocketReader::read(TreeImage& image, TreeCapture& capture, std::vector<Notice>& warnings) {
   if (met_.empty()) return {};
   TRY(open_diagnosis(image, capture));
@@ -380,10 +411,12 @@ Result<void> SocketReader::read(TreeImage& image, TreeCapture& capture, std::vec
       // A connection that accept(2) made has the listener's path without being bound to it.
       if (!met.state.is_complete) {
         met.shortcoming = "kept as it is while it stays open: " + met.shortcoming;
-      } else if (met.state.listens && met.state.has_path() && met.state.node.path.empty()) {
-        met.shortcoming = "no path leads to it any more: it stays as it is while it stays open";
-      } else if (met.state.has_path() && !met.state.listens && !met.state.is_stream()) {
-        met.shortcoming = "a path that leads to it stops to do so when its volume is sealed";
+      } else if (met.state.has_path() && (met.state.listens || met.state.is_unix_datagram())) {
+        if (met.state.node.path.empty() && met.state.peer_cookie == 0) {
+          met.shortcoming = "no path leads to it any more: it stays as it is while it stays open";
+        } else if (met.state.peer_cookie != 0 || !can_be_made(met.state)) {
+          met.shortcoming = "its path stops to lead to it when its volume is sealed";
+        }
       }
       description.socket = std::make_shared<const SocketState>(std::move(met.state));
     } else {

@@ -42,6 +42,7 @@ class SocketReader {
   Result<void> diagnose_unix(Met& met, std::uint64_t inode) const;
   void find_node(Met& met) const;
   void find_peers(const TreeImage& image);
+  bool find_target(Met& met, const TreeImage& image);
 
   std::vector<VolumeView> volumes_;
   int self_fd_dir_ = -1;

@@ -288,19 +288,19 @@ void archive(A& a, SocketNode& node) {
 template <typename A>
 void archive(A& a, SocketState& socket) {
   parts(a, socket.cookie, socket.family, socket.type, socket.protocol, socket.name, socket.peer_name, socket.listens,
-        socket.backlog, socket.peer_cookie, socket.peer_is_gone, socket.shutdown, socket.queue, socket.options,
-        socket.node, socket.is_complete);
+        socket.backlog, socket.peer_cookie, socket.peer_is_gone, socket.target_cookie, socket.shutdown, socket.queue,
+        socket.has_named_senders, socket.options, socket.node, socket.is_complete);
 }
 template <typename A>
 void archive(A& a, Description& description) {
   archive_choice(a, description.kind, DescriptionKind::kOther);
   parts(a, description.type, description.status_flags, description.offset, description.path, description.volume,
-        description.deleted, description.device, description.inode, description.pipe, description.state,
-        description.shared_object, description.socket, description.terminal, description.locks);
+        description.deleted, description.hung_up, description.device, description.inode, description.pipe,
+        description.state, description.shared_object, description.socket, description.terminal, description.locks);
 }
 template <typename A>
 void archive(A& a, PipeContents& pipe) {
-  parts(a, pipe.pipe, pipe.bytes, pipe.capacity_bytes);
+  parts(a, pipe.pipe, pipe.bytes, pipe.packet_bytes, pipe.capacity_bytes);
 }
 
 // --- The rest of a tree ---
@@ -354,9 +354,9 @@ constexpr void check_members() {
   all_members_are_archived<SignalfdState, 8>();
   all_members_are_archived<InotifyWatch, 64>();
   all_members_are_archived<InotifyState, 32>();
-  all_members_are_archived<SocketState, 248>();
+  all_members_are_archived<SocketState, 272>();
   all_members_are_archived<SocketNode, 80>();
-  all_members_are_archived<PipeContents, 56>();
+  all_members_are_archived<PipeContents, 80>();
   all_members_are_archived<TerminalImage, 176>();
   all_members_are_archived<FileContents, 64>();
   all_members_are_archived<DeletedFile, 64>();

@@ -10,7 +10,7 @@
 namespace deltabox {
 
 // Of how an image lies on the disk (image_archive.cc). One more with every change there.
-inline constexpr std::uint32_t kImageLayout = 5;
+inline constexpr std::uint32_t kImageLayout = 8;
 
 struct Machine {
   std::uint32_t image_layout = kImageLayout;

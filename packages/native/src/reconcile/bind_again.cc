@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <string>
 
 #include "sys/files.h"
@@ -59,6 +61,27 @@ Result<void> bind_again(int fd, const SocketState& wanted, int m1_root) {
   const timespec times[] = {parent_before.st_atim, parent_before.st_mtim};
   if (::utimensat(parent.get(), "", times, AT_EMPTY_PATH) != 0) return os_error("utimensat", node.path);
   return {};
+}
+
+Result<void> connect_again(int fd, const SocketState& target, int m1_root) {
+  if (!target.has_path()) {
+    const auto* address = reinterpret_cast<const sockaddr*>(target.name.data());
+    if (::connect(fd, address, static_cast<socklen_t>(target.name.size())) != 0) return os_error("connect", "socket");
+    return {};
+  }
+  const std::size_t slash = target.node.path.rfind('/');
+  if (slash == std::string::npos) return make_error(Code::kUnsupported, "no path leads to what it was connected to");
+  const std::string file = target.node.path.substr(slash + 1);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (file.size() >= sizeof address.sun_path) return make_error(Code::kInternal, "a name that nobody can bind");
+  std::memcpy(address.sun_path, file.data(), file.size());
+  const UniqueFd parent = TRY(sys::open_in_root(m1_root, target.node.path.substr(0, slash + 1), O_PATH | O_DIRECTORY));
+  if (::fchdir(parent.get()) != 0) return os_error("fchdir", target.node.path);
+  const int connected = ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  const Result<void> outcome = connected == 0 ? Result<void>() : os_error("connect", target.node.path);
+  if (::chdir("/") != 0) return os_error("chdir", "/");
+  return outcome;
 }
 
 }  // namespace deltabox

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <map>
 
+#include "reconcile/fifo_io.h"
 #include "reconcile/kinds/correction.h"
 #include "reconcile/kinds/epoll.h"
 #include "reconcile/kinds/objects.h"
@@ -99,8 +100,10 @@ Result<UniqueFd> open_description(const Description& description, int m1_root, i
     return object;
   }
   if (description.kind == DescriptionKind::kPipe) {
-    // Non-blocking, so that opening one end does not wait for the other; the flag is set right afterwards.
-    UniqueFd pipe = TRY(sys::open_at(self_fd_dir, std::to_string(description.pipe->path_fd.get()), flags | O_NONBLOCK));
+    // Non-blocking, so that opening one end does not wait for the other; the flags are set right afterwards (open(2)
+    // takes no O_DIRECT for one).
+    UniqueFd pipe = TRY(
+        sys::open_at(self_fd_dir, std::to_string(description.pipe->path_fd.get()), (flags & O_ACCMODE) | O_NONBLOCK));
     if (::fcntl(pipe.get(), F_SETFL, description.status_flags & kSettableFlags) != 0)
       return os_error("fcntl", "F_SETFL");
     return pipe;
@@ -247,6 +250,7 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
       continue;
     opened[index] = TRY(open_description(description, m1_root, self_fd_dir, revived, lost));
   }
+  open_switched_fifos(capture, image, switched, m1_root, self_fd_dir, opened, failures);
   std::vector<WorkingDirChange> dirs;
   for (const ProcessImage& process : image.processes) {
     HeldProcess* held = capture.find(process.incarnation);
@@ -263,12 +267,13 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
       const bool can_move = !description.deleted || description.is_deleted_file();
       const bool is_left = is_switched(description.volume) && can_move && description.kind == DescriptionKind::kFile;
       const bool watches = watches_any(description.state, switched);
-      const bool listens =
+      const bool is_bound =
           description.socket && is_switched(description.socket->node.volume) && can_be_made(*description.socket);
-      if (!is_left && !watches && !listens) continue;
+      const bool is_moved_fifo = description.is_fifo() && opened.contains(slot.description);
+      if (!is_left && !watches && !is_bound && !is_moved_fifo) continue;
       if (!opened.contains(slot.description)) {
-        Result<UniqueFd> file = listens ? make_listener(*held, description, m1_root)
-                                        : open_description(description, m1_root, self_fd_dir, revived, lost);
+        Result<UniqueFd> file = is_bound ? make_bound_socket(*held, description, m1_root)
+                                         : open_description(description, m1_root, self_fd_dir, revived, lost);
         for (const std::string& part : lost) {
           failures.push_back(
               {process.pid.value, description.type, "descriptor " + std::to_string(slot.fd) + ": " + part});
@@ -302,6 +307,7 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
   for (const auto& [index, object] : opened) {
     if (object.valid() && image.descriptions[index].kind != DescriptionKind::kFile) remade.insert(index);
   }
+  settle_datagrams(capture, image, {remade, {}}, m1_root, failures);
   TRY(change_epolls(capture, plan_watching_again(image, remade), failures));
   // The new files have no locks but these, so that none can be in another's way.
   for (const auto& [index, file] : opened) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 
+#include "reconcile/kinds/correction.h"
 #include "sys/sockets.h"
 
 namespace deltabox {
@@ -23,7 +24,10 @@ Result<void> check_descriptor_room(const TreeImage& image, const std::set<int>& 
     const rlim_t limit = process.limits[RLIMIT_NOFILE].rlim_max;
     for (const DescriptorSlot& slot : process.descriptors) {
       const Description& description = image.descriptions[slot.description];
-      if (description.kind == DescriptionKind::kFile && switched.contains(description.volume)) ++moving;
+      const bool is_left = (description.kind == DescriptionKind::kFile || description.is_fifo()) &&
+                           switched.contains(description.volume);
+      const bool is_bound = description.socket && switched.contains(description.socket->node.volume);
+      if (is_left || is_bound || watches_any(description.state, switched)) ++moving;
       if (static_cast<rlim_t>(slot.fd) < limit) ++open;
     }
     if (process.mappings) {

@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "reconcile/bind_again.h"
 #include "reconcile/descriptor_io.h"
 #include "reconcile/kinds/socket.h"
 #include "reconcile/remote_calls.h"
@@ -115,23 +116,69 @@ Result<void> make_one(ApplyContext& context, const DescriptorPlan& plan, const T
   return {};
 }
 
-Result<UniqueFd> duplicate_of(ApplyContext& context, const TreeImage& target, std::uint32_t description) {
-  for (const ProcessImage& process : target.processes) {
+struct Holder {
+  HeldProcess* held = nullptr;
+  int fd = -1;
+};
+Result<Holder> holder_of(TreeCapture& capture, const TreeImage& image, std::uint32_t description) {
+  for (const ProcessImage& process : image.processes) {
     for (const DescriptorSlot& slot : process.descriptors) {
       if (slot.description != description) continue;
-      const HeldProcess* held = context.capture->find(process.incarnation);
-      if (held != nullptr) return sys::pidfd_get_fd(held->live->pidfd.get(), slot.fd);
+      if (HeldProcess* held = capture.find(process.incarnation)) return Holder{held, slot.fd};
     }
   }
   return make_error(Code::kInternal, "a socket of nobody");
 }
 
+Result<UniqueFd> duplicate_of(ApplyContext& context, const TreeImage& target, std::uint32_t description) {
+  const Holder holder = TRY(holder_of(*context.capture, target, description));
+  return sys::pidfd_get_fd(holder.held->live->pidfd.get(), holder.fd);
+}
+
+// Each from a socket of its own: one alone may not have so much on its way.
+Result<void> send_by_path(HeldProcess& held, const SocketState& receiver, int m1_root) {
+  for (const std::string& bytes : receiver.queue) {
+    const UniqueFd sender = TRY(make_socket_like(held, receiver));
+    TRY(connect_again(sender.get(), receiver, m1_root));
+    if (::send(sender.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+      return os_error("send", receiver.node.path);
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
-Result<UniqueFd> make_listener(HeldProcess& held, const Description& wanted, int m1_root) {
+Result<UniqueFd> make_bound_socket(HeldProcess& held, const Description& wanted, int m1_root) {
   UniqueFd fd = TRY(make_lone_socket(held, *wanted.socket, m1_root));
   TRY(set_flags(fd, wanted));
   return fd;
+}
+
+void settle_datagrams(TreeCapture& capture, const TreeImage& image, const NewDatagrams& news, int m1_root,
+                      std::vector<Notice>& failures) {
+  std::map<std::uint64_t, std::uint32_t> by_cookie;
+  for (std::uint32_t index = 0; index < image.descriptions.size(); ++index) {
+    const Description& description = image.descriptions[index];
+    if (description.socket && description.socket->is_unix_datagram()) by_cookie[description.socket->cookie] = index;
+  }
+  const auto settle = [&](const Holder& holder, std::uint32_t index, const SocketState& wanted) -> Result<void> {
+    const bool is_made = news.made.contains(index);
+    if (is_made && wanted.can_be_filled_by_path()) TRY(send_by_path(*holder.held, wanted, m1_root));
+    const auto target = by_cookie.find(wanted.target_cookie);
+    if (target == by_cookie.end()) return {};
+    if (!is_made && !news.made.contains(target->second) && !news.redirected.contains(index)) return {};
+    const UniqueFd duplicate = TRY(sys::pidfd_get_fd(holder.held->live->pidfd.get(), holder.fd));
+    return connect_again(duplicate.get(), *image.descriptions[target->second].socket, m1_root);
+  };
+  for (const auto& [cookie, index] : by_cookie) {
+    const Result<Holder> holder = holder_of(capture, image, index);
+    if (!holder.ok()) continue;
+    const Result<void> settled = settle(holder.value(), index, *image.descriptions[index].socket);
+    if (settled.ok()) continue;
+    failures.push_back({holder.value().held->live->inside.value, "socket",
+                        "descriptor " + std::to_string(holder.value().fd) + ": " + settled.error().describe()});
+  }
 }
 
 Result<void> make_sockets(ApplyContext& context, const DescriptorPlan& plan, const TreeImage& target,
@@ -185,10 +232,12 @@ Result<void> correct_sockets(ApplyContext& context, const DescriptorPlan& plan, 
     if (difference.queue) {
       TRY(drain_socket(duplicate.get(), wanted));
       const auto peer = by_cookie.find(wanted.peer_cookie);
-      if (!wanted.queue.empty() && peer == by_cookie.end()) {
+      if (wanted.can_be_filled_by_path()) {
+        const Holder holder = TRY(holder_of(*context.capture, target, index));
+        TRY(send_by_path(*holder.held, wanted, context.m1_root));
+      } else if (!wanted.queue.empty() && peer == by_cookie.end()) {
         return make_error(Code::kUnsupported, "what waited in it came from a socket that can't send it again");
-      }
-      if (!wanted.queue.empty()) {
+      } else if (!wanted.queue.empty()) {
         const UniqueFd sender = TRY(duplicate_of(context, target, peer->second));
         TRY(send_queue(sender.get(), wanted));
       }
@@ -209,6 +258,16 @@ Result<void> correct_sockets(ApplyContext& context, const DescriptorPlan& plan, 
     const Result<void> corrected = correct(index, difference);
     if (!corrected.ok()) outcome.not_restored.push_back({0, "socket", corrected.error().describe()});
   }
+  NewDatagrams news{made, {}};
+  for (std::uint32_t index = 0; index < target.descriptions.size(); ++index) {
+    const Description& description = target.descriptions[index];
+    if (!description.socket) continue;
+    const auto present = live_by_cookie.find(description.socket->cookie);
+    if (present != live_by_cookie.end() && present->second->target_cookie != description.socket->target_cookie) {
+      news.redirected.insert(index);
+    }
+  }
+  settle_datagrams(*context.capture, target, news, context.m1_root, outcome.not_restored);
   return {};
 }
 

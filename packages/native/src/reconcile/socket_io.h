@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <vector>
 
 #include "base/result.h"
@@ -22,7 +23,17 @@ Result<void> make_sockets(ApplyContext& context, const DescriptorPlan& plan, con
 Result<void> correct_sockets(ApplyContext& context, const DescriptorPlan& plan, const TreeImage& live,
                              const TreeImage& target, ApplyOutcome& outcome);
 
-// A listener that was bound to a path, bound to it again (bind_again.h) for a process of those that have it.
-Result<UniqueFd> make_listener(HeldProcess& held, const Description& wanted, int m1_root);
+// A listener or datagram socket that was bound to a path, bound to it again (bind_again.h) for a process of those that
+// have it.
+Result<UniqueFd> make_bound_socket(HeldProcess& held, const Description& wanted, int m1_root);
+
+// Once every slot is the image's, for its datagram sockets of unix: connects those that are new, send to a new one, or
+// send elsewhere by now, and fills the new ones that have a path with what waited in them.
+struct NewDatagrams {
+  std::set<std::uint32_t> made;
+  std::set<std::uint32_t> redirected;
+};
+void settle_datagrams(TreeCapture& capture, const TreeImage& image, const NewDatagrams& news, int m1_root,
+                      std::vector<Notice>& failures);
 
 }  // namespace deltabox

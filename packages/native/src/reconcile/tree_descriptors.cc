@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "reconcile/descriptor_io.h"
+#include "reconcile/fifo_io.h"
 #include "reconcile/kinds/epoll.h"
 #include "reconcile/lock_io.h"
 #include "reconcile/plan.h"
@@ -75,7 +76,23 @@ Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, con
   outcome.not_restored.insert(outcome.not_restored.end(), plan.unrestorable.begin(), plan.unrestorable.end());
   std::map<std::uint32_t, UniqueFd> made;
   std::vector<UniqueFd> shared;  // closed again before anybody runs
+  const auto report_unmade = [&](std::uint32_t index, const Error& reason) {
+    for (const SlotInstall& install : plan.install) {
+      if (install.description != index) continue;
+      const HeldProcess* held = context.capture->find(install.process);
+      outcome.not_restored.push_back({held->live->inside.value, target.descriptions[index].type,
+                                      "descriptor " + std::to_string(install.fd) + ": " + reason.describe()});
+      plan.close.push_back({install.process, install.fd});
+    }
+  };
+  std::vector<UnmadeFifo> unmade;
+  const std::set<const PipeHandle*> filled =
+      make_fifos(target, plan.make, switched, context.m1_root, context.self_fd_dir, made, unmade);
+  for (const UnmadeFifo& fifo : unmade) {
+    for (const std::uint32_t index : fifo.descriptions) report_unmade(index, fifo.reason);
+  }
   for (const std::uint32_t index : plan.make) {
+    if (target.descriptions[index].is_fifo()) continue;
     if (target.descriptions[index].socket) continue;  // once names and ports are free
     std::vector<std::string> lost;
     HeldProcess& holder = *context.capture->find(first_install_of(plan, index).process);
@@ -85,13 +102,7 @@ Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, con
       made[index] = opened.release_value();
       continue;
     }
-    for (const SlotInstall& install : plan.install) {
-      if (install.description != index) continue;
-      const HeldProcess* held = context.capture->find(install.process);
-      outcome.not_restored.push_back({held->live->inside.value, target.descriptions[index].type,
-                                      "descriptor " + std::to_string(install.fd) + ": " + opened.error().describe()});
-      plan.close.push_back({install.process, install.fd});
-    }
+    report_unmade(index, opened.error());
   }
   // Sockets go before others get their names and ports, also where something else takes their slot.
   const auto has_socket = [&](Incarnation process, int fd) {
@@ -157,10 +168,8 @@ Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, con
     }
   }
   for (const PipeContents& wanted : target.pipes) {
-    const auto present = std::find_if(live.pipes.begin(), live.pipes.end(),
-                                      [&](const PipeContents& pipe) { return pipe.pipe == wanted.pipe; });
-    if (present != live.pipes.end() && present->bytes == wanted.bytes) continue;
-    const Result<void> refilled = replace_pipe_contents(context.self_fd_dir, wanted);
+    if (filled.contains(wanted.pipe.get())) continue;
+    const Result<void> refilled = correct_pipe(live, target, wanted, context.m1_root, context.self_fd_dir);
     if (!refilled.ok()) outcome.not_restored.push_back({0, "pipe", "its contents: " + refilled.error().describe()});
   }
   return {};

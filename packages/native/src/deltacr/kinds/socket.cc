@@ -10,6 +10,7 @@ namespace deltabox {
 
 bool SocketState::is_stream() const { return type == SOCK_STREAM; }
 bool SocketState::is_unix() const { return family == AF_UNIX; }
+bool SocketState::is_unix_datagram() const { return is_unix() && type == SOCK_DGRAM; }
 bool SocketState::is_tcp() const { return !is_unix() && protocol == IPPROTO_TCP; }
 
 bool SocketState::has_path() const {
@@ -46,9 +47,10 @@ bool can_be_made(const SocketState& wanted) {
   if (!wanted.is_complete) return false;
   const bool is_pair = wanted.peer_cookie != 0 || wanted.peer_is_gone;
   if (wanted.is_unix()) {
-    // Who sends to a datagram socket by its path may hold on to it beyond its name.
-    const bool can_be_bound = !wanted.has_path() || (wanted.listens && !wanted.node.path.empty());
-    return is_pair || (!wanted.is_connected() && can_be_bound && wanted.queue.empty());
+    const bool has_node = (wanted.listens || wanted.is_unix_datagram()) && !wanted.node.path.empty();
+    const bool can_be_filled = wanted.queue.empty() || wanted.can_be_filled_by_path();
+    const bool is_lone = !wanted.is_connected() || wanted.target_cookie != 0;
+    return is_pair || (is_lone && (has_node || !wanted.has_path()) && can_be_filled);
   }
   if (wanted.is_tcp()) return is_pair || !wanted.is_connected();
   return wanted.queue.empty();

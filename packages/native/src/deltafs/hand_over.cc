@@ -19,29 +19,22 @@ namespace {
 
 constexpr int kMaxTreeDepth = 2048;  // PATH_MAX / 2
 
-struct Place {
-  UniqueFd parent;
-  std::string name;
+constexpr std::size_t kMostOpenDirs = 64;
+
+// What one look at a file tells.
+struct Seen {
+  InodeId inode;
+  FileVersion version;
+  std::uint64_t links = 0;
 };
 
-std::string parent_of(const std::string& path) {
-  const std::size_t slash = path.rfind('/');
-  return slash == std::string::npos ? std::string() : path.substr(0, slash);
-}
-
-// Where a path lies in a layer, reached through real directories only.
-Result<Place> place_of(int layer_dir, const std::string& path) {
-  const std::size_t slash = path.rfind('/');
-  Place place;
-  place.parent = TRY(sys::open_beneath(layer_dir, parent_of(path), O_RDONLY | O_DIRECTORY));
-  place.name = slash == std::string::npos ? path : path.substr(slash + 1);
-  return place;
-}
-
-Result<InodeId> inode_id(int fd) {
-  const struct statx info = TRY(sys::statx_at(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME));
-  return InodeId{info.stx_ino, static_cast<std::int64_t>(info.stx_btime.tv_sec) * 1'000'000'000 +
-                                   static_cast<std::int64_t>(info.stx_btime.tv_nsec)};
+Result<Seen> look_at(int fd) {
+  const struct statx info = TRY(sys::statx_at(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME));
+  const auto ns = [](const statx_timestamp& time) {
+    return static_cast<std::int64_t>(time.tv_sec) * 1'000'000'000 + static_cast<std::int64_t>(time.tv_nsec);
+  };
+  const FileVersion version{static_cast<std::int64_t>(info.stx_size), ns(info.stx_mtime), ns(info.stx_ctime)};
+  return Seen{{info.stx_ino, ns(info.stx_btime)}, version, info.stx_nlink};
 }
 
 // All paths of an inode in a layer.
@@ -76,33 +69,47 @@ Result<UniqueFd> open_file_of(int layer_dir, const std::string& path) {
 // origin once more changes what is shown, also between two looks.
 bool was_copied_up(int fd) { return ::fgetxattr(fd, "user.overlay.origin", nullptr, 0) >= 0; }
 
-// Whether a directory on the way to `path` hides what lies below the layer.
-Result<bool> hides_below(int layer_dir, const std::string& path) {
-  std::string dir;
-  for (const std::string& component : path_components(parent_of(path))) {
-    dir += (dir.empty() ? "" : "/") + component;
-    UniqueFd fd = TRY(sys::open_beneath(layer_dir, dir, O_RDONLY | O_DIRECTORY));
-    if (is_opaque(fd.get())) return true;
-  }
-  return false;
+}  // namespace
+
+Result<int> OpenDirs::open(const std::string& path) {
+  if (path.empty()) return layer_->get();
+  const auto known = opened_.find(path);
+  if (known != opened_.end()) return known->second.get();
+  UniqueFd opened = TRY(sys::open_beneath(layer_->get(), path, O_RDONLY | O_DIRECTORY));
+  if (opened_.size() >= kMostOpenDirs) opened_.clear();
+  return (opened_[path] = std::move(opened)).get();
 }
 
-}  // namespace
+Result<bool> OpenDirs::hides_below(const std::string& path) {
+  if (path.empty()) return false;
+  const auto known = hides_.find(path);
+  if (known != hides_.end()) return known->second;
+  const bool hides = TRY(hides_below(parent_of(path))) || is_opaque(TRY(open(path)));
+  hides_[path] = hides;
+  return hides;
+}
 
 HandOver::HandOver(Volume& volume, const StagedOverlay& next)
     : volume_(&volume),
-      next_stack_(next.stack),
       left_(volume.writable_layer()),
       left_dir_(volume.writable_dir()),
-      entered_dir_(next.upper_dir) {}
+      entered_dir_(next.upper_dir),
+      live_lookup_(volume.live_stack()),
+      next_lookup_(next.stack),
+      left_dirs_(volume.writable_dir()),
+      entered_dirs_(next.upper_dir) {}
 
 HandOver::HandOver(HandOver&& other) noexcept
     : volume_(other.volume_),
-      next_stack_(std::move(other.next_stack_)),
       left_(std::move(other.left_)),
       left_dir_(std::move(other.left_dir_)),
       entered_dir_(std::move(other.entered_dir_)),
       steps_(std::move(other.steps_)),
+      live_lookup_(std::move(other.live_lookup_)),
+      next_lookup_(std::move(other.next_lookup_)),
+      left_dirs_(std::move(other.left_dirs_)),
+      entered_dirs_(std::move(other.entered_dirs_)),
+      present_dirs_(std::move(other.present_dirs_)),
       made_dirs_(std::move(other.made_dirs_)),
       made_links_(std::move(other.made_links_)),
       kept_(std::move(other.kept_)),
@@ -131,7 +138,7 @@ Result<std::vector<KeptFile>> identify_files(const Volume& volume, const std::ve
   std::vector<KeptFile> found;
   for (const FileToKeep& file : files) {
     UniqueFd opened = TRY(open_file_of(volume.writable_dir()->get(), file.path));
-    if (opened.valid()) found.push_back({file.path, TRY(inode_id(opened.get()))});
+    if (opened.valid()) found.push_back({file.path, TRY(look_at(opened.get())).inode});
   }
   return found;
 }
@@ -140,18 +147,21 @@ Result<void> HandOver::add(const FileToKeep& file) {
   UniqueFd opened = TRY(open_file_of(left_dir_->get(), file.path));
   Step step;
   step.names.push_back(file.path);
-  if (opened.valid()) step.inode = TRY(inode_id(opened.get()));
+  Seen seen;
+  if (opened.valid()) seen = TRY(look_at(opened.get()));
+  step.inode = seen.inode;
   if (file.inode && *file.inode != step.inode) {
     // Renamed since, or gone.
     step.names.clear();
     TRY(find_names(left_dir_->get(), "", file.inode->number, 0, step.names));
     if (step.names.empty()) return {};
     opened = TRY(open_file_of(left_dir_->get(), step.names.front()));
-    if (!opened.valid() || TRY(inode_id(opened.get())) != *file.inode) return {};
+    if (!opened.valid()) return {};
+    seen = TRY(look_at(opened.get()));
+    if (seen.inode != *file.inode) return {};
     step.inode = *file.inode;
   }
   if (!opened.valid()) return {};
-  const struct stat info = TRY(sys::stat_fd(opened.get()));
   const auto same = [&](const Step& other) { return other.inode == step.inode; };
   if (std::any_of(steps_.begin(), steps_.end(), same)) return {};  // two names of one file
   if (file.shown_inode != 0) {
@@ -166,13 +176,13 @@ Result<void> HandOver::add(const FileToKeep& file) {
   }
   step.file = std::move(opened);
   step.mapped_for_writing = file.mapped_for_writing;
-  if (info.st_nlink > step.names.size()) {
+  if (seen.links > step.names.size()) {
     std::vector<std::string> names;
     TRY(find_names(left_dir_->get(), "", step.inode.number, 0, names));
     std::copy_if(names.begin(), names.end(), std::back_inserter(step.names),
                  [&](const std::string& name) { return name != step.names.front(); });
   }
-  if (!TRY(has_equal_copy(step))) TRY(make_copy(step));
+  if (!TRY(has_equal_copy(step, seen.version))) TRY(make_copy(step));
   step.path = file.path;
   steps_.push_back(std::move(step));
   const Step& added = steps_.back();
@@ -183,9 +193,9 @@ Result<void> HandOver::add(const FileToKeep& file) {
 }
 
 // The hard links that a file has in the layer which shows it.
-Result<std::vector<std::string>> HandOver::names_in_target(const std::string& path) const {
+Result<std::vector<std::string>> HandOver::names_in_target(const std::string& path) {
   std::vector<std::string> names;
-  const std::optional<StackEntry> entry = TRY(lookup_in_stack(*next_stack_, path));
+  const std::optional<StackEntry> entry = TRY(next_lookup_.find(path));
   if (entry && entry->info.st_nlink > 1) {
     TRY(find_names(TRY(entry->layer->open())->get(), "", entry->info.st_ino, 0, names));
   } else {
@@ -194,14 +204,14 @@ Result<std::vector<std::string>> HandOver::names_in_target(const std::string& pa
   return names;
 }
 
-Result<bool> HandOver::has_equal_copy(const Step& step) const {
+Result<bool> HandOver::has_equal_copy(const Step& step, const FileVersion& version) {
   const auto known = volume_->sealed_copies().find(step.inode);
   if (known == volume_->sealed_copies().end() || step.names.size() != 1 || known->second.path != step.names[0]) {
     return false;
   }
-  if (version_of(TRY(sys::stat_fd(step.file.get()))) != known->second.version) return false;
-  if (TRY(hides_below(left_dir_->get(), step.names[0]))) return false;
-  const std::optional<StackEntry> entry = TRY(lookup_in_stack(*volume_->live_stack(), step.names[0]));
+  if (version != known->second.version) return false;
+  if (TRY(left_dirs_.hides_below(parent_of(step.names[0])))) return false;
+  const std::optional<StackEntry> entry = TRY(live_lookup_.find(step.names[0]));
   if (!entry || !S_ISREG(entry->info.st_mode) || entry->layer->id != known->second.layer) return false;
   if (!step.mapped_for_writing) return true;
   UniqueFd copy = TRY(sys::open_beneath(TRY(entry->layer->open())->get(), step.names[0], O_RDONLY));
@@ -228,16 +238,17 @@ Result<void> HandOver::make_parents(const std::string& path) {
   std::string dir;
   for (const std::string& component : path_components(parent_of(path))) {
     dir += (dir.empty() ? "" : "/") + component;
+    if (!present_dirs_.insert(dir).second) continue;
     struct stat present {};
     if (::fstatat(entered_dir_->get(), dir.c_str(), &present, AT_SYMLINK_NOFOLLOW) == 0) continue;
-    const std::optional<StackEntry> model = TRY(lookup_in_stack(*next_stack_, dir));
+    const std::optional<StackEntry> model = TRY(next_lookup_.find(dir));
     if (!model || !S_ISDIR(model->info.st_mode)) {
       return make_error(Code::kInternal, "a directory is missing in the layers: " + dir);
     }
     TRY(sys::make_dir_at(entered_dir_->get(), dir, 0700));
     made_dirs_.push_back({dir, {model->info.st_atim, model->info.st_mtim}});
     UniqueFd made = TRY(sys::open_beneath(entered_dir_->get(), dir, O_RDONLY | O_DIRECTORY));
-    TRY(sys::copy_file_attributes(model->fd.get(), made.get()));
+    TRY(sys::copy_file_attributes(model->fd->get(), made.get()));
     // The names below may have inode numbers that are not their own (a copied-up file shows its origin's); readdir
     // looks at each where a directory is marked so.
     if (::fsetxattr(made.get(), "user.overlay.impure", "y", 1, 0) != 0) return os_error("fsetxattr", dir);
@@ -247,9 +258,9 @@ Result<void> HandOver::make_parents(const std::string& path) {
 
 Result<void> HandOver::link_into_next(const Step& step, const std::string& name) {
   TRY(make_parents(name));
-  const Place from = TRY(place_of(left_dir_->get(), step.names[0]));
-  const Place to = TRY(place_of(entered_dir_->get(), name));
-  if (::linkat(from.parent.get(), from.name.c_str(), to.parent.get(), to.name.c_str(), 0) != 0) {
+  const int from = TRY(left_dirs_.open(parent_of(step.names[0])));
+  const int to = TRY(entered_dirs_.open(parent_of(name)));
+  if (::linkat(from, name_of(step.names[0]).c_str(), to, name_of(name).c_str(), 0) != 0) {
     return os_error("linkat", name);
   }
   made_links_.push_back(name);
@@ -269,11 +280,12 @@ Result<void> HandOver::finish_dirs() {
 // Puts the sealed copy in the inode's place in the layer that is left, or nothing where a layer below has an equal one.
 Result<void> HandOver::replace_in_left(const Step& step) {
   for (const std::string& name : step.names) {
-    const Place place = TRY(place_of(left_dir_->get(), name));
-    const struct stat dir = TRY(sys::stat_fd(place.parent.get()));
+    const int parent = TRY(left_dirs_.open(parent_of(name)));
+    const std::string last_part = name_of(name);
+    const struct stat dir = TRY(sys::stat_fd(parent));
     const bool is_last = &name == &step.names.back();
     if (step.temporary.empty()) {
-      if (::unlinkat(place.parent.get(), place.name.c_str(), 0) != 0) return os_error("unlinkat", name);
+      if (::unlinkat(parent, last_part.c_str(), 0) != 0) return os_error("unlinkat", name);
     } else {
       // All names but the last get a link of the copy, the last one the copy itself. Renamed over the name, which is
       // there at every moment: the next layer may not be on record yet, should the engine end here.
@@ -281,13 +293,13 @@ Result<void> HandOver::replace_in_left(const Step& step) {
       if (!is_last && ::linkat(left_dir_->get(), step.temporary.c_str(), left_dir_->get(), source.c_str(), 0) != 0) {
         return os_error("linkat", name);
       }
-      if (::renameat(left_dir_->get(), source.c_str(), place.parent.get(), place.name.c_str()) != 0) {
+      if (::renameat(left_dir_->get(), source.c_str(), parent, last_part.c_str()) != 0) {
         return os_error("renameat", name);
       }
     }
     fault_point(FaultPoint::kBetweenNames);
     const timespec times[2] = {dir.st_atim, dir.st_mtim};
-    if (::futimens(place.parent.get(), times) != 0) return os_error("futimens", name);
+    if (::futimens(parent, times) != 0) return os_error("futimens", name);
   }
   return {};
 }
@@ -312,7 +324,7 @@ Result<void> HandOver::commit() {
 Result<void> HandOver::correct() {
   for (Step& step : steps_) {
     const std::string& path = step.path;
-    const std::optional<StackEntry> entry = TRY(lookup_in_stack(*next_stack_, path));
+    const std::optional<StackEntry> entry = TRY(next_lookup_.find(path));
     if (!entry || !S_ISREG(entry->info.st_mode)) {
       return make_error(Code::kInternal, "a file of the checkpoint is missing in its layers: " + path);
     }

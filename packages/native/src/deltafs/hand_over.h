@@ -21,7 +21,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -41,6 +43,22 @@ struct FileToKeep {
 
 // The inodes of files that the volume's writable layer holds.
 Result<std::vector<KeptFile>> identify_files(const Volume& volume, const std::vector<FileToKeep>& files);
+
+// The directories of one layer that files lie in, opened once for many of them. Nobody else changes the layer
+// meanwhile.
+class OpenDirs {
+ public:
+  explicit OpenDirs(LayerDir layer) : layer_(std::move(layer)) {}
+  // Through real directories only; valid until the next call.
+  Result<int> open(const std::string& path);
+  // Whether the directory, or one on the way to it, hides what lies below the layer.
+  Result<bool> hides_below(const std::string& path);
+
+ private:
+  LayerDir layer_;
+  std::map<std::string, UniqueFd> opened_;
+  std::map<std::string, bool> hides_;
+};
 
 class HandOver {
  public:
@@ -76,8 +94,8 @@ class HandOver {
   };
   HandOver(Volume& volume, const StagedOverlay& next);
   Result<void> add(const FileToKeep& file);
-  Result<std::vector<std::string>> names_in_target(const std::string& path) const;
-  Result<bool> has_equal_copy(const Step& step) const;
+  Result<std::vector<std::string>> names_in_target(const std::string& path);
+  Result<bool> has_equal_copy(const Step& step, const FileVersion& version);
   Result<void> make_copy(Step& step);
   Result<void> make_parents(const std::string& path);
   Result<void> link_into_next(const Step& step, const std::string& name);
@@ -85,12 +103,16 @@ class HandOver {
   Result<void> replace_in_left(const Step& step);
 
   Volume* volume_;
-  std::shared_ptr<const LayerStack> next_stack_;
   std::shared_ptr<const Layer> left_;
   LayerDir left_dir_;
   LayerDir entered_dir_;
   std::vector<Step> steps_;
-  std::vector<MadeDir> made_dirs_;  // in the next layer, parents before children
+  StackLookup live_lookup_;
+  StackLookup next_lookup_;
+  OpenDirs left_dirs_;
+  OpenDirs entered_dirs_;
+  std::set<std::string> present_dirs_;  // in the next layer
+  std::vector<MadeDir> made_dirs_;      // in the next layer, parents before children
   std::vector<std::string> made_links_;
   std::vector<KeptFile> kept_;
   std::uint64_t copied_bytes_ = 0;

@@ -3,7 +3,7 @@
 import mmap
 import os
 
-from guest import expect, run
+from guest import PAGE, expect, libc, peek, poke, run
 
 fds = {}
 maps = {}
@@ -26,8 +26,23 @@ def prepare():
     maps["semaphore"][0:3] = b"sem"
     os.close(semaphore)
     os.unlink(f"/dev/shm/sem-{os.getpid()}")
+    # Of one that ends in the first of two pages.
+    short = os.open("short", os.O_RDWR | os.O_CREAT)
+    os.ftruncate(short, 100)
+    maps["short"] = libc.mmap(None, 2 * PAGE, 3, mmap.MAP_SHARED, short, 0)
+    poke(maps["short"], b"short")
+    os.close(short)
+    os.unlink("short")
     for name in ("both", "mapped"):
         os.unlink(name)
+
+
+def is_readable(address):
+    with open("/proc/self/mem", "rb", buffering=0) as memory:
+        try:
+            return len(os.pread(memory.fileno(), 1, address)) == 1
+        except OSError:
+            return False
 
 
 def change(count):
@@ -36,6 +51,7 @@ def change(count):
         os.pwrite(fds["both"], b"CHANGED", 1000)
     maps["mapped"][0:7] = b"CHANGED"
     maps["semaphore"][0:3] = b"SEM"
+    poke(maps["short"], b"SHORT")
     os.ftruncate(fds["temporary"], count)
     os.lseek(fds["reader"], count, os.SEEK_SET)
     if count == 1:
@@ -52,6 +68,8 @@ def verify():
     expect(os.lseek(fds["reader"], -4, os.SEEK_CUR), 4)
     expect(maps["mapped"][0:12], b"mappedmapped")
     expect(maps["semaphore"][0:4], b"sem\0")
+    expect(peek(maps["short"], 5), b"short")
+    expect([is_readable(maps["short"] + page * PAGE) for page in range(2)], [True, False])
     expect(os.pread(fds["temporary"], 100, 0), b"temporary")
     # One file still.
     os.write(fds["writer"], b"more")

@@ -71,6 +71,36 @@ ctypes.memmove(held, b'mine', 4)`,
   expect(await look()).toBe("b'minet ' b'other '")
 })
 
+test('a mapping of a removed file that was open for writing becomes memory as far as the file goes', async () => {
+  await using sandbox = await create()
+  await sandbox.files.write('mapped', 'contents')
+  const python = await startPython(
+    sandbox,
+    `${MAPPINGS}
+import os
+fd = os.open('/workspace/mapped', os.O_RDWR)
+held = libc.mmap(None, 3 * 4096, 3, 2, fd, 0)
+os.close(fd)
+os.unlink('/workspace/mapped')
+memory = os.open('/proc/self/mem', os.O_RDONLY)
+def look(page):
+    try: return os.pread(memory, 8, held + 4096 * page)
+    except OSError as error: return error.errno`,
+  )
+  const both = () => python.run('print(look(0), look(1), look(2))')
+  const before = "b'contents' 5 5" // EIO: beyond the end
+  expect(await both()).toBe(before)
+  const checkpoint = await sandbox.checkpoint()
+  expect(checkpoint.warnings).toMatchObject([{ pid: python.command.pid, kind: 'mapping' }])
+  expect(await shell(sandbox, `grep -c mapped /proc/${python.command.pid}/maps`)).toBe('0\n')
+  expect(await both()).toMatch(/^b'contents' /)
+  const closed = await shell(
+    sandbox,
+    `grep -A1 "^$(printf %x ${await python.run('print(held)')})-" /proc/${python.command.pid}/maps`,
+  )
+  expect(closed).toMatch(/ rw-p .*\n.* ---p /)
+})
+
 // Threads
 
 const THREAD = (body: string) => `

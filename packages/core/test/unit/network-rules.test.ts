@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { networkSchema } from '../../src/network/options.js'
 import { isPublic, normaliseAddress } from '../../src/network/addresses.js'
 import { directHosts } from '../../src/network/direct.js'
 import { allowsAddress, allowsName, parseRule, type NetworkRule } from '../../src/network/rules.js'
@@ -20,6 +21,11 @@ test.each([
   ['-a.b', 'a..b', '[10.0.0.1]:1', '[::1', '::1/129', `${'a'.repeat(64)}.b`, 'x:443x', 'user@x', '**', '*x'],
 ])('what is no entry', (...texts) => {
   expect(texts.filter((text) => parseRule(text) !== undefined)).toEqual([])
+})
+
+test('a list has 256 entries at most', () => {
+  const isTaken = (count: number) => networkSchema.safeParse({ allow: Array<string>(count).fill('a.example') }).success
+  expect([isTaken(256), isTaken(257)]).toEqual([true, false])
 })
 
 test('names match whole, whatever their case, and at their port', () => {

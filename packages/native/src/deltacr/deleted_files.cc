@@ -1,6 +1,7 @@
 #include "deltacr/deleted_files.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -67,19 +68,24 @@ Result<std::shared_ptr<const FileContents>> DeletedFileReader::read_mapping(Host
   contents->mode = 0600;
   contents->times[0].tv_nsec = contents->times[1].tv_nsec = UTIME_NOW;
   std::vector<char> buffer(kChunkBytes);
-  for (std::uint64_t address = mapping.range.start; address < mapping.range.end; address += kChunkBytes) {
-    const std::size_t count = std::min<std::size_t>(kChunkBytes, mapping.range.end - address);
-    // Beyond the end of the file nothing can be read, and nothing is lost.
-    if (!sys::read_remote(pid, RemoteAddress{address}, buffer.data(), count).ok()) {
-      std::fill(buffer.begin(), buffer.end(), 0);
-      for (std::size_t page = 0; page < count; page += kPageSize) {
-        (void)sys::read_remote(pid, RemoteAddress{address + page}, buffer.data() + page, kPageSize);
-      }
-    }
+  const auto copy = [&](std::uint64_t address, std::size_t count) -> Result<bool> {
+    if (!sys::read_remote(pid, RemoteAddress{address}, buffer.data(), count).ok()) return false;
     const auto offset = static_cast<off_t>(mapping.file_offset + (address - mapping.range.start));
     if (::pwrite(file.get(), buffer.data(), count, offset) != static_cast<ssize_t>(count)) {
       return os_error("pwrite", "contents of a deleted file");
     }
+    return true;
+  };
+  for (std::uint64_t address = mapping.range.start; address < mapping.range.end; address += kChunkBytes) {
+    const std::uint64_t end = std::min(address + kChunkBytes, mapping.range.end);
+    if (TRY(copy(address, end - address))) continue;
+    // Beyond the end of the file nothing can be read, and this one ends there, too.
+    for (std::uint64_t page = address; page < end; page += kPageSize) TRY(copy(page, kPageSize));
+  }
+  // Where the process may not read we can't, either: it ends where the mapping does.
+  const auto mapped_to = static_cast<off_t>(mapping.file_offset + mapping.range.size_bytes());
+  if ((mapping.protection & PROT_READ) == 0 && ::ftruncate(contents->file.get(), mapped_to) != 0) {
+    return os_error("ftruncate", "contents of a deleted file");
   }
   return std::shared_ptr<const FileContents>(std::move(contents));
 }

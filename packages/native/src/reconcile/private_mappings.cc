@@ -1,6 +1,7 @@
 #include "reconcile/private_mappings.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <memory>
@@ -55,6 +56,7 @@ class Mover {
                          mapping.name + ": it was mapped while it was open for writing, and is at no path any more; "
                                         "from now on this is memory with its contents"});
       parts.push_back({mapping.range, as_memory(mapping)});
+      close_beyond_end(mapping, parts);
     }
     std::vector<UnmappedPart> failed = TRY(map_anew(held_, parts, m1_root, free_slot_of(process), revived));
     if (!failed.empty()) return std::move(failed.front().reason);
@@ -74,6 +76,20 @@ class Mover {
     return mapping;
   }
 
+  // An access beyond the file's end is to stay an error, though another one (SIGSEGV).
+  void close_beyond_end(const Mapping& mapping, std::vector<MapRange>& parts) const {
+    Mapping closed = as_memory(mapping);
+    closed.protection = PROT_NONE;
+    for (const std::uint64_t address : beyond_end_) {
+      if (mapping.range.start > address || address >= mapping.range.end) continue;
+      if (parts.back().mapping.protection == PROT_NONE && parts.back().range.end == address) {
+        parts.back().range.end += kPageSize;
+      } else {
+        parts.push_back({{address, address + kPageSize}, closed});
+      }
+    }
+  }
+
   // The pages of the process's own, or all that there are.
   Result<void> save(const Mapping& mapping, bool only_own) {
     for (std::uint64_t address = mapping.range.start; address < mapping.range.end; address += kPageSize) {
@@ -84,7 +100,11 @@ class Mover {
       if (only_own && ((entry & kHasContents) == 0 || (entry & kIsFile) != 0)) continue;
       SavedPage page{address, std::string(kPageSize, '\0')};
       const ssize_t size = ::pread(memory_, page.bytes.data(), kPageSize, static_cast<off_t>(address));
-      if (size == static_cast<ssize_t>(kPageSize)) saved_.push_back(std::move(page));  // else beyond the file's end
+      if (size == static_cast<ssize_t>(kPageSize)) {
+        saved_.push_back(std::move(page));
+      } else {
+        beyond_end_.push_back(address);
+      }
     }
     return {};
   }
@@ -93,6 +113,7 @@ class Mover {
   int memory_;
   int pagemap_;
   std::vector<SavedPage> saved_;
+  std::vector<std::uint64_t> beyond_end_;
 };
 
 }  // namespace

@@ -84,7 +84,7 @@ Result<std::shared_ptr<const FileContents>> DeletedFileReader::read_mapping(Host
   }
   // Where the process may not read we can't, either: it ends where the mapping does.
   const auto mapped_to = static_cast<off_t>(mapping.file_offset + mapping.range.size_bytes());
-  if ((mapping.protection & PROT_READ) == 0 && ::ftruncate(contents->file.get(), mapped_to) != 0) {
+  if ((mapping.protection & PROT_READ) == 0 && ::ftruncate(file.get(), mapped_to) != 0) {
     return os_error("ftruncate", "contents of a deleted file");
   }
   return std::shared_ptr<const FileContents>(std::move(contents));

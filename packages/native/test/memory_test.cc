@@ -3,6 +3,8 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include <cstring>
+
 #include "expect.h"
 #include "parasite/session.h"
 #include "random.h"
@@ -256,6 +258,35 @@ TEST_CASE("fresh memory is filled as it was, and the next look finds what is wri
     CHECK(pages_in(tracked.look(), arena, size_bytes) ==
           std::set<PageNumber>{first, first + 11, first + kArenaPages - 1});
     tracked.guest.unmap(arena, size_bytes);
+  }
+}
+
+TEST_CASE("mappings side by side are filled, each for itself") {
+  TrackedGuest tracked;
+  constexpr std::uint64_t kPages = 8;
+  const std::uint64_t arena = tracked.guest.map(3 * kPages * kPageSize, kReadWrite);
+  std::vector<PageId> stored;
+  must(tracked.store.allocate(3 * kPages, stored));  // neighbours in the store, too
+  std::vector<FreshPages> fresh;
+  for (std::uint64_t part = 0; part < 3; ++part) {
+    const std::uint64_t start = arena + part * kPages * kPageSize;
+    tracked.guest.protect(start, kPages * kPageSize, part == 1 ? PROT_READ : kReadWrite);
+    fresh.push_back({{start, start + kPages * kPageSize}, {}});
+    for (std::uint64_t index = 0; index < kPages; ++index) {
+      const PageId page = stored[part * kPages + index];
+      std::memset(tracked.store.bytes(page), static_cast<int>(page % 251), kPageSize);
+      fresh.back().pages.push_back({start + index * kPageSize, page});
+    }
+  }
+  Freeze frozen = tracked.freeze();
+  tracked.capture();
+  const auto list = tracked.mappings(tracked.guest.pid());
+  must(fill_pages(tracked.guest.proc_fd(), tracked.live, *list, fresh, tracked.store));
+  const Snapshot after = read_snapshot(tracked, tracked.guest.pid());
+  for (const FreshPages& part : fresh) {
+    for (const PageWrite& page : part.pages) {
+      REQUIRE(after.at(page.address >> kPageShift)[7] == static_cast<char>(page.contents % 251));
+    }
   }
 }
 

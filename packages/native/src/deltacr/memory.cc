@@ -10,6 +10,7 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/side_by_side.h"
@@ -33,7 +34,7 @@ class TransferList {
  public:
   void add(std::byte* local, std::uint64_t remote) {
     size_bytes_ += kPageSize;
-    if (!local_.empty()) {
+    if (!local_.empty() && !std::exchange(begins_range_, false)) {
       iovec& last_local = local_.back();
       iovec& last_remote = remote_.back();
       if (static_cast<std::byte*>(last_local.iov_base) + last_local.iov_len == local &&
@@ -47,11 +48,14 @@ class TransferList {
     local_.push_back({local, kPageSize});
     remote_.push_back({reinterpret_cast<void*>(remote), kPageSize});
   }
+  // What is added next is not joined with what was added last.
+  void begin_range() { begins_range_ = true; }
   std::uint64_t size_bytes() const { return size_bytes_; }
   const std::vector<iovec>& local() const { return local_; }
   const std::vector<iovec>& remote() const { return remote_; }
 
  private:
+  bool begins_range_ = false;
   std::uint64_t size_bytes_ = 0;
   std::vector<iovec> local_;
   std::vector<iovec> remote_;
@@ -313,6 +317,7 @@ Result<void> fill_pages(int proc_fd, LiveProcess& live, const MappingList& mappi
     const Mapping* mapping = find_mapping(mappings, part.range.start);
     if (mapping == nullptr) return make_error(Code::kInternal, "memory that is to be filled lies in no mapping");
     TRY(live.tracker->begin_filling(part.range, *mapping, part.pages.size() * kPageSize));
+    fills.begin_range();  // the kernel fills one mapping at a time
     for (const PageWrite& page : part.pages) {
       const std::byte* bytes = page.contents == kZeroPage ? kZeros : store.bytes(page.contents);
       fills.add(const_cast<std::byte*>(bytes), page.address);

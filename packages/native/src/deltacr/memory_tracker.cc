@@ -293,7 +293,8 @@ Result<std::size_t> MemoryTracker::fill(std::uint64_t address, const std::byte* 
     request.len = size_bytes - done;
     request.mode = UFFDIO_COPY_MODE_WP;
     if (::ioctl(userfaultfd_.get(), UFFDIO_COPY, &request) == 0) break;
-    if (errno == EEXIST) return done;
+    // ENOENT: not all of it lies in one mapping of the kernel's.
+    if (errno == EEXIST || errno == ENOENT) return done;
     // EAGAIN: it has come to a page that is there, or was interrupted.
     if (errno != EAGAIN || request.copy <= 0) return os_error("UFFDIO_COPY");
     done += static_cast<std::size_t>(request.copy);

@@ -79,7 +79,7 @@ Result<void> connect_again(int fd, const SocketState& target, int m1_root) {
   const UniqueFd parent = TRY(sys::open_in_root(m1_root, target.node.path.substr(0, slash + 1), O_PATH | O_DIRECTORY));
   if (::fchdir(parent.get()) != 0) return os_error("fchdir", target.node.path);
   const int connected = ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);
-  const Result<void> outcome = connected == 0 ? Result<void>() : os_error("connect", target.node.path);
+  Result<void> outcome = connected == 0 ? Result<void>() : os_error("connect", target.node.path);
   if (::chdir("/") != 0) return os_error("chdir", "/");
   return outcome;
 }

@@ -3,8 +3,6 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#include <cstring>
-
 #include "expect.h"
 #include "parasite/session.h"
 #include "random.h"
@@ -193,101 +191,6 @@ TEST_CASE("pages that the process itself may not touch are read and written") {
   const PageNumber first = arena >> kPageShift;
   for (PageNumber index = 0; index < 19; ++index) REQUIRE(after.at(first + index) == before.at(first + 19 - index));
   CHECK_FALSE(after.contains(first + 19));
-}
-
-TEST_CASE("fresh memory is filled as it was, and the next look finds what is written then, and nothing else") {
-  TrackedGuest tracked;
-  struct {
-    std::uint64_t pages;
-    std::uint64_t every;  // page that is written of the first kArenaPages
-    int protection;
-  } const shapes[] = {{kArenaPages, 1, kReadWrite},
-                      {kArenaPages, 3, kReadWrite},
-                      {kArenaPages, 1, PROT_READ},
-                      {kArenaPages, 2, PROT_NONE},
-                      {(80u << 20) >> kPageShift, 7, kReadWrite}};
-  for (const auto& shape : shapes) {
-    CAPTURE(shape.pages);
-    CAPTURE(shape.every);
-    CAPTURE(shape.protection);
-    const std::uint64_t size_bytes = shape.pages * kPageSize;
-    const std::uint64_t arena = tracked.guest.map(size_bytes, kReadWrite, 0, MAP_NORESERVE);
-    for (std::uint64_t index = 0; index < kArenaPages; index += shape.every) {
-      tracked.guest.write(arena + index * kPageSize, index + 1);
-    }
-    tracked.guest.protect(arena, size_bytes, shape.protection);
-    PageMap saved;
-    Snapshot before;
-    std::vector<FreshPages> fresh{{{arena, arena + size_bytes}, {}}};
-    {
-      Freeze frozen = tracked.freeze();
-      tracked.capture();
-      before = read_snapshot(tracked, tracked.guest.pid());
-      saved = tracked.live.pages;
-      saved.for_each(arena >> kPageShift, (arena + size_bytes) >> kPageShift, [&](PageNumber page, PageId contents) {
-        if (contents != kZeroPage) fresh[0].pages.push_back({page << kPageShift, contents});
-      });
-    }
-    tracked.guest.unmap(arena, size_bytes);
-    tracked.guest.map(size_bytes, kReadWrite, arena, MAP_NORESERVE);
-    // Somebody has been there before.
-    if (shape.protection == kReadWrite) tracked.guest.write(arena + 21 * kPageSize + 8, 7);
-    tracked.guest.protect(arena, size_bytes, shape.protection);
-    {
-      Freeze frozen = tracked.freeze();
-      tracked.capture();
-      const auto list = tracked.mappings(tracked.guest.pid());
-      must(fill_pages(tracked.guest.proc_fd(), tracked.live, *list, fresh, tracked.store));
-      tracked.live.pages = saved;
-      const UniqueFd pagemap = tracked.pagemap(tracked.guest.pid());
-      must(
-          tracked.live.tracker->protect(pagemap.get(), *list, parasite_range(tracked.live), {{fresh[0].range, false}}));
-      const Snapshot after = read_snapshot(tracked, tracked.guest.pid());
-      for (const FreshPages& part : fresh) {
-        for (const PageWrite& page : part.pages) {
-          REQUIRE(after.at(page.address >> kPageShift) == before.at(page.address >> kPageShift));
-        }
-      }
-    }
-    CHECK(pages_in(tracked.look(), arena, size_bytes).empty());
-    tracked.guest.protect(arena, size_bytes, kReadWrite);
-    tracked.guest.write(arena, 99);
-    tracked.guest.write(arena + 11 * kPageSize, 99);
-    tracked.guest.write(arena + (kArenaPages - 1) * kPageSize, 99);
-    const PageNumber first = arena >> kPageShift;
-    CHECK(pages_in(tracked.look(), arena, size_bytes) ==
-          std::set<PageNumber>{first, first + 11, first + kArenaPages - 1});
-    tracked.guest.unmap(arena, size_bytes);
-  }
-}
-
-TEST_CASE("mappings side by side are filled, each for itself") {
-  TrackedGuest tracked;
-  constexpr std::uint64_t kPages = 8;
-  const std::uint64_t arena = tracked.guest.map(3 * kPages * kPageSize, kReadWrite);
-  std::vector<PageId> stored;
-  must(tracked.store.allocate(3 * kPages, stored));  // neighbours in the store, too
-  std::vector<FreshPages> fresh;
-  for (std::uint64_t part = 0; part < 3; ++part) {
-    const std::uint64_t start = arena + part * kPages * kPageSize;
-    tracked.guest.protect(start, kPages * kPageSize, part == 1 ? PROT_READ : kReadWrite);
-    fresh.push_back({{start, start + kPages * kPageSize}, {}});
-    for (std::uint64_t index = 0; index < kPages; ++index) {
-      const PageId page = stored[part * kPages + index];
-      std::memset(tracked.store.bytes(page), static_cast<int>(page % 251), kPageSize);
-      fresh.back().pages.push_back({start + index * kPageSize, page});
-    }
-  }
-  Freeze frozen = tracked.freeze();
-  tracked.capture();
-  const auto list = tracked.mappings(tracked.guest.pid());
-  must(fill_pages(tracked.guest.proc_fd(), tracked.live, *list, fresh, tracked.store));
-  const Snapshot after = read_snapshot(tracked, tracked.guest.pid());
-  for (const FreshPages& part : fresh) {
-    for (const PageWrite& page : part.pages) {
-      REQUIRE(after.at(page.address >> kPageShift)[7] == static_cast<char>(page.contents % 251));
-    }
-  }
 }
 
 TEST_CASE("writing where nothing is mapped is an error") {

@@ -7,10 +7,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <mutex>
 #include <span>
 #include <string>
-#include <utility>
 
 #include "base/clock.h"
 #include "base/side_by_side.h"
@@ -34,7 +32,7 @@ class TransferList {
  public:
   void add(std::byte* local, std::uint64_t remote) {
     size_bytes_ += kPageSize;
-    if (!local_.empty() && !std::exchange(begins_range_, false)) {
+    if (!local_.empty()) {
       iovec& last_local = local_.back();
       iovec& last_remote = remote_.back();
       if (static_cast<std::byte*>(last_local.iov_base) + last_local.iov_len == local &&
@@ -48,14 +46,11 @@ class TransferList {
     local_.push_back({local, kPageSize});
     remote_.push_back({reinterpret_cast<void*>(remote), kPageSize});
   }
-  // What is added next is not joined with what was added last.
-  void begin_range() { begins_range_ = true; }
   std::uint64_t size_bytes() const { return size_bytes_; }
   const std::vector<iovec>& local() const { return local_; }
   const std::vector<iovec>& remote() const { return remote_; }
 
  private:
-  bool begins_range_ = false;
   std::uint64_t size_bytes_ = 0;
   std::vector<iovec> local_;
   std::vector<iovec> remote_;
@@ -73,32 +68,6 @@ Result<void> write_side_by_side(HostTid pid, const TransferList& list) {
 
 Result<UniqueFd> open_memory(int proc_fd, HostTid pid) {
   return sys::open_at(proc_fd, std::to_string(pid.value) + "/mem", O_RDWR);
-}
-
-// Returns the addresses of pages that were there already, in order.
-Result<std::vector<std::uint64_t>> fill_side_by_side(const MemoryTracker& tracker, const TransferList& list) {
-  std::mutex mutex;
-  std::vector<std::uint64_t> present;
-  const auto fill_one = [&](const iovec& local, std::uint64_t address) -> Result<void> {
-    const auto* bytes = static_cast<const std::byte*>(local.iov_base);
-    for (std::size_t done = 0; done < local.iov_len; done += kPageSize) {
-      done += TRY(tracker.fill(address + done, bytes + done, local.iov_len - done));
-      if (done == local.iov_len) break;
-      const std::lock_guard lock(mutex);
-      present.push_back(address + done);
-    }
-    return {};
-  };
-  TRY(side_by_side(list.local().size(), kRunsWrittenAtOnce, list.size_bytes(),
-                   [&](std::size_t begin, std::size_t end) -> Result<void> {
-                     for (std::size_t index = begin; index < end; ++index) {
-                       TRY(fill_one(list.local()[index],
-                                    reinterpret_cast<std::uint64_t>(list.remote()[index].iov_base)));
-                     }
-                     return {};
-                   }));
-  std::sort(present.begin(), present.end());
-  return present;
 }
 
 bool is_zero(const std::byte* page) {
@@ -304,34 +273,6 @@ Result<void> write_pages(int proc_fd, HostTid pid, const MappingList& mappings, 
     }
   }
   return write_side_by_side(pid, plain);
-}
-
-Result<void> fill_pages(int proc_fd, LiveProcess& live, const MappingList& mappings,
-                        const std::vector<FreshPages>& fresh, const PageStore& store) {
-  TransferList fills;
-  for (const FreshPages& part : fresh) {
-    if (live.tracker->compares()) {
-      TRY(write_pages(proc_fd, live.pid, mappings, part.pages, store));
-      continue;
-    }
-    const Mapping* mapping = find_mapping(mappings, part.range.start);
-    if (mapping == nullptr) return make_error(Code::kInternal, "memory that is to be filled lies in no mapping");
-    TRY(live.tracker->begin_filling(part.range, *mapping, part.pages.size() * kPageSize));
-    fills.begin_range();  // the kernel fills one mapping at a time
-    for (const PageWrite& page : part.pages) {
-      const std::byte* bytes = page.contents == kZeroPage ? kZeros : store.bytes(page.contents);
-      fills.add(const_cast<std::byte*>(bytes), page.address);
-    }
-  }
-  const std::vector<std::uint64_t> present = TRY(fill_side_by_side(*live.tracker, fills));
-  // What the kernel itself has touched since: the area of a thread's rseq, for instance.
-  std::vector<PageWrite> writes;
-  for (const FreshPages& part : fresh) {
-    for (const PageWrite& page : part.pages) {
-      if (std::binary_search(present.begin(), present.end(), page.address)) writes.push_back(page);
-    }
-  }
-  return write_pages(proc_fd, live.pid, mappings, writes, store);
 }
 
 }  // namespace deltabox

@@ -49,13 +49,4 @@ struct PageWrite {
 Result<void> write_pages(int proc_fd, HostTid pid, const MappingList& mappings, const std::vector<PageWrite>& writes,
                          const PageStore& store);
 
-// Pages of a range that was just mapped and holds nothing.
-struct FreshPages {
-  AddressRange range;
-  std::vector<PageWrite> pages;  // in order of addresses
-};
-// Puts them there, so that the next look knows them.
-Result<void> fill_pages(int proc_fd, LiveProcess& live, const MappingList& mappings,
-                        const std::vector<FreshPages>& fresh, const PageStore& store);
-
 }  // namespace deltabox

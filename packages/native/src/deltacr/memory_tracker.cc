@@ -273,41 +273,13 @@ Result<void> MemoryTracker::scan_span(int pagemap_fd, const MappingList& mapping
   return {};
 }
 
-void MemoryTracker::note_contents(const Mapping& mapping, std::uint64_t contents_bytes) {
-  dense_starts_.erase(mapping.range.start);
-  if (contents_bytes * 4 >= mapping.range.size_bytes()) dense_starts_.insert(mapping.range.start);
-}
-
-Result<void> MemoryTracker::begin_filling(AddressRange range, const Mapping& mapping, std::uint64_t contents_bytes) {
-  note_contents(mapping, contents_bytes);
-  return register_range(range);
-}
-
-Result<std::size_t> MemoryTracker::fill(std::uint64_t address, const std::byte* contents,
-                                        std::size_t size_bytes) const {
-  std::size_t done = 0;
-  while (done < size_bytes) {
-    uffdio_copy request{};
-    request.dst = address + done;
-    request.src = reinterpret_cast<std::uint64_t>(contents) + done;
-    request.len = size_bytes - done;
-    request.mode = UFFDIO_COPY_MODE_WP;
-    if (::ioctl(userfaultfd_.get(), UFFDIO_COPY, &request) == 0) break;
-    // ENOENT: not all of it lies in one mapping of the kernel's.
-    if (errno == EEXIST || errno == ENOENT) return done;
-    // EAGAIN: it has come to a page that is there, or was interrupted.
-    if (errno != EAGAIN || request.copy <= 0) return os_error("UFFDIO_COPY");
-    done += static_cast<std::size_t>(request.copy);
-  }
-  return size_bytes;
-}
-
 Result<void> MemoryTracker::scan_fresh(int pagemap_fd, const Mapping& mapping, std::vector<ChangedRun>& runs) {
   TRY(register_range(mapping.range));
   const std::vector<AddressRange> contents = TRY(contents_of(pagemap_fd, mapping.range));
   std::uint64_t filled = 0;
   for (const AddressRange& part : contents) filled += part.size_bytes();
-  note_contents(mapping, filled);
+  dense_starts_.erase(mapping.range.start);
+  if (filled * 4 >= mapping.range.size_bytes()) dense_starts_.insert(mapping.range.start);
   split_by_contents(mapping.range, contents, runs);
   return {};
 }

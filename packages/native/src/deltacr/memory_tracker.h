@@ -16,9 +16,6 @@
 // A mapping made since the last look is not registered, and the kernel says EPERM (PM_SCAN_CHECK_WPASYNC; without that
 // flag it would be skipped silently). It is then registered and reported whole.
 //
-// A mapping made by the engine can be filled through the userfaultfd: its pages then arrive protected, at half the
-// price of writing to them (one fault of the kernel's less for each), and the next look reports none of them.
-//
 // Where a task may have no userfaultfd (a container's filter denies it), a tracker reports all pages that the process
 // has of its own at each look, and whoever copies them compares them with those of the last one.
 #pragma once
@@ -57,11 +54,6 @@ class MemoryTracker {
   Result<void> protect(int pagemap_fd, const MappingList& mappings, AddressRange excluded,
                        const std::vector<ChangedRun>& runs);
 
-  // Begins to fill a mapping of private anonymous memory that holds nothing yet, or a part of one.
-  Result<void> begin_filling(AddressRange range, const Mapping& mapping, std::uint64_t contents_bytes);
-  // Of such a range, on any thread. Returns how many bytes are there: it ends before a page that there is already.
-  Result<std::size_t> fill(std::uint64_t address, const std::byte* contents, std::size_t size_bytes) const;
-
  private:
   enum class Mode { kMixed, kDense, kSparse };
   struct Span {
@@ -74,7 +66,6 @@ class MemoryTracker {
   Mode mode_of(const Mapping& mapping) const;
   std::vector<Span> spans(const MappingList& mappings, AddressRange excluded) const;
   Result<void> register_range(AddressRange range);
-  void note_contents(const Mapping& mapping, std::uint64_t contents_bytes);
   Result<void> look_at(int pagemap_fd, const MappingList& mappings, const Span& span, const PageMap& stored,
                        std::vector<ChangedRun>& runs);
   Result<void> scan_span(int pagemap_fd, const MappingList& mappings, const Span& span, const PageMap& stored,

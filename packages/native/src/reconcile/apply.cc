@@ -128,7 +128,6 @@ Result<void> apply_process_memory(ApplyContext& context, HeldProcess& held, cons
     TRY(write_beyond_files(context, held, target, plan, outcome));
     mappings_changed = true;
   }
-  TRY(fill_pages(context.proc_fd, live, *target.mappings, plan.fresh, *context.store));
   live.pages = target.pages;
   live.mappings = mappings_changed ? TRY(list_mappings(context.proc_fd, live.pid, target.mappings)) : target.mappings;
   std::vector<ChangedRun> runs;
@@ -139,13 +138,9 @@ Result<void> apply_process_memory(ApplyContext& context, HeldProcess& held, cons
       runs.push_back({{write.address, write.address + kPageSize}, false});
     }
   }
-  // What was filled is protected; its holes are not.
-  for (const FreshPages& part : plan.fresh) runs.push_back({part.range, false});
-  std::sort(runs.begin(), runs.end(),
-            [](const ChangedRun& a, const ChangedRun& b) { return a.range.start < b.range.start; });
   const int pagemap = TRY(live.files.get(ProcFile::kPageMap));
   Result<void> armed = live.tracker->protect(pagemap, *live.mappings, parasite_range(live), runs);
-  // A file mapped anew is not registered yet; the next look finds that out by the same refusal and registers it.
+  // A range mapped anew is not registered yet; the next look finds that out by the same refusal and registers it.
   if (!armed.ok() && armed.error().os_errno != EPERM) return armed;
   return {};
 }
@@ -215,7 +210,6 @@ Result<void> apply_target(ApplyContext& context, const TreeImage& live, const Tr
     const std::vector<Notice> lost = never_restored(wanted);
     outcome.not_restored.insert(outcome.not_restored.end(), lost.begin(), lost.end());
     outcome.written_pages += pages.writes.size();
-    for (const FreshPages& part : pages.fresh) outcome.written_pages += part.pages.size();
     TRY(apply_process_memory(context, held, wanted, pages, present.mappings != wanted.mappings, outcome));
     TRY(apply_registers(held, present, wanted, context.freeze->timed_calls()));
   }

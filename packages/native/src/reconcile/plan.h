@@ -102,7 +102,6 @@ SharedMemoryPlan plan_shared_memory(const TreeImage& live, const TreeImage& targ
 
 struct PagePlan {
   std::vector<PageWrite> writes;    // in order of addresses
-  std::vector<FreshPages> fresh;    // of memory without a file that was mapped anew; in order of addresses
   std::vector<AddressRange> drops;  // MADV_DONTNEED: back to zeros or the file's contents
 };
 PagePlan plan_pages(const PageMap& live, const PageMap& target, const MappingList& target_mappings,

@@ -92,7 +92,7 @@ PagePlan plan_pages(const PageMap& live, const PageMap& target, const MappingLis
   };
   PageMap::for_each_difference(live, target, [&](PageNumber page, std::optional<PageId>, std::optional<PageId> wanted) {
     const std::uint64_t address = page << kPageShift;
-    if (in_remapped(address)) return;  // whole, below
+    if (in_remapped(address)) return;  // written whole below
     if (wanted) {
       plan.writes.push_back({address, *wanted});
       return;
@@ -106,12 +106,9 @@ PagePlan plan_pages(const PageMap& live, const PageMap& target, const MappingLis
     }
   });
   for (const MapRange& part : remapped) {
-    const bool is_memory = part.mapping.is_private_memory() && !part.mapping.has_file();
-    if (is_memory) plan.fresh.push_back({part.range, {}});
-    std::vector<PageWrite>& pages = is_memory ? plan.fresh.back().pages : plan.writes;
     target.for_each(part.range.start >> kPageShift, part.range.end >> kPageShift,
                     [&](PageNumber page, PageId contents) {
-                      pages.push_back({page << kPageShift, contents});
+                      plan.writes.push_back({page << kPageShift, contents});
                     });
   }
   if (!remapped.empty()) {

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <string>
 
 #include "deltacr/deleted_files.h"
@@ -300,11 +301,17 @@ Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage
     Description description = TRY(describe(duplicate));
     const auto key = std::pair(description.device, description.inode);
     bool shared = false;
-    const auto [first, last] = met_.equal_range(key);
-    for (auto met = first; met != last && !shared; ++met) {
-      shared = TRY(sys::same_object(pid, met->second.pid, abi::kKcmpFile, static_cast<std::uint64_t>(slot.fd),
-                                    static_cast<std::uint64_t>(met->second.fd)));
-      if (shared) slot.description = met->second.description;
+    // Those of one file are kept in the kernel's order of descriptions: each of a server's many processes may have one.
+    auto [place, last] = met_.equal_range(key);
+    for (std::ptrdiff_t left = std::distance(place, last); left > 0 && !shared;) {
+      const auto middle = std::next(place, left / 2);
+      const int order =
+          TRY(sys::compare_objects(pid, middle->second.pid, abi::kKcmpFile, static_cast<std::uint64_t>(slot.fd),
+                                   static_cast<std::uint64_t>(middle->second.fd)));
+      shared = order == 0;
+      if (shared) slot.description = middle->second.description;
+      if (order > 0) place = std::next(middle);
+      left = order > 0 ? left - left / 2 - 1 : left / 2;
     }
     if (shared) {
       // Its own POSIX locks are found through a description that it shares, too.
@@ -322,7 +329,7 @@ Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage
       }
     }
     slot.description = static_cast<std::uint32_t>(image_->descriptions.size());
-    met_.emplace(key, Met{pid, slot.fd, slot.description});
+    met_.emplace_hint(place, key, Met{pid, slot.fd, slot.description});
     TRY(warn_of_limits(slot.fd, description, process, warnings));
     if (description.is_deleted_file()) TRY(deleted_files_->meet(description, duplicate.get()));
     if (description.kind == DescriptionKind::kTerminal) {

@@ -103,7 +103,8 @@ class DescriptorReader {
   const BoundaryPipes* boundary_ = nullptr;
   TerminalReader* terminals_ = nullptr;
   TreeImage* image_ = nullptr;
-  std::multimap<std::pair<std::uint64_t, std::uint64_t>, Met> met_;  // by device and inode
+  std::multimap<std::pair<std::uint64_t, std::uint64_t>, Met>
+      met_;  // by device and inode, then as compare_objects has them
   std::vector<MetPipe> met_pipes_;
   std::set<std::tuple<Incarnation, std::uint64_t, std::uint64_t>> files_with_locks_;  // whose POSIX locks are known
 };

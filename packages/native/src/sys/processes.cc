@@ -26,10 +26,23 @@ Result<UniqueFd> pidfd_get_fd(int pidfd, int remote_fd) {
   return UniqueFd(static_cast<int>(fd));
 }
 
-Result<bool> same_object(HostTid first, HostTid second, int type, std::uint64_t first_id, std::uint64_t second_id) {
+Result<int> compare_objects(HostTid first, HostTid second, int type, std::uint64_t first_id, std::uint64_t second_id) {
   const long order = ::syscall(SYS_kcmp, first.value, second.value, type, first_id, second_id);
-  if (order < 0) return os_error("kcmp", name_of(first));
-  return order == 0;
+  switch (order) {
+    case 0:
+      return 0;
+    case 1:
+      return -1;
+    case 2:
+      return 1;
+    default:
+      // The manual knows of kernels that have no order to tell (3); there are none with what else is needed here.
+      return order < 0 ? os_error("kcmp", name_of(first)) : make_error(Code::kUnsupportedKernel, "kcmp has no order");
+  }
+}
+
+Result<bool> same_object(HostTid first, HostTid second, int type, std::uint64_t first_id, std::uint64_t second_id) {
+  return TRY(compare_objects(first, second, type, first_id, second_id)) == 0;
 }
 
 Result<bool> watches(HostTid epoll_owner, int epoll_fd, int entry_fd, int before, HostTid candidate, int candidate_fd) {

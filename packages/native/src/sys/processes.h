@@ -19,6 +19,8 @@ Result<UniqueFd> pidfd_open(HostTid tid);
 Result<UniqueFd> pidfd_get_fd(int pidfd, int remote_fd);
 // True when the two descriptors (or resources) are one kernel object (kcmp(2)).
 Result<bool> same_object(HostTid first, HostTid second, int type, std::uint64_t first_id, std::uint64_t second_id);
+// Negative, zero or positive: one order among all objects of a type, as kcmp(2) has it. Zero: they are one.
+Result<int> compare_objects(HostTid first, HostTid second, int type, std::uint64_t first_id, std::uint64_t second_id);
 // True when the entry of an epoll with this number (the one after `before` others of the same) is for what a descriptor
 // of the candidate leads to.
 Result<bool> watches(HostTid epoll_owner, int epoll_fd, int entry_fd, int before, HostTid candidate, int candidate_fd);

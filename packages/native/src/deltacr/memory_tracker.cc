@@ -22,6 +22,7 @@ constexpr std::uint64_t kDenseUnaskedBytes = 64u << 20;  // up to here holes are
 constexpr std::uint64_t kRefineFromPages = 16;           // longer written runs are asked what of them is present
 // A walk over so many dense pages costs as much as one more system call.
 constexpr std::uint64_t kPagesPerCall = 400;
+constexpr std::uint64_t kMarkerGapBytes = 25 * kPageSize;  // the slow walk over so many costs as much as a call
 // A walk of a mixed mapping costs as much as so many calls.
 constexpr std::size_t kRunsProtectedSingly = 40;
 constexpr std::size_t kRegionsPerScan = 2048;
@@ -228,18 +229,25 @@ Result<void> MemoryTracker::scan_dense(int pagemap_fd, const MappingList& mappin
     found.push_back({region.start, region.end});
   }));
   for (const AddressRange& part : found) TRY(refine(pagemap_fd, mappings, part, runs));
-  // A page of a file mapping's own that was dropped while it was protected leaves a marker, which is not "written".
-  std::size_t first = span.first;
-  std::size_t last = span.last;
-  while (first <= last && !mappings[first].has_file()) ++first;
-  if (first > last) return {};
-  while (!mappings[last].has_file()) --last;
+  // A page of a file mapping's own that was dropped while it was protected leaves a marker, which is not "written". The
+  // walk for markers is the slow one, so it goes where pages of these mappings are stored, and nowhere else.
   const std::size_t written = runs.size();
-  const AddressRange files{mappings[first].range.start, mappings[last].range.end};
+  std::vector<AddressRange> own;
+  for (std::size_t index = span.first; index <= span.last; ++index) {
+    const Mapping& mapping = mappings[index];
+    if (!mapping.has_file()) continue;
+    stored.for_each(mapping.range.start >> kPageShift, mapping.range.end >> kPageShift, [&](PageNumber page, PageId) {
+      const std::uint64_t address = page << kPageShift;
+      if (own.empty() || address - own.back().end > kMarkerGapBytes) own.push_back({address, address});
+      own.back().end = address + kPageSize;
+    });
+  }
   found.clear();
-  TRY(scan(pagemap_fd, files, kMarkers, true, [&](const abi::PageRegion& region) {
-    found.push_back({region.start, region.end});
-  }));
+  for (const AddressRange& range : own) {
+    TRY(scan(pagemap_fd, range, kMarkers, true, [&](const abi::PageRegion& region) {
+      found.push_back({region.start, region.end});
+    }));
+  }
   for (const AddressRange& part : found) {
     stored.for_each(part.start >> kPageShift, part.end >> kPageShift, [&](PageNumber page, PageId) {
       const std::uint64_t address = page << kPageShift;

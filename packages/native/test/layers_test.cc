@@ -209,12 +209,4 @@ TEST_CASE("locks are read from what the kernel prints") {
   CHECK(locks[2] == FileLock{LockKind::kOpenFile, true, 5, 0});
 }
 
-TEST_CASE("which devices have locks is read from what the kernel prints") {
-  CHECK(parse_locked_devices("").empty());
-  const std::set<dev_t> devices = parse_locked_devices(
-      "1: POSIX  ADVISORY  WRITE 12 00:2c:131 0 EOF\n1: -> POSIX  ADVISORY  READ 13 00:2c:131 0 EOF\n"
-      "2: OFDLCK ADVISORY  WRITE -1 fe:10:15713870 64 127\n");
-  CHECK(devices == std::set<dev_t>{makedev(0, 0x2c), makedev(0xfe, 0x10)});
-}
-
 }  // namespace deltabox::test

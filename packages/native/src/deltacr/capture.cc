@@ -402,7 +402,7 @@ Result<CaptureResult> TreeCapture::run(std::vector<VolumeView> volumes, const Bo
   deleted_files_.begin(volumes);
   shared_memory_.begin();
   sockets_.begin(volumes);
-  TRY(descriptors_.begin(std::move(volumes), &boundary, &terminals_, result.image.get()));
+  descriptors_.begin(std::move(volumes), &boundary, &terminals_, result.image.get());
   result.times.describe_us += watch.lap_us();
   for (std::size_t first = 0; first < held_.size(); first += kProcessesAtOnce) {
     const std::size_t last = std::min(held_.size(), first + kProcessesAtOnce);

@@ -59,9 +59,8 @@ Result<DescriptorReader> DescriptorReader::create(int proc_fd, int self_fd_dir) 
   return reader;
 }
 
-Result<void> DescriptorReader::begin(std::vector<VolumeView> volumes, const BoundaryPipes* boundary,
-                                     TerminalReader* terminals, TreeImage* image) {
-  locked_devices_ = TRY(read_locked_devices(proc_fd_));
+void DescriptorReader::begin(std::vector<VolumeView> volumes, const BoundaryPipes* boundary, TerminalReader* terminals,
+                             TreeImage* image) {
   volumes_ = std::move(volumes);
   boundary_ = boundary;
   terminals_ = terminals;
@@ -72,7 +71,6 @@ Result<void> DescriptorReader::begin(std::vector<VolumeView> volumes, const Boun
   watchers_.clear();
   files_with_locks_.clear();
   std::erase_if(handles_, [](const auto& entry) { return entry.second.expired(); });
-  return {};
 }
 
 Result<std::shared_ptr<const PipeHandle>> DescriptorReader::handle_of(const UniqueFd& duplicate,
@@ -226,13 +224,6 @@ Result<void> DescriptorReader::read_locks_of(HostTid pid, int fd, Description& d
   const bool has_locks = description.kind == DescriptionKind::kFile || description.kind == DescriptionKind::kMemory ||
                          description.is_fifo();
   if (!has_locks) return {};
-  // To ask for each descriptor's is dear, and most files have none. What lies on an overlay that was switched away is
-  // asked always.
-  const bool is_on_volume = description.volume >= 0;
-  const bool has_known_device = is_on_volume || description.kind == DescriptionKind::kMemory;
-  const dev_t device =
-      is_on_volume ? volumes_[static_cast<std::size_t>(description.volume)].device : description.device;
-  if (has_known_device && !locked_devices_.contains(device)) return {};
   const bool is_first = files_with_locks_.emplace(process.incarnation, description.device, description.inode).second;
   for (const FileLock& lock : TRY(read_locks(proc_fd_, pid, fd))) {
     if (lock.kind != LockKind::kPosix) {

@@ -47,8 +47,8 @@ class DescriptorReader {
   void report_memory_to(SharedMemoryReader* reader) { shared_memory_ = reader; }
   void report_sockets_to(SocketReader* reader) { sockets_ = reader; }
   // Starts a capture: volumes as they are mounted now; whom to tell of terminals.
-  Result<void> begin(std::vector<VolumeView> volumes, const BoundaryPipes* boundary, TerminalReader* terminals,
-                     TreeImage* image);
+  void begin(std::vector<VolumeView> volumes, const BoundaryPipes* boundary, TerminalReader* terminals,
+             TreeImage* image);
   // Fills in the descriptions of the image's slots (image.descriptors has the numbers and flags already).
   Result<void> read_process(HostTid pid, int pidfd, ProcessImage& process, std::vector<Notice>& warnings);
   // Gives the programs that had an inotify at the last capture a moment to read their events, which a switch of volumes
@@ -98,7 +98,6 @@ class DescriptorReader {
   WatchedPaths watched_paths_;
   std::vector<Watcher> watchers_;  // inotifys of the last capture
   // of the capture that is under way
-  std::set<dev_t> locked_devices_;
   std::vector<VolumeView> volumes_;
   const BoundaryPipes* boundary_ = nullptr;
   TerminalReader* terminals_ = nullptr;

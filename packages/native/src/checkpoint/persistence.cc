@@ -39,7 +39,7 @@ Result<void> SandboxState::begin(const std::vector<VolumeSpec>& specs, bool reco
   recorded_layers_.resize(specs.size());
   TRY(ns.enter_m1());
   for (Volume& volume : volumes_) TRY(volume.attach(ns.m1_root.get()));
-  descriptors_ = TRY(DescriptorReader::create(ns.host_proc.get(), ns.self_fd_dir.get()));
+  descriptors_ = TRY(DescriptorReader::create(ns.host_proc.get(), ns.self_fd_dir.get(), std::move(ns.scratch_pipe)));
   deleted_files_ = DeletedFileReader(stored_files_, ns.self_fd_dir.get());
   sockets_ = SocketReader(ns.self_fd_dir.get());
   descriptors_.report_deleted_to(&deleted_files_);

@@ -46,16 +46,14 @@ Result<UniqueFd> reopen(int self_fd_dir, int fd, int flags) {
   return sys::open_at(self_fd_dir, std::to_string(fd), flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW));
 }
 
-Result<DescriptorReader> DescriptorReader::create(int proc_fd, int self_fd_dir) {
+Result<DescriptorReader> DescriptorReader::create(int proc_fd, int self_fd_dir, std::pair<UniqueFd, UniqueFd> scratch) {
   DescriptorReader reader;
   reader.proc_fd_ = proc_fd;
   reader.self_fd_dir_ = self_fd_dir;
-  auto [read_end, write_end] = TRY(sys::make_pipe(O_NONBLOCK));
-  (void)::fcntl(write_end.get(), F_SETPIPE_SZ, kMaxPipeBytes);
-  const struct stat info = TRY(sys::stat_fd(read_end.get()));
+  const struct stat info = TRY(sys::stat_fd(scratch.first.get()));
   reader.pipe_device_ = info.st_dev;
-  reader.scratch_read_ = std::move(read_end);
-  reader.scratch_write_ = std::move(write_end);
+  reader.scratch_read_ = std::move(scratch.first);
+  reader.scratch_write_ = std::move(scratch.second);
   return reader;
 }
 
@@ -391,6 +389,10 @@ Result<void> DescriptorReader::read_pipe_contents() {
     if (available > 0) {
       // A reading end of our own, for the length of this pause: tee(2) copies without taking.
       UniqueFd read_end = TRY(reopen(self_fd_dir_, met.duplicate.get(), O_RDONLY | O_NONBLOCK));
+      // Each write may lie in a buffer of its own, and one more is for the byte behind the last.
+      if (::fcntl(scratch_write_.get(), F_GETPIPE_SZ) <= contents.capacity_bytes) {
+        (void)::fcntl(scratch_write_.get(), F_SETPIPE_SZ, contents.capacity_bytes + 1);
+      }
       const ssize_t copied = ::tee(read_end.get(), scratch_write_.get(), kMaxPipeBytes, SPLICE_F_NONBLOCK);
       if (copied < 0) return os_error("tee", "pipe");
       TRY(read_scratch(static_cast<std::size_t>(copied), contents));
@@ -415,11 +417,19 @@ Result<void> replace_pipe_contents(int self_fd_dir, int path_fd, const PipeConte
   return fill_pipe(write_end.get(), wanted);
 }
 
+namespace {
+
+// A user with more pipes than the host likes (pipe-user-pages-soft) gets small ones and may not enlarge any (EPERM): so
+// it is with this one, as with each that its programs make.
+Result<void> change_capacity(int end, int capacity_bytes) {
+  if (::fcntl(end, F_SETPIPE_SZ, capacity_bytes) < 0 && errno != EPERM) return os_error("fcntl", "F_SETPIPE_SZ");
+  return {};
+}
+
+}  // namespace
+
 Result<void> fill_pipe(int write_end, const PipeContents& wanted) {
-  if (::fcntl(write_end, F_GETPIPE_SZ) < wanted.capacity_bytes &&
-      ::fcntl(write_end, F_SETPIPE_SZ, wanted.capacity_bytes) < 0) {
-    return os_error("fcntl", "F_SETPIPE_SZ");
-  }
+  if (::fcntl(write_end, F_GETPIPE_SZ) < wanted.capacity_bytes) TRY(change_capacity(write_end, wanted.capacity_bytes));
   const int flags = ::fcntl(write_end, F_GETFL);
   const char* next = wanted.bytes.data();
   for (const std::uint32_t size : wanted.packet_bytes) {
@@ -436,8 +446,7 @@ Result<void> fill_pipe(int write_end, const PipeContents& wanted) {
 
 Result<void> set_pipe_capacity(int self_fd_dir, int path_fd, int capacity_bytes) {
   const UniqueFd end = TRY(reopen(self_fd_dir, path_fd, O_RDONLY | O_NONBLOCK));
-  if (::fcntl(end.get(), F_SETPIPE_SZ, capacity_bytes) < 0) return os_error("fcntl", "F_SETPIPE_SZ");
-  return {};
+  return change_capacity(end.get(), capacity_bytes);
 }
 
 }  // namespace deltabox

@@ -40,7 +40,8 @@ class ProcessRegistry;
 class DescriptorReader {
  public:
   DescriptorReader() = default;
-  static Result<DescriptorReader> create(int proc_fd, int self_fd_dir);
+  // `scratch`: a pipe to copy what waits in others.
+  static Result<DescriptorReader> create(int proc_fd, int self_fd_dir, std::pair<UniqueFd, UniqueFd> scratch);
   // Whom to tell of descriptors of deleted files; outlives this.
   void report_deleted_to(DeletedFileReader* reader) { deleted_files_ = reader; }
   // The same for memory without a file (memfd).

@@ -50,6 +50,7 @@ namespace {
 // A user namespace keeps its creator's RLIMIT_NPROC as the most that it may hold, whatever user inside starts them
 // (ucounts, 5.14). The engine, init and a helper count too.
 constexpr std::size_t kMaxBootIdBytes = 128;
+constexpr int kScratchPipeBytes = 1 << 20;  // as much as an ordinary user's pipe may have (pipe-max-size)
 constexpr std::uint64_t kOwnProcesses = 3;
 
 Result<void> set_process_limit(std::uint64_t processes) {
@@ -280,6 +281,8 @@ Result<SandboxNamespaces> build_namespaces(const NamespaceConfig& config) {
   built.boot_id = TRY(sys::read_file_at(built.host_proc.get(), "sys/kernel/random/boot_id", kMaxBootIdBytes));
   while (!built.boot_id.empty() && built.boot_id.back() == '\n') built.boot_id.pop_back();
   built.self_fd_dir = TRY(sys::open_at(built.host_proc.get(), "self/fd", O_RDONLY | O_DIRECTORY));
+  built.scratch_pipe = TRY(sys::make_pipe(O_NONBLOCK));
+  if (config.id_map.ranged) (void)::fcntl(built.scratch_pipe.second.get(), F_SETPIPE_SZ, kScratchPipeBytes);
   UniqueFd binary = TRY(sys::open_at(AT_FDCWD, config.init_binary, O_PATH));
   // "/" is what clone3's child and pivot_root expect as working directory.
   if (::chdir("/") != 0) return os_error("chdir", "/");

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/ids.h"
@@ -50,7 +51,10 @@ struct SandboxNamespaces {
   std::string boot_id;   // of the kernel; read where the host's /proc is
   UniqueFd host_proc;    // the host's /proc: tasks by the engine's own tids
   UniqueFd self_fd_dir;  // /proc/self/fd of the host's /proc, for calls that take only paths
-  UniqueFd m0;           // namespace descriptors
+  // A pipe to copy what waits in others. Where root starts the sandbox it is root's, and large: the buffers of all
+  // sandboxes' pipes together have a bound (pipe-user-pages-soft), beyond which their programs would get small ones.
+  std::pair<UniqueFd, UniqueFd> scratch_pipe;
+  UniqueFd m0;  // namespace descriptors
   UniqueFd m1;
   UniqueFd m1_root;                        // "/" as tasks see it
   UniqueFd parking;                        // the parking places below their cover, in M1

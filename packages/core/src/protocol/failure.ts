@@ -1,5 +1,5 @@
 import { constants } from 'node:os'
-import { isErrorCode } from '../errors/codes.js'
+import { isErrorCode, type ErrorCode } from '../errors/codes.js'
 import { DeltaboxError, type EngineFailureData, type Notice } from '../errors/deltabox-error.js'
 import type { Failure, Notice as WireNotice } from './gen/deltabox_pb.js'
 
@@ -8,7 +8,12 @@ const SIGNAL_NAMES = new Map(Object.entries(constants.signals).map(([name, numbe
 
 /** The next step of a failure for which the engine knows no better one. */
 export const LOOK_INTO_LOG = 'look into engine.log in the sandbox’s state directory'
-const MAKE_SPACE = 'free space and inodes on the disk of the state directory, then call again'
+const NEXT_STEPS: Partial<Record<ErrorCode, string>> = {
+  NO_SPACE: 'free space and inodes on the disk of the state directory, then call again',
+  NOT_FOUND: 'check the path: list the directory that it should be in',
+  NOT_A_DIRECTORY: 'check the path: a part of it is no directory',
+  PERMISSION_DENIED: 'check owner and mode; what is read-only inside is listed in docs/limits.md',
+}
 
 /** "SIGKILL" for 9; null for 0, which the wire uses for none. */
 export function signalName(signal: number): string | null {
@@ -31,7 +36,7 @@ export function toError(failure: Failure): DeltaboxError {
   }
   return new DeltaboxError(code, {
     message: failure.message === '' ? failure.code : failure.message,
-    nextStep: failure.nextStep !== '' ? failure.nextStep : code === 'NO_SPACE' ? MAKE_SPACE : LOOK_INTO_LOG,
+    nextStep: failure.nextStep !== '' ? failure.nextStep : (NEXT_STEPS[code] ?? LOOK_INTO_LOG),
     data,
   })
 }

@@ -34,6 +34,9 @@ Result<int> filters_around(int proc_fd) {
 constexpr std::uint64_t kParasiteFirst = 0x3000'0000'0000;  // between where loaders put programs and libraries
 constexpr std::uint64_t kParasiteStep = 0x10'0000'0000;
 constexpr int kParasiteTries = 64;
+constexpr std::uint64_t kParasiteGapBytes = 64u << 20;  // room for what grows on both sides of it
+constexpr std::size_t kMostParasiteGaps = 64;
+constexpr std::uint64_t kUserSpaceEnd = 0x7fff'ffff'f000;
 // So many are described side by side, and so many keep their files of /proc open between calls.
 constexpr std::size_t kProcessesAtOnce = 64;
 
@@ -204,6 +207,31 @@ Result<std::shared_ptr<const ProgramImage>> TreeCapture::read_program_of(const L
   return read_program(proc_fd_, live.pid, past != nullptr ? past->path : "");
 }
 
+namespace {
+
+// Usually the first is free. Where a sanitizer's shadow covers all of these: the middles of gaps, the largest first.
+std::vector<std::uint64_t> parasite_places(const MappingList& live) {
+  std::vector<std::uint64_t> places;
+  for (int attempt = 0; attempt < kParasiteTries; ++attempt) {
+    places.push_back(kParasiteFirst + static_cast<std::uint64_t>(attempt) * kParasiteStep);
+  }
+  std::vector<AddressRange> gaps;
+  for (std::size_t index = 1; index < live.size(); ++index) {
+    const AddressRange gap{live[index - 1].range.end, live[index].range.start};
+    // The kernel's own page lies above all that can be mapped.
+    if (gap.end < kUserSpaceEnd && gap.start < gap.end && gap.size_bytes() >= kParasiteGapBytes) gaps.push_back(gap);
+  }
+  std::sort(gaps.begin(), gaps.end(),
+            [](const AddressRange& a, const AddressRange& b) { return a.size_bytes() > b.size_bytes(); });
+  if (gaps.size() > kMostParasiteGaps) gaps.resize(kMostParasiteGaps);
+  for (const AddressRange& gap : gaps) {
+    places.push_back((gap.start + gap.size_bytes() / 2) & ~(std::uint64_t{kPageSize} - 1));
+  }
+  return places;
+}
+
+}  // namespace
+
 Result<void> TreeCapture::install_parasite(HeldProcess& held, const MappingList& live_list, const MappingList& target) {
   LiveProcess& live = *held.live;
   live.address_space = registry_.new_address_space();
@@ -216,8 +244,8 @@ Result<void> TreeCapture::install_parasite(HeldProcess& held, const MappingList&
   if (vdso == live_list.end()) return unsupported(live, "vdso", "it has unmapped its vdso", "End the process.");
   live.site.vdso_syscall = RemoteAddress{vdso->range.start + TRY(parasite::vdso_syscall_offset())};
   Result<void> installed = make_error(Code::kInternal, "no free address for the parasite");
-  for (int attempt = 0; attempt < kParasiteTries && !installed.ok(); ++attempt) {
-    const std::uint64_t address = kParasiteFirst + static_cast<std::uint64_t>(attempt) * kParasiteStep;
+  for (const std::uint64_t address : parasite_places(live_list)) {
+    if (installed.ok()) break;
     const AddressRange range{address, address + parasite::kMappingBytes};
     if (std::any_of(target.begin(), target.end(), [&](const Mapping& mapping) {
           return mapping.range.start < range.end && range.start < mapping.range.end;
@@ -334,6 +362,12 @@ Result<void> TreeCapture::read_memory(HeldProcess& held, std::size_t index, Capt
       capture_memory(proc_fd_, *held.live, std::move(held.mappings), store_, parks_ ? &held.session : nullptr, times));
   result.times.scan_us += times.scan_us;
   result.times.copy_us += times.copy_us;
+  if (memory.unreadable_pages > 0) {
+    result.warnings.push_back({held.live->inside.value, "guard-pages",
+                               std::to_string(memory.unreadable_pages) +
+                                   " pages can't be read (MADV_GUARD_INSTALL): they stay as they are while their "
+                                   "mapping does, and are plain memory where it is made anew"});
+  }
   result.dirty_pages += memory.dirty_pages;
   result.parked_pages += memory.parked_addresses.size();
   result.threads += image_->processes[index].threads.size();

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <span>
 #include <string>
@@ -154,14 +155,38 @@ void drop_updates(const MemoryCapture& capture, PageStore& store) {
   }
 }
 
+// Where some pages can't be read (guard pages: madvise(2), MADV_GUARD_INSTALL, 6.13), one by one: those are left out.
+Result<void> read_readable_pages(int proc_fd, HostTid pid, std::span<const std::uint64_t> addresses,
+                                 const std::vector<PageId>& pages, PageStore& store, std::vector<bool>& unreadable) {
+  const UniqueFd memory = TRY(open_memory(proc_fd, pid));
+  for (std::size_t index = 0; index < addresses.size(); ++index) {
+    const ssize_t count =
+        ::pread(memory.get(), store.bytes(pages[index]), kPageSize, static_cast<off_t>(addresses[index]));
+    if (count == static_cast<ssize_t>(kPageSize)) continue;
+    if (count >= 0 || (errno != EIO && errno != EFAULT)) return os_error("pread", "/proc/PID/mem");
+    unreadable[index] = true;
+  }
+  return {};
+}
+
 Result<void> copy_pages(int proc_fd, HostTid pid, const MappingList& mappings, std::span<const std::uint64_t> addresses,
                         PageStore& store, MemoryCapture& capture) {
   std::vector<PageId> pages;
   TRY(store.allocate(addresses.size(), pages));
-  for (std::size_t index = 0; index < addresses.size(); ++index) {
-    capture.updates.push_back({addresses[index] >> kPageShift, pages[index]});
+  std::vector<bool> unreadable(addresses.size(), false);
+  Result<void> outcome = read_pages(proc_fd, pid, mappings, addresses, pages, store);
+  if (!outcome.ok() && (outcome.error().os_errno == EFAULT || outcome.error().os_errno == EIO)) {
+    outcome = read_readable_pages(proc_fd, pid, addresses, pages, store, unreadable);
   }
-  return read_pages(proc_fd, pid, mappings, addresses, pages, store);
+  for (std::size_t index = 0; index < addresses.size(); ++index) {
+    if (unreadable[index]) {
+      store.drop_reference(pages[index]);
+      ++capture.unreadable_pages;
+    } else {
+      capture.updates.push_back({addresses[index] >> kPageShift, pages[index]});
+    }
+  }
+  return outcome;
 }
 
 // In pieces: the store makes room for one while the processor still has the last one's pages.

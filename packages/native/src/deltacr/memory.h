@@ -15,8 +15,9 @@ namespace deltabox {
 
 // What a frozen process wrote since the last look, copied into the page store and not yet entered into its page map.
 struct MemoryCapture {
-  std::uint64_t dirty_pages = 0;    // changed, with contents
-  std::vector<PageUpdate> updates;  // what is to be entered, in no order
+  std::uint64_t dirty_pages = 0;       // changed, with contents
+  std::uint64_t unreadable_pages = 0;  // of these, left out
+  std::vector<PageUpdate> updates;     // what is to be entered, in no order
   // Not copied yet: of these the copy of the process still has the contents.
   std::optional<ParkedCopy> parked;
   std::vector<std::uint64_t> parked_addresses;

@@ -104,7 +104,26 @@ ssize_t peek(int fd, std::string& buffer, int* flags, bool* is_named = nullptr) 
   return count;
 }
 
+// A program may have set where its own looks begin; ours begin at the front. Put back at the end.
+class PeekFromFront {
+ public:
+  explicit PeekFromFront(int fd) : fd_(fd) {
+    socklen_t size = sizeof before_;
+    if (::getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &before_, &size) == 0 && before_ >= 0) set(-1);
+  }
+  PeekFromFront(const PeekFromFront&) = delete;
+  PeekFromFront& operator=(const PeekFromFront&) = delete;
+  ~PeekFromFront() { set(before_); }
+
+ private:
+  void set(int offset) const { (void)::setsockopt(fd_, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof offset); }
+
+  int fd_;
+  int before_ = -1;  // none, as with sockets that know of no such thing
+};
+
 Result<void> read_stream_queue(int fd, SocketState& state, std::string& shortcoming) {
+  const PeekFromFront looks(fd);
   int waiting = 0;
   if (::ioctl(fd, FIONREAD, &waiting) != 0) return os_error("FIONREAD", "socket");
   if (waiting == 0) return {};
@@ -125,7 +144,26 @@ Result<void> read_stream_queue(int fd, SocketState& state, std::string& shortcom
   return {};
 }
 
+// Without taking anything: a read would take an error that the program was not told yet.
+bool hears_no_more(int fd) {
+  pollfd socket{fd, POLLRDHUP, 0};
+  return ::poll(&socket, 1, 0) == 1 && (socket.revents & POLLRDHUP) != 0;
+}
+
+bool has_urgent_data(int fd) {
+  pollfd socket{fd, POLLPRI, 0};
+  return ::poll(&socket, 1, 0) == 1 && (socket.revents & POLLPRI) != 0;
+}
+
+// `told`: what the kernel said waits. Nothing is read both at the end and in a record without bytes.
+bool is_empty_record(int fd, int told, const std::vector<std::string>& queue) {
+  std::size_t read = 0;
+  for (const std::string& record : queue) read += record.size();
+  return !hears_no_more(fd) || read < static_cast<std::size_t>(told);
+}
+
 Result<void> read_datagrams(int fd, SocketState& state, std::string& shortcoming) {
+  const PeekFromFront looks(fd);
   int waiting = 0;
   std::string bytes(kMaxDatagramBytes, '\0');
   int flags = 0;
@@ -134,13 +172,13 @@ Result<void> read_datagrams(int fd, SocketState& state, std::string& shortcoming
   // A look with an offset passes over one that somebody has looked at before.
   if (first == 0 && state.type == SOCK_DGRAM) shortcoming = "an empty datagram waits in it, which is not captured";
   (void)::ioctl(fd, FIONREAD, &waiting);
-  const int offset_before = get_int(fd, SOL_SOCKET, SO_PEEK_OFF);
   int offset = 0;
   if (::setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof offset) != 0) return os_error("SO_PEEK_OFF", "socket");
   while (shortcoming.empty()) {
     bool is_named = false;
     const ssize_t count = peek(fd, bytes, &flags, &is_named);
-    if (count < 0 || (count == 0 && state.type != SOCK_DGRAM)) break;
+    if (count < 0) break;
+    if (count == 0 && state.type != SOCK_DGRAM && !is_empty_record(fd, waiting, state.queue)) break;
     if (count == 0) shortcoming = "an empty datagram waits in it, which is not captured";
     state.has_named_senders |= is_named;
     if ((flags & (MSG_CTRUNC | MSG_TRUNC)) != 0 || state.queue.size() == kMaxDatagrams) {
@@ -148,16 +186,7 @@ Result<void> read_datagrams(int fd, SocketState& state, std::string& shortcoming
     }
     state.queue.push_back(bytes.substr(0, static_cast<std::size_t>(count)));
   }
-  if (::setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset_before, sizeof offset_before) != 0) {
-    return os_error("SO_PEEK_OFF", "socket");
-  }
   return {};
-}
-
-// Without taking anything: a read would take an error that the program was not told yet.
-bool hears_no_more(int fd) {
-  pollfd socket{fd, POLLRDHUP, 0};
-  return ::poll(&socket, 1, 0) == 1 && (socket.revents & POLLRDHUP) != 0;
 }
 
 void read_tcp(int fd, SocketState& state, std::string& shortcoming) {
@@ -191,6 +220,7 @@ void read_tcp(int fd, SocketState& state, std::string& shortcoming) {
     default:
       shortcoming = "it is just being connected";
   }
+  if (has_urgent_data(fd)) shortcoming = "urgent data waits in it, which is not captured";
   // What was sent over loopback has arrived, acknowledged or not (that comes later), unless it was dropped there.
   int unsent = 0;
   const bool asked = info.tcpi_state != kTcpListen && ::ioctl(fd, SIOCOUTQNSD, &unsent) == 0;

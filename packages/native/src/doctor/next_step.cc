@@ -141,7 +141,7 @@ std::string next_step(const Probe& probe, const Error& error, const Context& con
       return (probe.required ? "" : "Optional: checkpoints compare all memory instead, which is slower. ") +
              memory_advice(error, context);
     case Topic::kReflink:
-      return "Nothing is needed: nothing of a sandbox depends on it yet.";
+      return "Nothing is needed; on XFS or btrfs, checkpoints copy less of files that are being written.";
     case Topic::kLimits:
       return "Start the sandbox as root, or delegate the controller to this user; sandboxes without this limit need "
              "nothing.";

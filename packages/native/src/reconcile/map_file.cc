@@ -5,6 +5,7 @@
 #include <sys/shm.h>
 #include <sys/syscall.h>
 
+#include <cerrno>
 #include <map>
 #include <string>
 
@@ -64,6 +65,8 @@ Result<UniqueFd> open_file(const FileToMap& file, int m1_root, RevivedFiles& rev
   return sys::open_in_root(m1_root, file.name, file.writes ? O_RDWR : O_RDONLY);
 }
 
+constexpr std::size_t kMapFlags = 3;  // which argument of mmap(2) they are
+
 Call map_call(const MapRange& part, int fd) {
   const Mapping& mapping = part.mapping;
   std::uint64_t flags = MAP_FIXED | (mapping.shared ? MAP_SHARED : MAP_PRIVATE);
@@ -80,6 +83,21 @@ Result<void> run_maps(HeldProcess& held, std::vector<Call>& calls) {
     const std::size_t count = std::min(parasite::kMaxCalls, calls.size() - start);
     TRY(held.session.run(held.live->site, std::span(calls).subspan(start, count)));
   }
+  // The kernel does not tell cheaply whether a mapping was made with MAP_NORESERVE. One larger than the machine's
+  // memory (a sanitizer's, say) was, and is refused without.
+  std::vector<Call> again;
+  std::vector<std::size_t> refused;
+  for (std::size_t index = 0; index < calls.size(); ++index) {
+    if (calls[index].result != -ENOMEM || (calls[index].arguments[kMapFlags] & MAP_NORESERVE) != 0) continue;
+    again.push_back(calls[index]);
+    again.back().arguments[kMapFlags] |= MAP_NORESERVE;
+    refused.push_back(index);
+  }
+  for (std::size_t start = 0; start < again.size(); start += parasite::kMaxCalls) {
+    const std::size_t count = std::min(parasite::kMaxCalls, again.size() - start);
+    TRY(held.session.run(held.live->site, std::span(again).subspan(start, count)));
+  }
+  for (std::size_t index = 0; index < again.size(); ++index) calls[refused[index]] = again[index];
   for (const Call& call : calls) {
     if (call.result < 0 && call.result > -4096) {
       return os_error_from(static_cast<int>(-call.result), "mmap in a tracee",

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { setTimeout } from 'node:timers/promises'
 import { InvalidArgumentError, type Command } from 'commander'
 import { isDeltaboxError } from '../../errors/deltabox-error.js'
@@ -52,6 +53,8 @@ export function registerTop(program: Command, context: CliContext): void {
     .addOption(jsonOption())
     .action(
       action(context, async ({ interval, once = false, json = false }: TopFlags) => {
+        // Each sandbox that is looked at listens to it: as many as there are.
+        setMaxListeners(0, context.interrupted)
         let before: readonly Look[] = []
         for (;;) {
           const looks = await lookAtAll(context.interrupted)

@@ -1,7 +1,7 @@
 // Measures, prints a table and keeps all figures in results/.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, loadavg, release } from 'node:os'
-import { dirname, join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { renderFilesReport } from './files/report.mjs'
@@ -58,7 +58,8 @@ async function runSession(workspace) {
 
 async function runFiles(workspace) {
   // On the disk where layers lie: what is compared with them has to lie there too.
-  const parent = process.env.DELTABOX_STATE_DIR ?? '/var/tmp'
+  const { DELTABOX_STATE_DIR: stateDir } = process.env
+  const parent = stateDir === undefined ? '/var/tmp' : dirname(resolve(stateDir))
   mkdirSync(parent, { recursive: true })
   const scratch = mkdtempSync(join(parent, 'deltabox-bench-files-'))
   try {

@@ -10,6 +10,7 @@ export type {
   SandboxMetrics,
 } from './sandbox/options.js'
 export { getHotBudget, setHotBudget } from './state/hot-budget.js'
+export type { CheckpointTarget } from './sandbox/targets.js'
 export type { BeforeThaw, ForkOptions, ForkResult } from './sandbox/fork.js'
 export { createFlags, createOptionsFromFlags, type CreateFlag, type CreateFlagValues } from './sandbox/create-flags.js'
 export { Commands } from './commands/commands.js'

@@ -77,13 +77,13 @@ export type ForkOutcome = PromiseSettledResult<Sandbox>
 /**
  * Makes sandboxes from a checkpoint of another one, side by side. A fork that fails leaves nothing behind.
  * @param takeCheckpoint what to fork where no checkpoint is named
- * @param asSandbox the sandbox of a connection
+ * @param asSandbox the sandbox of a connection, which has inherited a checkpoint
  */
 export async function forkSandbox(
   lender: EngineClient,
   options: ForkOptions,
   takeCheckpoint: (signal: AbortSignal | undefined) => Promise<string>,
-  asSandbox: (connected: ConnectedSandbox) => Sandbox,
+  asSandbox: (connected: ConnectedSandbox, inherited: string) => Sandbox,
 ): Promise<{ checkpoint: string; members: ForkOutcome[] }> {
   const checked = validate(forkOptionsSchema, options, 'options')
   const { from, count, signal } = checked
@@ -100,7 +100,7 @@ export async function forkSandbox(
   )
   const make = async (index: number) => {
     const connected = await makeFork(lenderId, lent, checked)
-    const fork = asSandbox(connected)
+    const fork = asSandbox(connected, lent.checkpointId)
     if (checked.beforeThaw !== undefined) await prepare(fork, connected.client, index, checked.beforeThaw)
     return fork
   }

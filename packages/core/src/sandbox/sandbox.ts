@@ -1,5 +1,4 @@
-import { z } from 'zod'
-import type { Checkpoint, CheckpointResult, RollbackResult } from '../checkpoints/checkpoint.js'
+import type { CheckpointResult, RollbackResult } from '../checkpoints/checkpoint.js'
 import { toCheckpoint, toRollbackResult } from '../checkpoints/from-wire.js'
 import type { CheckpointList } from '../checkpoints/tree.js'
 import { Commands } from '../commands/commands.js'
@@ -25,8 +24,7 @@ import {
   type SandboxListEntry,
   type SandboxMetrics,
 } from './options.js'
-
-const targetSchema = z.union([z.string().min(1, 'is empty').max(200), z.object({ id: z.string().min(1) })])
+import { CheckpointTargets, type CheckpointTarget } from './targets.js'
 
 interface Cancellable {
   readonly signal?: AbortSignal
@@ -50,10 +48,12 @@ export class Sandbox implements AsyncDisposable {
   readonly pty: Pty
   readonly ports: Ports
   readonly #client: EngineClient
+  readonly #targets: CheckpointTargets
   #killed: Promise<void> | undefined
 
-  private constructor({ client, info }: ConnectedSandbox) {
+  private constructor({ client, info }: ConnectedSandbox, inherited: string | null | undefined) {
     this.#client = client
+    this.#targets = new CheckpointTargets(info.id, inherited)
     this.id = info.id
     this.workspaceMount = info.workspaceMount
     this.commands = new Commands(client, info.workspaceMount, info.limits.outputBytes)
@@ -68,12 +68,12 @@ export class Sandbox implements AsyncDisposable {
    * UNSUPPORTED_KERNEL; UNSUPPORTED_PLATFORM; NO_SPACE; ABORTED. Nothing is left behind.
    */
   static async create(options: CreateSandboxOptions = {}): Promise<Sandbox> {
-    return new Sandbox(await createSandbox(options))
+    return new Sandbox(await createSandbox(options), null)
   }
 
   /** Connects to a sandbox that this or another process made. @throws SANDBOX_NOT_FOUND, SANDBOX_DEAD */
   static async connect(id: string, options: Cancellable = {}): Promise<Sandbox> {
-    return new Sandbox(await connectSandbox(id, options.signal))
+    return new Sandbox(await connectSandbox(id, options.signal), undefined)
   }
 
   /** All sandboxes in the state directory, oldest first. */
@@ -111,7 +111,7 @@ export class Sandbox implements AsyncDisposable {
       { case: 'checkpoint', value: { name, metadata, strict, pinned } },
       {
         expect: 'checkpoint',
-        accept: ({ value }) => ({ ...toCheckpoint(value), callMs: performance.now() - startMs }),
+        accept: ({ value }) => this.#targets.own({ ...toCheckpoint(value), callMs: performance.now() - startMs }),
         signal,
         expectedGeneration,
         idempotencyKey,
@@ -121,18 +121,18 @@ export class Sandbox implements AsyncDisposable {
 
   /**
    * Returns files and processes, in place, to a checkpoint: by object, id or name.
-   * @throws CHECKPOINT_NOT_FOUND; DEAD_PROCESS (a process of the checkpoint has ended, and nobody is there who could make it again); BUSY; STRICT;
+   * @throws CHECKPOINT_NOT_FOUND; INVALID_ARGUMENT (an object of another sandbox); DEAD_PROCESS (a process of the checkpoint has ended, and nobody is there who could make it again); BUSY; STRICT;
    * UNSUPPORTED. Then nothing changed.
    */
-  async rollback(target: string | Pick<Checkpoint, 'id'>, options: RollbackOptions = {}): Promise<RollbackResult> {
-    const checkedTarget = validate(targetSchema, target, 'target')
+  async rollback(target: CheckpointTarget, options: RollbackOptions = {}): Promise<RollbackResult> {
+    const wanted = this.#targets.idOf(target)
     const checked = validate(rollbackOptionsSchema, options, 'options')
     const { redo = true, strict = false, signal, expectedGeneration, idempotencyKey } = checked
     const startMs = performance.now()
     return this.#client.request(
       {
         case: 'rollback',
-        value: { target: typeof checkedTarget === 'string' ? checkedTarget : checkedTarget.id, noRedo: !redo, strict },
+        value: { target: wanted, noRedo: !redo, strict },
       },
       {
         expect: 'rollback',
@@ -154,8 +154,10 @@ export class Sandbox implements AsyncDisposable {
   async fork(options: ForkOptions = {}): Promise<ForkResult> {
     const takeCheckpoint = async (signal: AbortSignal | undefined) =>
       (await this.checkpoint(signal === undefined ? {} : { signal })).id
-    const asSandbox = (connected: ConnectedSandbox) => new Sandbox(connected)
-    const { checkpoint, members } = await forkSandbox(this.#client, options, takeCheckpoint, asSandbox)
+    const asSandbox = (connected: ConnectedSandbox, inherited: string) => new Sandbox(connected, inherited)
+    const isObject = typeof options.from === 'object' && options.from !== null
+    const named = isObject ? { ...options, from: this.#targets.idOf(options.from) } : options
+    const { checkpoint, members } = await forkSandbox(this.#client, named, takeCheckpoint, asSandbox)
     const sandboxes: Sandbox[] = []
     const failures: unknown[] = []
     for (const member of members) {
@@ -178,10 +180,9 @@ export class Sandbox implements AsyncDisposable {
    * Forgets a checkpoint and frees what only it held. Its children become its parent's; the live state stays as it is.
    * @throws CHECKPOINT_NOT_FOUND
    */
-  async deleteCheckpoint(target: string | Pick<Checkpoint, 'id'>, options: Cancellable = {}): Promise<void> {
-    const checked = validate(targetSchema, target, 'target')
+  async deleteCheckpoint(target: CheckpointTarget, options: Cancellable = {}): Promise<void> {
     await this.#client.request(
-      { case: 'deleteCheckpoint', value: { target: typeof checked === 'string' ? checked : checked.id } },
+      { case: 'deleteCheckpoint', value: { target: this.#targets.idOf(target) } },
       { expect: 'empty', accept: () => undefined, signal: options.signal },
     )
   }
@@ -191,10 +192,9 @@ export class Sandbox implements AsyncDisposable {
    * longer. A pin outlives the engine, after which the checkpoint is in memory from its next use on.
    * @throws CHECKPOINT_NOT_FOUND; DAMAGED, COLD_INCOMPATIBLE (it can't be read back)
    */
-  async pin(target: string | Pick<Checkpoint, 'id'>, pinned = true, options: Cancellable = {}): Promise<void> {
-    const checked = validate(targetSchema, target, 'target')
+  async pin(target: CheckpointTarget, pinned = true, options: Cancellable = {}): Promise<void> {
     await this.#client.request(
-      { case: 'pin', value: { target: typeof checked === 'string' ? checked : checked.id, pinned } },
+      { case: 'pin', value: { target: this.#targets.idOf(target), pinned } },
       { expect: 'empty', accept: () => undefined, signal: options.signal },
     )
   }
@@ -206,7 +206,7 @@ export class Sandbox implements AsyncDisposable {
       {
         expect: 'checkpoints',
         accept: ({ value }) => ({
-          checkpoints: value.checkpoints.map(toCheckpoint),
+          checkpoints: value.checkpoints.map((checkpoint) => this.#targets.own(toCheckpoint(checkpoint))),
           head: value.head === '' ? null : value.head,
         }),
         signal: options.signal,

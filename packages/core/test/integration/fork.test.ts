@@ -157,3 +157,24 @@ test('wrong calls are refused, and an aborted one leaves nothing', async () => {
   expect(sandboxDirs(state.stateDir)).toEqual([sandbox.id])
   expect(existsSync(join(state.stateDir, 'sandboxes', sandbox.id, 'info.json'))).toBe(true)
 })
+
+test('a checkpoint of another sandbox is refused, but for the one that a fork began with', async () => {
+  await using one = await Sandbox.create({ workspace: state.workspace })
+  await using other = await Sandbox.create({ workspace: state.workspace })
+  const base = await one.checkpoint()
+  await other.checkpoint()
+  await other.files.write('/workspace/work', 'mine')
+  const foreign = { code: 'INVALID_ARGUMENT', message: expect.stringContaining(one.id) as string }
+  await expect(other.rollback(base)).rejects.toMatchObject(foreign)
+  await expect(other.fork({ from: base })).rejects.toMatchObject(foreign)
+  await expect(other.deleteCheckpoint((await one.listCheckpoints()).checkpoints[0]!)).rejects.toMatchObject(foreign)
+  expect(await other.files.read('/workspace/work')).toBe('mine')
+
+  const { sandboxes } = await one.fork({ from: base, count: 2 })
+  const [first, second] = sandboxes
+  const own = await first!.checkpoint()
+  await second!.checkpoint()
+  await expect(second!.rollback(own)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+  expect((await second!.rollback(base)).checkpoint).toBe(base.id)
+  for (const fork of sandboxes) await fork.kill()
+})

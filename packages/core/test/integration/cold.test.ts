@@ -129,3 +129,24 @@ test('a rollback that fails half way is completed from the image', async () => {
   expect(await tell(filler, 'tell')).toMatch(/second/)
   expect(await sandbox.files.read('/workspace/number')).toBe('2')
 })
+
+test('an engine that ends before the last checkpoint is written says where the processes are', async () => {
+  process.env['DELTABOX_FAULT'] = 'pages-written:1'
+  const sandbox = await Sandbox.create({ workspace: state.workspace, durability: 'processes' })
+  delete process.env['DELTABOX_FAULT']
+  const filler = await startFiller(sandbox)
+  const first = await tell(filler, 'fill first')
+  const whole = await sandbox.checkpoint()
+  await until('it is on the disk', async () =>
+    (await sandbox.listCheckpoints()).checkpoints.every(({ durable }) => durable),
+  )
+  await tell(filler, 'fill second')
+  await sandbox.checkpoint().catch(() => undefined)
+  await until('the end', async () => !(await sandbox.isRunning()))
+  sandbox.disconnect()
+
+  await using again = await Sandbox.connect(sandbox.id)
+  expect((await again.getInfo()).warnings.join()).toContain(`a rollback to ${whole.id} brings back`)
+  await again.rollback(whole, { strict: true })
+  expect(await tell(await again.commands.connect(filler.commandId), 'tell')).toBe(first)
+})

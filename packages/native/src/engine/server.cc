@@ -100,7 +100,13 @@ void Server::go_on_after_engine(bool processes) {
     }
     identity_.warnings.push_back("the processes of " + head + " can't be brought back: " + outcome.error().describe());
   }
-  identity_.warnings.push_back(kEnded + std::string("its files are back, its processes are gone"));
+  std::string newest;
+  for (const auto& other : state_->tree().all()) {
+    if (other->cold && other->id != head) newest = other->id;
+  }
+  identity_.warnings.push_back(
+      kEnded + std::string("its files are back, its processes are gone") +
+      (newest.empty() ? "" : "; a rollback to " + newest + " brings back those that it has on the disk"));
 }
 
 Result<void> Server::run() {

@@ -223,8 +223,8 @@ class SandboxState {
   LayerStore layers_;
   std::vector<Volume> volumes_;
   std::vector<std::optional<StagedOverlay>> standby_;  // by volume: what the next seal switches to
-  std::vector<StagedOverlay>
-      unused_;  // staged and overtaken: to unmount one takes longer than a switch, so not in a pause
+  // Staged and overtaken: to unmount one takes longer than a switch, so it waits for the end of the pause.
+  std::vector<StagedOverlay> unused_;
   std::vector<UniqueFd> parked_;
   std::vector<std::set<std::uint64_t>> recorded_layers_;  // by volume: writable and staged ones of the state's record
   PageStore store_;

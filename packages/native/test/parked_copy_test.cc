@@ -88,7 +88,8 @@ TEST_CASE("a large delta is read from a copy while the process goes on and chang
   const Reaper reaper;
   TrackedGuest tracked;
   const std::uint64_t large = tracked.guest.map(kLargeBytes, kReadWrite);
-  const std::uint64_t small = tracked.guest.map(40 * kPageSize, kReadWrite);
+  // Beside the large one, and of the same rights, it could become a part of it.
+  const std::uint64_t small = tracked.guest.map(40 * kPageSize, kReadWrite | PROT_EXEC);
   tracked.guest.fill_by_kernel(large, kLargeBytes);
   tracked.guest.fill_by_kernel(small, 40 * kPageSize);
   Freeze frozen = tracked.freeze();

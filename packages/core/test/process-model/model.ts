@@ -12,6 +12,8 @@ const PARENT = process.env['DELTABOX_TEST_DIR'] ?? '/var/tmp'
 const programSource = readFileSync(new URL('./program.py', import.meta.url), 'utf8')
 const READINGS = 6
 const MAX_SHOWN = 15
+const SHOWN_BEFORE = 400 // characters
+const SHOWN_AFTER = 200
 const KEPT_CHECKPOINTS = 8
 
 /** One step of a run, enough to repeat it. Checkpoints count from 0. */
@@ -210,7 +212,10 @@ class Run {
 
   async #compareLook(checkpoint: number, session: Session): Promise<void> {
     const [wanted, found] = [this.#at(checkpoint).look, await session.ask('look')]
-    if (wanted !== found) throw new Error(`what the program sees at ${checkpoint}: ${wanted} → ${found}`)
+    if (wanted === found) return
+    const at = [...wanted].findIndex((character, index) => character !== found[index])
+    const around = (text: string) => text.slice(Math.max(0, at - SHOWN_BEFORE), at + SHOWN_AFTER)
+    throw new Error(`what the program sees at ${checkpoint}: … ${around(wanted)} … → … ${around(found)} …`)
   }
 
   #at(index: number): Recorded {

@@ -366,7 +366,7 @@ Result<void> SocketReader::read_one(Met& met, std::uint64_t inode) {
   if (state.is_tcp()) read_tcp(fd, state, met.shortcoming);
   if (state.listens || !met.shortcoming.empty()) return {};
   if (state.is_stream()) {
-    if (state.is_connected()) TRY(read_stream_queue(fd, state, met.shortcoming));
+    if (state.is_connected() || state.is_over()) TRY(read_stream_queue(fd, state, met.shortcoming));
   } else {
     TRY(read_datagrams(fd, state, met.shortcoming));
   }

@@ -74,8 +74,8 @@ std::set<std::uint32_t> sockets_to_renew(const TreeImage& live, const TreeImage&
       const SocketState& present = *live.descriptions[live_slots.by_key.at(*source)->description].socket;
       const bool is_fed_by_peer =
           peer != by_cookie.end() && (target.descriptions[peer->second].socket->shutdown & 2) == 0;
-      if (difference_of(present, *wanted.socket).queue && wanted.socket->is_connected() && !is_fed_by_peer)
-        stays = false;
+      const bool had_peer = wanted.socket->is_connected() || wanted.socket->is_over();
+      if (difference_of(present, *wanted.socket).queue && had_peer && !is_fed_by_peer) stays = false;
     }
     if (stays) continue;
     renewed.insert(index);

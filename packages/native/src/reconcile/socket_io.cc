@@ -32,6 +32,10 @@ Result<UniqueFd> make_socket_like(HeldProcess& held, const SocketState& wanted) 
 Result<UniqueFd> make_lone_socket(HeldProcess& held, const SocketState& wanted, int m1_root) {
   if (!wanted.listens) {
     UniqueFd fd = TRY(make_socket_like(held, wanted));
+    if (wanted.is_over() && !wanted.queue.empty()) {
+      TRY(set_up_tcp_over(fd.get(), wanted, TRY(make_socket_like(held, wanted))));
+      return fd;
+    }
     TRY(set_up_lone_socket(fd.get(), wanted, m1_root));
     return fd;
   }

@@ -57,6 +57,8 @@ struct SocketState {
     return is_unix_datagram() && has_path() && peer_cookie == 0 && !has_named_senders;
   }
   bool is_connected() const { return !peer_name.empty(); }
+  // A TCP socket whose connection is over, for both: what had arrived can still be read.
+  bool is_over() const { return is_tcp() && !is_connected() && shutdown != 0; }
   // A unix socket that was bound to a path.
   bool has_path() const;
   // That path, as it was given to bind(2); empty: none.

@@ -144,10 +144,9 @@ Result<void> set_up_lone_socket(int fd, const SocketState& wanted, int m1_root) 
   } else {
     sockaddr_in6 address{};
     std::memcpy(&address, wanted.name.data(), std::min(wanted.name.size(), sizeof address));
-    const bool was_reset = wanted.is_tcp() && !wanted.is_connected() && wanted.shutdown != 0;
     // It only has the name still: whoever listens there is not in its way, nor it in theirs. In the host's network an
     // ordinary user may not do so, and it gets the port as well, if that is free.
-    const bool repairs = was_reset && set_int(fd, IPPROTO_TCP, TCP_REPAIR, 1);
+    const bool repairs = wanted.is_over() && set_int(fd, IPPROTO_TCP, TCP_REPAIR, 1);
     // The port is at the same place in both families.
     if (address.sin6_port != 0) TRY(bind_to(fd, wanted.name));
     if (repairs && !set_int(fd, IPPROTO_TCP, TCP_REPAIR, 0)) return os_error("TCP_REPAIR", "socket");
@@ -155,9 +154,8 @@ Result<void> set_up_lone_socket(int fd, const SocketState& wanted, int m1_root) 
         ::connect(fd, address_of(wanted.peer_name), static_cast<socklen_t>(wanted.peer_name.size())) != 0) {
       return os_error("connect", "socket");
     }
-    // One whose connection was reset hears and says no more. The call fails, since it has none, and counts all the
-    // same.
-    if (was_reset) (void)::shutdown(fd, SHUT_RDWR);
+    // One whose connection is over hears and says no more. The call fails, since it has none, and counts all the same.
+    if (wanted.is_over()) (void)::shutdown(fd, SHUT_RDWR);
   }
   return set_socket_options(fd, wanted);
 }
@@ -243,6 +241,29 @@ Result<void> set_up_tcp_pair(int first, const SocketState& wanted_first, int sec
   TRY(shut_down(second, wanted_second));
   TRY(set_socket_options(first, wanted_first));
   return set_socket_options(second, wanted_second);
+}
+
+Result<void> set_up_tcp_over(int fd, const SocketState& wanted, UniqueFd other) {
+  SocketState open = wanted;
+  open.shutdown = 0;
+  // Any name will do for the other end. That of the first would be a connection with itself.
+  open.peer_name = wanted.name;
+  sockaddr_in6 address{};
+  std::memcpy(&address, open.peer_name.data(), std::min(open.peer_name.size(), sizeof address));
+  const int port = ntohs(address.sin6_port);
+  address.sin6_port = htons(static_cast<std::uint16_t>(port == 0xffff ? port - 1 : port + 1));
+  std::memcpy(open.peer_name.data(), &address, std::min(open.peer_name.size(), sizeof address));
+  TRY(set_up_tcp_pair(fd, open, other.get(), closed_end_of(open)));
+  // It goes away with a reset, which leaves what had arrived.
+  const linger at_once{1, 0};
+  if (::setsockopt(other.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once) != 0) {
+    return os_error("SO_LINGER", "socket");
+  }
+  other.reset();
+  int told = 0;
+  socklen_t size = sizeof told;
+  if (::getsockopt(fd, SOL_SOCKET, SO_ERROR, &told, &size) != 0) return os_error("SO_ERROR", "socket");
+  return set_socket_options(fd, wanted);
 }
 
 SocketState closed_end_of(const SocketState& wanted) {

@@ -24,6 +24,9 @@ Result<void> set_up_unix_pair(int first, const SocketState& wanted_first, int se
 // engine has CAP_NET_ADMIN over the network namespace, which belongs to a child of its user namespace).
 Result<void> set_up_tcp_pair(int first, const SocketState& wanted_first, int second, const SocketState& wanted_second);
 
+// Two fresh TCP sockets become one of which the connection is over and something waits to be read.
+Result<void> set_up_tcp_over(int fd, const SocketState& wanted, UniqueFd other);
+
 // The state of an end that was closed, from the one that is left.
 SocketState closed_end_of(const SocketState& wanted);
 

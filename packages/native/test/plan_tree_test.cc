@@ -224,6 +224,21 @@ TEST_CASE("zombies whose status was collected come back, and those that stayed s
         std::vector<Birth>{{Birth::Role::kZombie, 0, InsidePid{40}, InsidePid{11}, false, false, 11, 256}});
 }
 
+TEST_CASE("members of a session, or of a group, are made again with a zombie whose number they keep") {
+  for (const int group : {33, 12}) {
+    TreeImage live = tree({child_of_init(11, {10}), in_session(12, 1, 33)});
+    live.processes[1].process_group = group;
+    TreeImage target = live;
+    target.zombies = {{InsidePid{33}, InsidePid{11}, 33, 33, 0}};
+    const std::vector<Birth> births = plan_tree(live, target).births;
+    REQUIRE(births.size() == 2);
+    CHECK(births[0].role == Birth::Role::kZombie);
+    CHECK(births[0].new_session);
+    CHECK(births[1].pid == InsidePid{12});
+    CHECK(births[1].maker == InsidePid{33});
+  }
+}
+
 TEST_CASE("a child whose parent has left their session can't be made") {
   TreeImage target = tree({child_of_init(11, {10}), in_session(12, 11, 17)});
   const TreePlan plan = plan_tree(tree({child_of_init(11, {10})}), target);

@@ -21,6 +21,17 @@ bool keeps_number_of(const ProcessImage& present, InsidePid pid) {
   return present.pid != pid && (present.session == pid.value || present.process_group == pid.value);
 }
 
+// At once, so that there is none to be made.
+bool is_collected_by_init(const TreeImage& target, const ZombieImage& zombie) {
+  return target.find_by_pid(zombie.parent) == nullptr;
+}
+
+bool stays(const TreeImage& live, const TreeImage& target, const std::set<Incarnation>& make,
+           const ZombieImage& zombie) {
+  return std::find(live.zombies.begin(), live.zombies.end(), zombie) != live.zombies.end() &&
+         !make.contains(target.find_by_pid(zombie.parent)->incarnation);
+}
+
 // Of a process or zombie what its birth depends on.
 struct Node {
   Birth::Role role = Birth::Role::kProcess;
@@ -55,10 +66,8 @@ class BirthPlanner {
       }
     }
     for (const ZombieImage& zombie : target.zombies) {
-      const bool stays = std::find(live.zombies.begin(), live.zombies.end(), zombie) != live.zombies.end();
-      const ProcessImage* parent = target.find_by_pid(zombie.parent);
-      if (parent == nullptr) continue;  // init collects its children at once
-      if (stays && !make.contains(parent->incarnation)) {
+      if (is_collected_by_init(target, zombie)) continue;
+      if (stays(live, target, make, zombie)) {
         groups_.insert(zombie.process_group);
         continue;
       }
@@ -199,18 +208,25 @@ std::set<Incarnation> processes_to_make(const TreeImage& live, const TreeImage& 
     const ProcessImage* present = live.find(wanted.incarnation);
     if (present == nullptr || is_another_by_now(*present, wanted)) add(wanted);
   }
+  const auto add_holders_of = [&](InsidePid pid) {
+    for (const ProcessImage& wanted : target.processes) {
+      if (make.contains(wanted.incarnation)) continue;
+      if (wanted.parent == pid || keeps_number_of(*live.find(wanted.incarnation), pid)) add(wanted);
+    }
+  };
   // Until nothing changes: with each that is made, others come from somebody else.
-  for (std::size_t known = 0; known != numbers.size();) {
+  std::size_t known = 0;
+  do {
     known = numbers.size();
+    for (const ZombieImage& zombie : target.zombies) {
+      if (!is_collected_by_init(target, zombie) && !stays(live, target, make, zombie)) add_holders_of(zombie.pid);
+    }
     for (std::size_t index = 0; index < known; ++index) {
       const InsidePid pid = numbers[index];
       if (const ProcessImage* unable = unable_origin(live, target, make, *target.find_by_pid(pid))) add(*unable);
-      for (const ProcessImage& wanted : target.processes) {
-        if (make.contains(wanted.incarnation)) continue;
-        if (wanted.parent == pid || keeps_number_of(*live.find(wanted.incarnation), pid)) add(wanted);
-      }
+      add_holders_of(pid);
     }
-  }
+  } while (known != numbers.size());
   return make;
 }
 

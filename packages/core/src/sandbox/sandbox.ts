@@ -120,7 +120,8 @@ export class Sandbox implements AsyncDisposable {
   }
 
   /**
-   * Returns files and processes, in place, to a checkpoint: by object, id or name.
+   * Returns files and processes, in place, to a checkpoint: by object, id or name. A process that can't be captured
+   * is ended for it (`notRestored` tells: the safety checkpoint lacks it), unless `strict` asks for the state before.
    * @throws CHECKPOINT_NOT_FOUND; INVALID_ARGUMENT (an object of another sandbox); DEAD_PROCESS (a process of the checkpoint has ended, and nobody is there who could make it again); BUSY; STRICT;
    * UNSUPPORTED. Then nothing changed.
    */

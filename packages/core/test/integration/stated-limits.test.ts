@@ -3,7 +3,7 @@ import { chmodSync, chownSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { Sandbox } from '../../src/index.js'
-import { startPython } from '../support/python.js'
+import { PythonSession, startPython } from '../support/python.js'
 import { until, useTestState } from '../support/state.js'
 
 const state = useTestState()
@@ -178,23 +178,43 @@ test.each([
   await sandbox.checkpoint()
 })
 
-test('a process with a seccomp filter of its own is refused', async () => {
-  await using sandbox = await create()
-  const python = await startPython(
-    sandbox,
-    `
+const SECCOMP_FILTER = `
 import ctypes, struct
 libc = ctypes.CDLL(None)
 allow = ctypes.create_string_buffer(struct.pack('HBBI', 0x06, 0, 0, 0x7fff0000))
 program = ctypes.create_string_buffer(struct.pack('HxxxxxxQ', 1, ctypes.addressof(allow)))
 assert libc.prctl(22, 2, program, 0, 0) == 0
-`,
-  )
+`
+
+test('a process with a seccomp filter of its own is refused', async () => {
+  await using sandbox = await create()
+  const python = await startPython(sandbox, SECCOMP_FILTER)
   await expect(sandbox.checkpoint()).rejects.toMatchObject({
     code: 'UNSUPPORTED',
     data: { details: [{ pid: python.command.pid, kind: 'seccomp' }] },
   })
   expect(await python.run('print(1 + 1)')).toBe('2')
+})
+
+test('no process keeps a sandbox from a rollback: what can’t be captured is ended, and made again where the checkpoint has it', async () => {
+  await using sandbox = await create()
+  const old = await startPython(sandbox, 'state = "as it was"')
+  const checkpoint = await sandbox.checkpoint()
+  await old.run(`exec(${JSON.stringify(SECCOMP_FILTER)}); state = "spoilt"`)
+  const young = await startPython(sandbox, SECCOMP_FILTER)
+  await expect(sandbox.rollback(checkpoint, { strict: true })).rejects.toMatchObject({ code: 'UNSUPPORTED' })
+  expect(await young.run('print(1 + 1)')).toBe('2')
+
+  const result = await sandbox.rollback(checkpoint)
+  const told = (pid: number) => ({ pid, kind: 'seccomp', reason: expect.stringMatching(/safety checkpoint/) as string })
+  expect(result.notRestored).toEqual(expect.arrayContaining([told(old.command.pid), told(young.command.pid)]))
+  expect(result.notRestored).toHaveLength(2)
+  const again = new PythonSession(await sandbox.commands.connect(old.command.commandId))
+  await until('the output so far', () => again.command.stdout.length >= old.command.stdout.length)
+  expect(await again.run('print(state)')).toBe('as it was')
+  expect(result).toMatchObject({ endedProcesses: 1, restoredProcesses: 1 })
+  await expect(young.command.wait()).rejects.toMatchObject({ code: 'ROLLED_BACK' })
+  await sandbox.checkpoint({ strict: true })
 })
 
 test('a process without a vdso is refused', async () => {

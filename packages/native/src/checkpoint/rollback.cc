@@ -1,5 +1,6 @@
 // The rollback of transaction.h.
 #include <algorithm>
+#include <csignal>
 #include <set>
 #include <utility>
 
@@ -12,10 +13,13 @@
 #include "reconcile/plan.h"
 #include "reconcile/preview.h"
 #include "restore/restore.h"
+#include "tracee/proc_files.h"
 
 namespace deltabox {
 
 namespace {
+
+constexpr std::size_t kMostUncapturable = 256;  // a sandbox that makes new ones faster than they are ended
 
 Error dead_error(const std::vector<Notice>& dead) {
   std::string pids;
@@ -26,6 +30,15 @@ Error dead_error(const std::vector<Notice>& dead) {
                  "were: choose another checkpoint. Nothing was changed.");
   error.details = dead;
   return error;
+}
+
+void tell_of_ended(const std::vector<Notice>& processes, const RollbackOptions& options, RollbackOutcome& outcome) {
+  for (const Notice& process : processes) {
+    const InsidePid pid{process.pid};
+    const std::vector<InsidePid>& restored = outcome.restored_processes;
+    if (std::find(restored.begin(), restored.end(), pid) == restored.end()) outcome.ended_processes.push_back(pid);
+    if (options.redo) outcome.not_restored.push_back(process);
+  }
 }
 
 }  // namespace
@@ -102,8 +115,40 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
   return {};
 }
 
+// Of what follows the checkpoint nothing may keep the sandbox from it: a process that can't be captured is ended, as
+// all are that the checkpoint doesn't have. One that it has is made again.
 Result<RollbackOutcome> SandboxState::rollback(const std::string& target, const RollbackOptions& options) {
-  Attempt first;
+  std::vector<Notice> ended;
+  for (;;) {
+    Attempt attempt;
+    Result<RollbackOutcome> outcome = try_beyond_failure(target, options, attempt);
+    const bool needs_it = options.strict && options.redo;  // the state as it is, whole
+    if (outcome.ok() || attempt.uncapturable.empty() || needs_it || ended.size() >= kMostUncapturable) {
+      if (outcome.ok()) tell_of_ended(ended, options, outcome.value());
+      return outcome;
+    }
+    end_uncapturable(attempt.uncapturable);
+    for (const Notice& process : attempt.uncapturable) {
+      ended.push_back(
+          {process.pid, process.kind,
+           "it could not be captured (" + process.reason + ") and was ended: the safety checkpoint lacks it"});
+    }
+  }
+}
+
+void SandboxState::end_uncapturable(const std::vector<Notice>& processes) const {
+  for (const HostTid task : descendants_of(namespaces_.host_proc.get(), namespaces_.init)) {
+    const Result<TaskStatus> status = task_status(namespaces_.host_proc.get(), task);
+    if (!status.ok()) continue;
+    const int inside = status.value().inside.value;
+    const bool is_one =
+        std::any_of(processes.begin(), processes.end(), [&](const Notice& process) { return process.pid == inside; });
+    if (is_one) ::kill(task.value, SIGKILL);
+  }
+}
+
+Result<RollbackOutcome> SandboxState::try_beyond_failure(const std::string& target, const RollbackOptions& options,
+                                                         Attempt& first) {
   Result<RollbackOutcome> outcome = try_rollback(target, options, first);
   if (outcome.ok() || !first.ended_all) return outcome;
   // Nobody is left to be in a mixed state: all that the checkpoint has is made again from its image.
@@ -147,7 +192,12 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
 
   fault_point(FaultPoint::kBeforeFreeze);
   renames::Pause no_renames = TRY(renames_.pause());
-  Freeze freeze = TRY(freezer_.freeze_all());
+  const auto note_uncapturable = [&](const Error& error) {
+    if (error.code == Code::kUnsupported) attempt.uncapturable = error.details;
+  };
+  Result<Freeze> frozen = freezer_.freeze_all();
+  if (!frozen.ok()) note_uncapturable(frozen.error());
+  Freeze freeze = TRY(std::move(frozen));
   fault_point(FaultPoint::kAfterFreeze);
   const std::uint64_t pause_start_ns = freeze.started_ns();
   outcome.parts.freeze_us = elapsed_us(pause_start_ns);
@@ -164,7 +214,9 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
     entered[index] = &*staged[index];
     switched.insert(static_cast<int>(index));
   }
-  CaptureResult captured = TRY(capture.run(views, boundary_pipes_, terminals_));
+  Result<CaptureResult> run = capture.run(views, boundary_pipes_, terminals_);
+  if (!run.ok()) note_uncapturable(run.error());
+  CaptureResult captured = TRY(std::move(run));
   fault_point(FaultPoint::kAfterCapture);
   captured.image->commands = running_commands_;
   const std::uint64_t stored_pages = TRY(capture.enter_pages());

@@ -214,8 +214,13 @@ class SandboxState {
     bool ended_all = false;  // half way
     std::string failure;
     std::string safety_checkpoint;
+    std::vector<Notice> uncapturable;  // processes that are in the way; nothing was changed
   };
+  // Where a rollback fails half way, all processes are ended and made again from the image.
+  Result<RollbackOutcome> try_beyond_failure(const std::string& target, const RollbackOptions& options,
+                                             Attempt& attempt);
   Result<RollbackOutcome> try_rollback(const std::string& target, const RollbackOptions& options, Attempt& attempt);
+  void end_uncapturable(const std::vector<Notice>& processes) const;
   Result<void> check_not_held() const;
   Error end_everything(Freeze& freeze, TreeCapture& capture, Error cause, const std::string& call);
 

@@ -200,7 +200,18 @@ void fill_thread(const parasite::Session& session, const ThreadPart& part, std::
                          whole(low.inheritable, high.inheritable)};
 }
 
-Result<ThreadImage> describe_registers(parasite::Session& session, TimedCalls& timed_calls, FrozenThread& frozen) {
+Result<std::vector<siginfo_t>> queued_signals(const LiveProcess& live, HostTid tid, bool shared) {
+  Result<std::vector<siginfo_t>> queued = ptrace::pending_signals(tid, shared);
+  if (queued.ok() || queued.error().code != Code::kUnsupported) return queued;
+  const int pid = live.inside.value;
+  Error error = make_error(Code::kUnsupported, "process " + std::to_string(pid) + " has more than 128 queued signals",
+                           "Let it take them (or end the process), then try again.");
+  error.details.push_back({pid, "signal", "more than 128 queued signals"});
+  return error;
+}
+
+Result<ThreadImage> describe_registers(const LiveProcess& live, parasite::Session& session, TimedCalls& timed_calls,
+                                       FrozenThread& frozen) {
   ThreadImage thread;
   thread.tid = frozen.tid;
   thread.registers = session.registers();
@@ -214,7 +225,7 @@ Result<ThreadImage> describe_registers(parasite::Session& session, TimedCalls& t
   thread.signal_mask = session.signal_mask();
   thread.extended_state = TRY(ptrace::extended_state(frozen.tid));
   if (frozen.held_signal) thread.pending.push_back(*frozen.held_signal);
-  const std::vector<siginfo_t> queued = TRY(ptrace::pending_signals(frozen.tid, false));
+  const std::vector<siginfo_t> queued = TRY(queued_signals(live, frozen.tid, false));
   thread.pending.insert(thread.pending.end(), queued.begin(), queued.end());
   // What it finds when it goes on after the pause.
   session.replace_registers(registers_to_go_on(thread.registers));
@@ -232,7 +243,7 @@ Result<void> describe_threads(const LiveProcess& live, TimedCalls& timed_calls, 
   const std::size_t first_image = image.threads.size();
   for (std::size_t index = 0; index < frozen.size(); ++index) {
     sessions.push_back(TRY(parasite::Session::begin(frozen[index].tid)));
-    image.threads.push_back(TRY(describe_registers(sessions.back(), timed_calls, frozen[index])));
+    image.threads.push_back(TRY(describe_registers(live, sessions.back(), timed_calls, frozen[index])));
     const std::size_t slot = index * kThreadCalls;
     add_thread_calls(live.site, index * sizeof(ThreadPart), slot, calls);
     TRY(sessions.back().start(live.site, std::span(calls).subspan(slot, kThreadCalls), slot));
@@ -267,8 +278,8 @@ Result<DescribingTrip> start_describing(parasite::Session& leader, const LivePro
                                         const std::vector<int>& fds, ProcessImage& image) {
   const parasite::Site& site = live.site;
   // Registers and the signal queue before any run: a run replaces the stop in which they were found.
-  image.threads.push_back(TRY(describe_registers(leader, timed_calls, frozen.threads.front())));
-  image.pending = TRY(ptrace::pending_signals(frozen.pid, true));
+  image.threads.push_back(TRY(describe_registers(live, leader, timed_calls, frozen.threads.front())));
+  image.pending = TRY(queued_signals(live, frozen.pid, true));
   image.group_stopped = frozen.threads.front().group_stopped;
   DescribingTrip trip;
   trip.calls = group_calls(site, handled_signals);

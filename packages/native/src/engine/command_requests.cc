@@ -138,6 +138,8 @@ bool CommandRequests::is_held_back(const Command& command) const {
 }
 
 void CommandRequests::add_sources(PollSet& sources, Result<void>& failure) {
+  // Those that came between the questions and answers of another call: the socket tells of them no more.
+  if (state_.namespaces().init_client.has_kept_exits()) failure = collect_exits();
   for (const auto& [id, command] : table_.all()) {
     const bool held_back = is_held_back(*command);
     for (int stream = 0; stream < 2; ++stream) {

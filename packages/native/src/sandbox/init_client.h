@@ -68,6 +68,8 @@ class InitClient {
   Result<HostTid> make_stub(InsidePid pid);
   // Waits for the answer, which comes within the time of a fork and an exec. Exits seen meanwhile are kept.
   Result<Spawned> spawn(const SpawnRequest& request);
+  // Exits that came while an answer was waited for. The socket does not become readable for them again.
+  bool has_kept_exits() const { return !kept_exits_.empty(); }
   // One pending exit, kept or read without blocking; nullopt when there is none.
   Result<std::optional<ChildExit>> next_exit();
 

@@ -54,7 +54,8 @@ class TrackedGuest {
   MemoryCapture read_memory(parasite::Session* session) {
     MemoryTimes times;
     const auto now = must(list_mappings(live.files, live.mappings));
-    return must(capture_memory(guest.proc_fd(), live, now, store, session, times));
+    const std::vector<ChangedRun> runs = must(changed_runs(live, *now));
+    return must(capture_memory(guest.proc_fd(), live, now, runs, store, session, times));
   }
   Result<std::uint64_t> enter(MemoryCapture memory) {
     return enter_pages(guest.proc_fd(), live, std::move(memory), store);

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "base/clock.h"
+#include "base/side_by_side.h"
 #include "deltacr/address_space.h"
 #include "deltacr/describe.h"
 #include "deltacr/memory.h"
@@ -39,6 +40,8 @@ constexpr std::size_t kMostParasiteGaps = 64;
 constexpr std::uint64_t kUserSpaceEnd = 0x7fff'ffff'f000;
 // So many are described side by side, and so many keep their files of /proc open between calls.
 constexpr std::size_t kProcessesAtOnce = 64;
+// To list so many, or to look for what was written there, takes several times as long as to start a thread.
+constexpr std::uint64_t kMappingsWorthAThread = 1000;
 
 Error unsupported(const LiveProcess& live, const std::string& kind, const std::string& reason, std::string next_step) {
   const int pid = live.inside.value;
@@ -109,7 +112,7 @@ Result<void> TreeCapture::release() {
 
 Result<void> TreeCapture::hold(FrozenProcess& frozen) {
   LiveProcess* live = TRY(registry_.find_or_add(proc_fd_, frozen.pid));
-  held_.push_back(HeldProcess{&frozen, live, TRY(parasite::Session::begin(frozen.threads.front().tid)), {}, {}});
+  held_.push_back(HeldProcess{&frozen, live, TRY(parasite::Session::begin(frozen.threads.front().tid)), {}, {}, {}});
   return {};
 }
 
@@ -286,7 +289,7 @@ Result<MemoryTracker> TreeCapture::make_tracker(HeldProcess& held) {
 Result<HeldProcess*> TreeCapture::hold_reborn(FrozenProcess& frozen, const ProcessImage& target) {
   forget(target.incarnation);
   LiveProcess* live = TRY(registry_.revive(proc_fd_, frozen.pid, target.pid, target.incarnation));
-  held_.push_back(HeldProcess{&frozen, live, TRY(parasite::Session::begin(frozen.pid)), {}, {}});
+  held_.push_back(HeldProcess{&frozen, live, TRY(parasite::Session::begin(frozen.pid)), {}, {}, {}});
   HeldProcess& held = held_.back();
   const std::shared_ptr<const MappingList> mappings = TRY(list_mappings(live->files, nullptr));
   TRY(install_parasite(held, *mappings, *target.mappings));
@@ -298,13 +301,15 @@ Result<HeldProcess*> TreeCapture::hold_reborn(FrozenProcess& frozen, const Proce
 Result<ProcessImage> TreeCapture::capture_reborn(HeldProcess& held) {
   CaptureResult result;
   LiveProcess& live = *held.live;
+  held.mappings = TRY(list_mappings(live.files, live.mappings));
   ProcessImage image = TRY(begin_process(held, result));
   TRY(read_working_dir(image, result));
   TRY(read_oom_score(live, image));
   TRY(finish_describing(held.session, live, freeze_.timed_calls(), *held.frozen, held.trip, image));
   TRY(read_posix_timers(held.session, live, image));
   MemoryTimes times;
-  MemoryCapture memory = TRY(capture_memory(proc_fd_, live, std::move(held.mappings), store_, nullptr, times));
+  const std::vector<ChangedRun> runs = TRY(changed_runs(live, *held.mappings));
+  MemoryCapture memory = TRY(capture_memory(proc_fd_, live, std::move(held.mappings), runs, store_, nullptr, times));
   TRY(deltabox::enter_pages(proc_fd_, live, std::move(memory), store_));
   image.mappings = live.mappings;
   image.pages = live.pages;
@@ -316,7 +321,6 @@ Result<ProcessImage> TreeCapture::capture_reborn(HeldProcess& held) {
 Result<ProcessImage> TreeCapture::begin_process(HeldProcess& held, CaptureResult& result) {
   LiveProcess& live = *held.live;
   ProcessImage image;
-  held.mappings = TRY(list_mappings(live.files, live.mappings));
   TRY(find_volumes(live, held.mappings));
   // Before anything runs in it: a run ends by SIGTRAP, which the kernel would reset where it is ignored.
   const TaskStatus status = TRY(check_supported(live, *held.mappings, result.warnings));
@@ -358,8 +362,8 @@ Result<void> TreeCapture::read_working_dir(ProcessImage& image, CaptureResult& r
 
 Result<void> TreeCapture::read_memory(HeldProcess& held, std::size_t index, CaptureResult& result) {
   MemoryTimes times;
-  MemoryCapture memory = TRY(
-      capture_memory(proc_fd_, *held.live, std::move(held.mappings), store_, parks_ ? &held.session : nullptr, times));
+  MemoryCapture memory = TRY(capture_memory(proc_fd_, *held.live, std::move(held.mappings), held.runs, store_,
+                                            parks_ ? &held.session : nullptr, times));
   result.times.scan_us += times.scan_us;
   result.times.copy_us += times.copy_us;
   if (memory.unreadable_pages > 0) {
@@ -393,10 +397,30 @@ Result<std::uint64_t> TreeCapture::enter_pages() {
   return stored;
 }
 
+// For each of held_[first, last): what the kernel tells about one process while others are asked. Nobody else needs the
+// other processors in a pause.
+template <typename Work>
+Result<void> TreeCapture::for_each_side_by_side(std::size_t first, std::size_t last, const Work& work) {
+  std::uint64_t mappings = 0;
+  for (std::size_t index = first; index < last; ++index) {
+    const std::shared_ptr<const MappingList>& known = held_[index].live->mappings;
+    mappings += known ? known->size() : 0;
+  }
+  return side_by_side(last - first, 1, mappings / kMappingsWorthAThread,
+                      [&](std::size_t begin, std::size_t end) -> Result<void> {
+                        for (std::size_t index = begin; index < end; ++index) TRY(work(held_[first + index]));
+                        return Result<void>();
+                      });
+}
+
 // Those of held_[first, last). The trips inside go on while the engine reads what needs none.
 Result<void> TreeCapture::capture_processes(std::size_t first, std::size_t last, CaptureResult& result) {
   Stopwatch watch;
   std::vector<ProcessImage>& images = image_->processes;
+  TRY(for_each_side_by_side(first, last, [](HeldProcess& held) -> Result<void> {
+    held.mappings = TRY(list_mappings(held.live->files, held.live->mappings));
+    return {};
+  }));
   for (std::size_t index = first; index < last; ++index) images.push_back(TRY(begin_process(held_[index], result)));
   for (std::size_t index = first; index < last; ++index) {
     const LiveProcess& live = *held_[index].live;
@@ -413,6 +437,12 @@ Result<void> TreeCapture::capture_processes(std::size_t first, std::size_t last,
   // A copy would come to it as a child that it did not make.
   parks_ = parks_ && std::none_of(images.begin(), images.end(),
                                   [](const ProcessImage& image) { return image.attributes.child_subreaper != 0; });
+  watch.lap_us();
+  TRY(for_each_side_by_side(first, last, [](HeldProcess& held) -> Result<void> {
+    held.runs = TRY(changed_runs(*held.live, *held.mappings));
+    return {};
+  }));
+  result.times.scan_us += watch.lap_us();
   for (std::size_t index = first; index < last; ++index) TRY(read_memory(held_[index], index, result));
   return {};
 }

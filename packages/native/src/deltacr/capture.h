@@ -50,6 +50,7 @@ struct HeldProcess {
   parasite::Session session;
   // While it is being captured.
   std::shared_ptr<const MappingList> mappings;
+  std::vector<ChangedRun> runs;
   DescribingTrip trip;
 };
 
@@ -94,6 +95,8 @@ class TreeCapture {
                                      std::vector<Notice>& warnings) const;
   Result<void> find_volumes(LiveProcess& live, std::shared_ptr<const MappingList>& mappings) const;
   Result<void> capture_processes(std::size_t first, std::size_t last, CaptureResult& result);
+  template <typename Work>
+  Result<void> for_each_side_by_side(std::size_t first, std::size_t last, const Work& work);
   Result<ProcessImage> begin_process(HeldProcess& held, CaptureResult& result);
   Result<void> read_working_dir(ProcessImage& image, CaptureResult& result) const;
   Result<std::shared_ptr<const ProgramImage>> read_program_of(const LiveProcess& live) const;

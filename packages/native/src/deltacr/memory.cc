@@ -206,13 +206,16 @@ AddressRange parasite_range(const LiveProcess& live) {
   return {live.site.mapping.value, live.site.mapping.value + parasite::kMappingBytes};
 }
 
+Result<std::vector<ChangedRun>> changed_runs(LiveProcess& live, const MappingList& mappings) {
+  const int pagemap = TRY(live.files.get(ProcFile::kPageMap));
+  return live.tracker->changes(pagemap, mappings, parasite_range(live), live.pages);
+}
+
 Result<MemoryCapture> capture_memory(int proc_fd, LiveProcess& live, std::shared_ptr<const MappingList> mappings,
-                                     PageStore& store, parasite::Session* session, MemoryTimes& times) {
+                                     const std::vector<ChangedRun>& runs, PageStore& store, parasite::Session* session,
+                                     MemoryTimes& times) {
   Stopwatch watch;
   const int pagemap = TRY(live.files.get(ProcFile::kPageMap));
-  const AddressRange excluded = parasite_range(live);
-  const std::vector<ChangedRun> runs = TRY(live.tracker->changes(pagemap, *mappings, excluded, live.pages));
-  times.scan_us += watch.lap_us();
   MemoryCapture capture;
   if (mappings != live.mappings) erase_unmapped(live, *mappings, capture.updates);
   std::vector<AddressRange> parked;
@@ -240,7 +243,7 @@ Result<MemoryCapture> capture_memory(int proc_fd, LiveProcess& live, std::shared
   }
   live.mappings = std::move(mappings);
   times.copy_us += watch.lap_us();
-  Result<void> armed = live.tracker->protect(pagemap, *live.mappings, excluded, runs);
+  Result<void> armed = live.tracker->protect(pagemap, *live.mappings, parasite_range(live), runs);
   times.scan_us += watch.lap_us();
   if (!armed.ok()) {
     // Some pages may be protected by now: what was read of them must not be lost.

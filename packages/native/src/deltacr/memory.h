@@ -23,15 +23,20 @@ struct MemoryCapture {
   std::vector<std::uint64_t> parked_addresses;
 };
 
-// Reads only what changed. `mappings` is the list as of now; live.mappings still is the one of the last look, and
-// becomes the new one. What it returns must be entered before the next look.
+// What a frozen process wrote since the last look; `mappings` is the list as of now. Those of several processes can be
+// asked for side by side.
+Result<std::vector<ChangedRun>> changed_runs(LiveProcess& live, const MappingList& mappings);
+
 struct MemoryTimes {
   double scan_us = 0;
   double copy_us = 0;
 };
-// With a session a large delta is parked (deltacr/parked_copy.h), without one it is copied at once.
+// Reads those. live.mappings still is the list of the last look, and becomes the new one. What it returns must be
+// entered before the next look. With a session a large delta is parked (deltacr/parked_copy.h), without one it is
+// copied at once.
 Result<MemoryCapture> capture_memory(int proc_fd, LiveProcess& live, std::shared_ptr<const MappingList> mappings,
-                                     PageStore& store, parasite::Session* session, MemoryTimes& times);
+                                     const std::vector<ChangedRun>& runs, PageStore& store, parasite::Session* session,
+                                     MemoryTimes& times);
 
 // Brings live.pages up to date with a capture (of a tracker that only compares, with what of it is another page now);
 // nothing of it needs the process, which may run meanwhile. Returns how many of its pages are stored (not zero). Fails

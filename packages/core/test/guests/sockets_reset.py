@@ -60,8 +60,8 @@ def prepare():
 
 def change(count):
     for name in FULL:
-        expect(values[name].recv(10), b"left")
-        expect(values[name].recv(10), b"")
+        if values[name].type == socket.SOCK_STREAM:
+            values[name].recv(10)
     for name in ("reset", "accepted", "fresh", "server", *FULL):
         if count % 2 == 0 and name in ("server", *FULL):
             continue

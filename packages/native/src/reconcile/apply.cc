@@ -68,7 +68,7 @@ Result<std::vector<MapRange>> apply_mappings(ApplyContext& context, HeldProcess&
     if (call.result < 0) return failed_call(held, "munmap or mprotect in a tracee", call);
   }
   // Descriptors are those of the target by now.
-  for (const UnmappedPart& lost : TRY(map_anew(held, plan.map, context.m1_root, free_slot_of(target), revived))) {
+  for (const UnmappedPart& lost : TRY(map_anew(held, plan.map, context.m1_root, revived))) {
     if (lost.part.mapping.shared_object != 0) {
       outcome.not_restored.push_back(
           {held.live->inside.value, "shared-memory",
@@ -83,7 +83,7 @@ Result<std::vector<MapRange>> apply_mappings(ApplyContext& context, HeldProcess&
     MapRange substitute = lost.part;
     substitute.mapping.shared = false;
     substitute.mapping.inode = 0;
-    TRY(map_anew(held, {substitute}, context.m1_root, free_slot_of(target), revived));
+    TRY(map_anew(held, {substitute}, context.m1_root, revived));
   }
   return plan.map;
 }

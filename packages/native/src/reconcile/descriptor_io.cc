@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <span>
 
+#include "reconcile/delivery.h"
 #include "reconcile/fifo_io.h"
 #include "reconcile/kinds/correction.h"
 #include "reconcile/kinds/epoll.h"
@@ -21,7 +23,6 @@
 #include "sys/files.h"
 #include "sys/processes.h"
 #include "sys/sockets.h"
-#include "tracee/raised_limit.h"
 
 namespace deltabox {
 
@@ -31,63 +32,6 @@ using parasite::Call;
 using parasite::make_call;
 
 constexpr int kOpenFlags = O_ACCMODE | O_PATH | O_DIRECTORY | O_SYNC | O_DSYNC | kSettableFlags | O_NOCTTY;
-
-// What recvmsg needs inside the process, at the start of the parasite's buffer.
-struct ReceiveArea {
-  msghdr message;
-  iovec part;
-  char byte[8];
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * sys::kMaxFdsPerMessage)];
-};
-static_assert(sizeof(ReceiveArea) < parasite::kBufferBytes);
-
-struct TransferSockets {
-  int remote_receive = -1;
-  int remote_send = -1;
-  UniqueFd send;  // our copy of the sending end
-  RaisedDescriptorLimit limit;
-};
-
-Result<TransferSockets> make_transfer_sockets(HeldProcess& held) {
-  TransferSockets sockets;
-  sockets.limit = RaisedDescriptorLimit(held.live->pid);
-  Call pair = make_call(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, buffer_at(held, 0));
-  TRY(held.session.run(held.live->site, {&pair, 1}));
-  if (pair.result < 0) return os_error_from(static_cast<int>(-pair.result), "socketpair in a tracee");
-  int ends[2] = {-1, -1};
-  TRY(held.session.read_buffer(held.live->site, 0, ends, sizeof ends));
-  sockets.remote_receive = ends[0];
-  sockets.remote_send = ends[1];
-  sockets.send = TRY(sys::pidfd_get_fd(held.live->pidfd.get(), ends[1]));
-  return sockets;
-}
-
-// Sends at most kMaxFdsPerMessage descriptors and returns their numbers inside.
-Result<std::vector<int>> transfer(HeldProcess& held, const TransferSockets& sockets, const std::vector<int>& fds) {
-  TRY(sys::send_with_fds(sockets.send.get(), "d", 1, fds));
-  ReceiveArea area{};
-  area.message.msg_iov = reinterpret_cast<iovec*>(buffer_at(held, offsetof(ReceiveArea, part)));
-  area.message.msg_iovlen = 1;
-  area.part = {reinterpret_cast<void*>(buffer_at(held, offsetof(ReceiveArea, byte))), 1};
-  area.message.msg_control = reinterpret_cast<void*>(buffer_at(held, offsetof(ReceiveArea, control)));
-  area.message.msg_controllen = sizeof area.control;
-  TRY(held.session.write_buffer(held.live->site, 0, &area, sizeof area));
-  Call receive = make_call(SYS_recvmsg, static_cast<std::uint64_t>(sockets.remote_receive), buffer_at(held, 0),
-                           MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-  TRY(held.session.run(held.live->site, {&receive, 1}));
-  if (receive.result != 1) {
-    return os_error_from(receive.result < 0 ? static_cast<int>(-receive.result) : EIO, "recvmsg in a tracee");
-  }
-  TRY(held.session.read_buffer(held.live->site, 0, &area, sizeof area));
-  const auto* header = reinterpret_cast<const cmsghdr*>(area.control);
-  if (header->cmsg_type != SCM_RIGHTS || header->cmsg_len != CMSG_LEN(sizeof(int) * fds.size())) {
-    return make_error(Code::kTooLarge, "process " + std::to_string(held.live->inside.value) +
-                                           " has no room for its descriptors (RLIMIT_NOFILE)");
-  }
-  std::vector<int> received(fds.size());
-  std::memcpy(received.data(), CMSG_DATA(header), sizeof(int) * fds.size());
-  return received;
-}
 
 }  // namespace
 
@@ -135,49 +79,54 @@ Result<void> adjust_description(const Description& wanted, int pidfd, int fd) {
   return {};
 }
 
-Result<void> install_descriptors(HeldProcess& held, const std::vector<Install>& installs, bool slots_are_open) {
-  if (installs.empty()) return {};
-  TransferSockets sockets = TRY(make_transfer_sockets(held));
-  int above = 0;
-  for (const Install& install : installs) above = std::max(above, install.slot + 1);
-  if (!slots_are_open) {
-    // The sockets themselves must not sit in a slot that is about to be filled.
-    std::vector<Call> move{make_call(SYS_fcntl, static_cast<std::uint64_t>(sockets.remote_receive), F_DUPFD_CLOEXEC,
-                                     static_cast<std::uint64_t>(above)),
-                           make_call(SYS_close, static_cast<std::uint64_t>(sockets.remote_receive)),
-                           make_call(SYS_close, static_cast<std::uint64_t>(sockets.remote_send))};
-    TRY(run_all(held, move, "moving the transfer socket"));
-    sockets.remote_receive = static_cast<int>(move[0].result);
-    sockets.remote_send = -1;
+namespace {
+
+// From the numbers under which they arrive to their slots. One that arrives where another one belongs steps aside
+// first.
+std::vector<Call> placing_calls(std::span<const Install> installs, std::vector<int> numbers, std::set<int> taken) {
+  const auto argument = [](int fd) { return static_cast<std::uint64_t>(fd); };
+  std::vector<Call> calls;
+  for (const Install& install : installs) taken.insert(install.slot);
+  for (int& number : numbers) {
+    const bool is_slot =
+        std::any_of(installs.begin(), installs.end(), [&](const Install& install) { return install.slot == number; });
+    if (!is_slot) continue;
+    const int aside = lowest_free(taken, 1).front();
+    taken.insert(aside);
+    calls.push_back(make_call(SYS_fcntl, argument(number), F_DUPFD_CLOEXEC, argument(aside)));
+    calls.push_back(make_call(SYS_close, argument(number)));
+    number = aside;
   }
-  for (std::size_t start = 0; start < installs.size(); start += sys::kMaxFdsPerMessage) {
-    const std::size_t count = std::min(sys::kMaxFdsPerMessage, installs.size() - start);
-    std::vector<int> fds;
-    for (std::size_t index = 0; index < count; ++index) fds.push_back(installs[start + index].fd);
-    std::vector<int> received = TRY(transfer(held, sockets, fds));
-    if (!slots_are_open) {
-      std::vector<Call> raise;
-      for (const int fd : received) {
-        raise.push_back(
-            make_call(SYS_fcntl, static_cast<std::uint64_t>(fd), F_DUPFD_CLOEXEC, static_cast<std::uint64_t>(above)));
-      }
-      for (const int fd : received) raise.push_back(make_call(SYS_close, static_cast<std::uint64_t>(fd)));
-      TRY(run_all(held, raise, "moving received descriptors"));
-      for (std::size_t index = 0; index < count; ++index) received[index] = static_cast<int>(raise[index].result);
+  for (std::size_t index = 0; index < installs.size(); ++index) {
+    const Install& install = installs[index];
+    calls.push_back(
+        make_call(SYS_dup3, argument(numbers[index]), argument(install.slot), install.close_on_exec ? O_CLOEXEC : 0));
+    calls.push_back(make_call(SYS_close, argument(numbers[index])));
+  }
+  return calls;
+}
+
+}  // namespace
+
+Result<void> install_descriptors(const std::vector<ProcessInstalls>& processes) {
+  std::size_t most = 0;
+  for (const ProcessInstalls& process : processes) most = std::max(most, process.installs.size());
+  for (std::size_t start = 0; start < most; start += sys::kMaxFdsPerMessage) {
+    std::vector<Delivery> deliveries;
+    for (const ProcessInstalls& process : processes) {
+      if (process.installs.size() <= start) continue;
+      const std::size_t count = std::min(sys::kMaxFdsPerMessage, process.installs.size() - start);
+      const std::span<const Install> part = std::span(process.installs).subspan(start, count);
+      Delivery delivery;
+      delivery.held = process.held;
+      for (const Install& install : part) delivery.fds.push_back(install.fd);
+      delivery.use = [part](const std::vector<int>& numbers, const std::set<int>& taken) {
+        return placing_calls(part, numbers, taken);
+      };
+      deliveries.push_back(std::move(delivery));
     }
-    std::vector<Call> place;
-    for (std::size_t index = 0; index < count; ++index) {
-      const Install& install = installs[start + index];
-      place.push_back(make_call(SYS_dup3, static_cast<std::uint64_t>(received[index]),
-                                static_cast<std::uint64_t>(install.slot), install.close_on_exec ? O_CLOEXEC : 0));
-      place.push_back(make_call(SYS_close, static_cast<std::uint64_t>(received[index])));
-    }
-    if (start + count == installs.size()) {
-      place.push_back(make_call(SYS_close, static_cast<std::uint64_t>(sockets.remote_receive)));
-      if (sockets.remote_send >= 0)
-        place.push_back(make_call(SYS_close, static_cast<std::uint64_t>(sockets.remote_send)));
-    }
-    TRY(run_all(held, place, "placing descriptors"));
+    TRY(deliver(deliveries));
+    for (const Delivery& delivery : deliveries) TRY(check_all(*delivery.held, delivery.calls, "placing descriptors"));
   }
   return {};
 }
@@ -208,13 +157,15 @@ Result<bool> start_chdir(HeldProcess& held, const std::string& path, Call& chang
 // The process may lack search permission that it had when it came here; the engine has it.
 Result<void> pass_working_dir(HeldProcess& held, const std::string& path, int m1_root) {
   UniqueFd dir = TRY(sys::open_in_root(m1_root, path, O_PATH | O_DIRECTORY));
-  TransferSockets sockets = TRY(make_transfer_sockets(held));
-  const std::vector<int> received = TRY(transfer(held, sockets, {dir.get()}));
-  std::vector<Call> calls{make_call(SYS_fchdir, static_cast<std::uint64_t>(received[0])),
-                          make_call(SYS_close, static_cast<std::uint64_t>(received[0])),
-                          make_call(SYS_close, static_cast<std::uint64_t>(sockets.remote_receive)),
-                          make_call(SYS_close, static_cast<std::uint64_t>(sockets.remote_send))};
-  return run_all(held, calls, "fchdir");
+  std::vector<Delivery> deliveries(1);
+  deliveries[0].held = &held;
+  deliveries[0].fds = {dir.get()};
+  deliveries[0].use = [](const std::vector<int>& numbers, const std::set<int>&) {
+    const auto number = static_cast<std::uint64_t>(numbers.front());
+    return std::vector<Call>{make_call(SYS_fchdir, number), make_call(SYS_close, number)};
+  };
+  TRY(deliver(deliveries));
+  return check_all(held, deliveries[0].calls, "fchdir");
 }
 
 }  // namespace
@@ -258,10 +209,11 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
     dirs.push_back({held, process.working_dir});
   }
   TRY(change_working_dirs(dirs, m1_root));
+  std::vector<ProcessInstalls> installs;
   for (const ProcessImage& process : image.processes) {
     HeldProcess* held = capture.find(process.incarnation);
     if (held == nullptr) continue;
-    std::vector<Install> installs;
+    installs.push_back({held, {}});
     for (const DescriptorSlot& slot : process.descriptors) {
       const Description& description = image.descriptions[slot.description];
       const bool can_move = !description.deleted || description.is_deleted_file();
@@ -291,11 +243,15 @@ Result<std::vector<Notice>> rehome(TreeCapture& capture, const TreeImage& image,
         opened[slot.description] = file.release_value();
       }
       if (opened[slot.description].valid()) {
-        installs.push_back({opened[slot.description].get(), slot.fd, slot.close_on_exec});
+        installs.back().installs.push_back({opened[slot.description].get(), slot.fd, slot.close_on_exec});
       }
     }
-    TRY(install_descriptors(*held, installs, true));
-    TRY(move_shared_mappings(*held, process, switched, m1_root, revived));
+  }
+  TRY(install_descriptors(installs));
+  TRY(move_shared_mappings(capture, image, switched, m1_root, revived));
+  for (const ProcessImage& process : image.processes) {
+    HeldProcess* held = capture.find(process.incarnation);
+    if (held == nullptr) continue;
     std::vector<ProcessLock> locks;
     std::copy_if(process.locks.begin(), process.locks.end(), std::back_inserter(locks), [&](const ProcessLock& lock) {
       const Description* description = image.description_at(process, lock.fd);

@@ -30,9 +30,12 @@ struct Install {
   int slot = -1;
   bool close_on_exec = false;
 };
-// Places descriptors of the engine in slots of the process, replacing what is there. `slots_are_open`: every slot is
-// taken already, so that a received descriptor can't sit in one.
-Result<void> install_descriptors(HeldProcess& held, const std::vector<Install>& installs, bool slots_are_open);
+struct ProcessInstalls {
+  HeldProcess* held = nullptr;
+  std::vector<Install> installs;  // each of another slot
+};
+// Places descriptors of the engine in slots of processes, replacing what is there.
+Result<void> install_descriptors(const std::vector<ProcessInstalls>& processes);
 
 Result<void> close_descriptors(HeldProcess& held, const std::vector<int>& slots);
 Result<void> set_descriptor_flag(HeldProcess& held, int slot, bool close_on_exec);

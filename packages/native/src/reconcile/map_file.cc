@@ -9,7 +9,8 @@
 #include <map>
 #include <string>
 
-#include "reconcile/descriptor_io.h"
+#include "reconcile/delivery.h"
+#include "reconcile/remote_calls.h"
 #include "sys/files.h"
 #include "sys/sockets.h"
 
@@ -78,11 +79,15 @@ Call map_call(const MapRange& part, int fd) {
                    mapping.file_offset + (part.range.start - mapping.range.start));
 }
 
-Result<void> run_maps(HeldProcess& held, std::vector<Call>& calls) {
-  for (std::size_t start = 0; start < calls.size(); start += parasite::kMaxCalls) {
-    const std::size_t count = std::min(parasite::kMaxCalls, calls.size() - start);
-    TRY(held.session.run(held.live->site, std::span(calls).subspan(start, count)));
+Result<void> check_maps(const HeldProcess& held, const std::vector<Call>& calls) {
+  for (const Call& call : calls) {
+    if (call.result < 0 && call.result > -4096) return failed_call(held, "mmap in a tracee", call);
   }
+  return {};
+}
+
+Result<void> run_maps(HeldProcess& held, std::vector<Call>& calls) {
+  TRY(run_batched(held.session, held.live->site, calls));
   // The kernel does not tell cheaply whether a mapping was made with MAP_NORESERVE. One larger than the machine's
   // memory (a sanitizer's, say) was, and is refused without.
   std::vector<Call> again;
@@ -93,74 +98,121 @@ Result<void> run_maps(HeldProcess& held, std::vector<Call>& calls) {
     again.back().arguments[kMapFlags] |= MAP_NORESERVE;
     refused.push_back(index);
   }
-  for (std::size_t start = 0; start < again.size(); start += parasite::kMaxCalls) {
-    const std::size_t count = std::min(parasite::kMaxCalls, again.size() - start);
-    TRY(held.session.run(held.live->site, std::span(again).subspan(start, count)));
-  }
+  TRY(run_batched(held.session, held.live->site, again));
   for (std::size_t index = 0; index < again.size(); ++index) calls[refused[index]] = again[index];
-  for (const Call& call : calls) {
-    if (call.result < 0 && call.result > -4096) {
-      return os_error_from(static_cast<int>(-call.result), "mmap in a tracee",
-                           "pid " + std::to_string(held.live->inside.value));
-    }
+  return check_maps(held, calls);
+}
+
+using FilesToMap = std::map<FileToMap, std::vector<const MapRange*>>;
+
+// Of one process: what of its files is still to be mapped.
+struct Pending {
+  Remapping* remapping;
+  FilesToMap files;
+};
+
+// As many files at a time as travel in one message, and as many parts as fit into one run.
+struct Batch {
+  Delivery delivery;
+  std::vector<UniqueFd> files;
+  std::vector<std::vector<const MapRange*>> parts;  // of each file
+};
+
+std::vector<Call> mapping_calls(const Batch& batch, const std::vector<int>& numbers) {
+  std::vector<Call> calls;
+  for (std::size_t index = 0; index < batch.parts.size(); ++index) {
+    for (const MapRange* part : batch.parts[index]) calls.push_back(map_call(*part, numbers[index]));
+    calls.push_back(make_call(SYS_close, static_cast<std::uint64_t>(numbers[index])));
   }
-  return {};
+  return calls;
+}
+
+void take_batch(Pending& pending, int m1_root, RevivedFiles& revived, Batch& batch) {
+  batch.delivery.held = pending.remapping->held;
+  std::size_t uses = 0;
+  while (!pending.files.empty() && batch.files.size() < sys::kMaxFdsPerMessage && uses < kMostUses - 1) {
+    auto next = pending.files.begin();
+    Result<UniqueFd> file = open_file(next->first, m1_root, revived);
+    if (!file.ok()) {
+      for (const MapRange* part : next->second) pending.remapping->failed.push_back({*part, file.error()});
+      pending.files.erase(next);
+      continue;
+    }
+    const std::size_t count = std::min(next->second.size(), kMostUses - 1 - uses);
+    const auto end = next->second.begin() + static_cast<std::ptrdiff_t>(count);
+    batch.parts.emplace_back(next->second.begin(), end);
+    batch.delivery.fds.push_back(file.value().get());
+    batch.files.push_back(file.release_value());
+    uses += count + 1;
+    next->second.erase(next->second.begin(), end);
+    if (next->second.empty()) pending.files.erase(next);
+  }
 }
 
 }  // namespace
 
-Result<std::vector<UnmappedPart>> map_anew(HeldProcess& held, const std::vector<MapRange>& parts, int m1_root,
-                                           int free_slot, RevivedFiles& revived) {
-  std::vector<UnmappedPart> failed;
-  std::vector<Call> anonymous;
-  std::map<FileToMap, std::vector<const MapRange*>> by_file;
-  for (const MapRange& part : parts) {
-    if (part.mapping.is_system_v()) {
-      if (std::optional<Error> refused = TRY(attach_segment(held, part))) failed.push_back({part, std::move(*refused)});
-    } else if (part.mapping.has_file()) {
-      by_file[file_of(part.mapping)].push_back(&part);
-    } else {
-      anonymous.push_back(map_call(part, -1));
-    }
-  }
-  TRY(run_maps(held, anonymous));
-  for (auto next = by_file.begin(); next != by_file.end();) {
-    // As many files at a time as travel in one message.
-    std::vector<UniqueFd> files;
-    std::vector<Install> installs;
-    std::vector<Call> calls;
-    for (; next != by_file.end() && files.size() < sys::kMaxFdsPerMessage; ++next) {
-      Result<UniqueFd> file = open_file(next->first, m1_root, revived);
-      if (!file.ok()) {
-        for (const MapRange* part : next->second) failed.push_back({*part, file.error()});
-        continue;
+Result<void> map_anew(std::vector<Remapping>& remappings, int m1_root, RevivedFiles& revived) {
+  std::vector<Pending> pending;
+  for (Remapping& remapping : remappings) {
+    HeldProcess& held = *remapping.held;
+    std::vector<Call> anonymous;
+    FilesToMap files;
+    for (const MapRange& part : remapping.parts) {
+      if (part.mapping.is_system_v()) {
+        std::optional<Error> refused = TRY(attach_segment(held, part));
+        if (refused) remapping.failed.push_back({part, std::move(*refused)});
+      } else if (part.mapping.has_file()) {
+        files[file_of(part.mapping)].push_back(&part);
+      } else {
+        anonymous.push_back(map_call(part, -1));
       }
-      const int slot = free_slot + static_cast<int>(files.size());
-      installs.push_back({file.value().get(), slot, true});
-      files.push_back(file.release_value());
-      for (const MapRange* part : next->second) calls.push_back(map_call(*part, slot));
     }
-    for (const Install& install : installs) {
-      calls.push_back(make_call(SYS_close, static_cast<std::uint64_t>(install.slot)));
-    }
-    TRY(install_descriptors(held, installs, false));
-    TRY(run_maps(held, calls));
+    TRY(run_maps(held, anonymous));
+    if (!files.empty()) pending.push_back({&remapping, std::move(files)});
   }
-  return failed;
+  while (!pending.empty()) {
+    std::vector<Batch> batches(pending.size());
+    std::vector<Delivery> deliveries;
+    for (std::size_t index = 0; index < pending.size(); ++index) {
+      Batch& batch = batches[index];
+      take_batch(pending[index], m1_root, revived, batch);
+      if (batch.files.empty()) continue;
+      batch.delivery.use = [&batch](const std::vector<int>& numbers, const std::set<int>&) {
+        return mapping_calls(batch, numbers);
+      };
+      deliveries.push_back(std::move(batch.delivery));
+    }
+    TRY(deliver(deliveries));
+    for (const Delivery& delivery : deliveries) TRY(check_maps(*delivery.held, delivery.calls));
+    std::erase_if(pending, [](const Pending& one) { return one.files.empty(); });
+  }
+  return {};
 }
 
-int free_slot_of(const ProcessImage& process) {
-  return process.descriptors.empty() ? 0 : process.descriptors.back().fd + 1;
+Result<std::vector<UnmappedPart>> map_anew(HeldProcess& held, const std::vector<MapRange>& parts, int m1_root,
+                                           RevivedFiles& revived) {
+  std::vector<Remapping> one{{&held, parts, {}}};
+  TRY(map_anew(one, m1_root, revived));
+  return std::move(one.front().failed);
 }
 
-Result<void> move_shared_mappings(HeldProcess& held, const ProcessImage& process, const std::set<int>& switched,
+Result<void> move_shared_mappings(TreeCapture& capture, const TreeImage& image, const std::set<int>& switched,
                                   int m1_root, RevivedFiles& revived) {
-  std::vector<MapRange> parts;
-  for (const Mapping& mapping : *process.mappings) {
-    if (mapping.shared && switched.contains(mapping.volume)) parts.push_back({mapping.range, mapping});
+  std::vector<Remapping> remappings;
+  for (const ProcessImage& process : image.processes) {
+    HeldProcess* held = capture.find(process.incarnation);
+    if (held == nullptr) continue;
+    Remapping remapping{held, {}, {}};
+    for (const Mapping& mapping : *process.mappings) {
+      if (mapping.shared && switched.contains(mapping.volume)) remapping.parts.push_back({mapping.range, mapping});
+    }
+    if (!remapping.parts.empty()) remappings.push_back(std::move(remapping));
   }
-  std::vector<UnmappedPart> failed = TRY(map_anew(held, parts, m1_root, free_slot_of(process), revived));
-  return failed.empty() ? Result<void>() : Result<void>(std::move(failed.front().reason));
+  TRY(map_anew(remappings, m1_root, revived));
+  for (Remapping& remapping : remappings) {
+    if (!remapping.failed.empty()) return std::move(remapping.failed.front().reason);
+  }
+  return {};
 }
 
 }  // namespace deltabox

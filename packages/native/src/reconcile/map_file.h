@@ -16,14 +16,19 @@ struct UnmappedPart {
   MapRange part;
   Error reason;
 };
-// `free_slot`: from here on no descriptor of the process is open; the files' ones are there for a moment.
+// Of one process.
+struct Remapping {
+  HeldProcess* held = nullptr;
+  std::vector<MapRange> parts;
+  std::vector<UnmappedPart> failed;
+};
+// Processes side by side.
+Result<void> map_anew(std::vector<Remapping>& remappings, int m1_root, RevivedFiles& revived);
 Result<std::vector<UnmappedPart>> map_anew(HeldProcess& held, const std::vector<MapRange>& parts, int m1_root,
-                                           int free_slot, RevivedFiles& revived);
+                                           RevivedFiles& revived);
 
-int free_slot_of(const ProcessImage& process);
-
-// Shared mappings of files on the switched volumes, of a process that goes on after a checkpoint.
-Result<void> move_shared_mappings(HeldProcess& held, const ProcessImage& process, const std::set<int>& switched,
+// Shared mappings of files on the switched volumes, of processes that go on after a checkpoint.
+Result<void> move_shared_mappings(TreeCapture& capture, const TreeImage& image, const std::set<int>& switched,
                                   int m1_root, RevivedFiles& revived);
 
 }  // namespace deltabox

@@ -58,7 +58,7 @@ class Mover {
       parts.push_back({mapping.range, as_memory(mapping)});
       close_beyond_end(mapping, parts);
     }
-    std::vector<UnmappedPart> failed = TRY(map_anew(held_, parts, m1_root, free_slot_of(process), revived));
+    std::vector<UnmappedPart> failed = TRY(map_anew(held_, parts, m1_root, revived));
     if (!failed.empty()) return std::move(failed.front().reason);
     for (const SavedPage& page : saved_) {
       if (::pwrite(memory_, page.bytes.data(), page.bytes.size(), static_cast<off_t>(page.address)) !=

@@ -23,6 +23,10 @@ Result<void> run_batched(parasite::Session& session, const parasite::Site& site,
 
 Result<void> run_all(HeldProcess& held, std::vector<Call>& calls, const char* operation) {
   TRY(run_batched(held.session, held.live->site, calls));
+  return check_all(held, calls, operation);
+}
+
+Result<void> check_all(const HeldProcess& held, const std::vector<Call>& calls, const char* operation) {
   for (const Call& call : calls) {
     if (call.result < 0) return failed_call(held, operation, call);
   }

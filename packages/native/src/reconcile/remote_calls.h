@@ -22,6 +22,8 @@ Result<void> run_batched(parasite::Session& session, const parasite::Site& site,
 Result<void> run_all(HeldProcess& held, std::vector<parasite::Call>& calls, const char* operation);
 // A process makes it, so that it is in the tasks' network namespace and shows the process's credentials.
 Result<UniqueFd> make_socket_in(HeldProcess& held, int family, int type, int protocol);
+// The same of calls that were made.
+Result<void> check_all(const HeldProcess& held, const std::vector<parasite::Call>& calls, const char* operation);
 // Takes a descriptor out of a process.
 Result<UniqueFd> take(HeldProcess& held, std::int64_t fd);
 Error failed_call(const HeldProcess& held, const char* operation, const parasite::Call& call);

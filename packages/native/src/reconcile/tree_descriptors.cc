@@ -137,15 +137,11 @@ Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, con
     const auto fd = made.find(install.description);
     if (fd != made.end()) installs[install.process].push_back({fd->second.get(), install.fd, install.close_on_exec});
   }
-  for (const auto& [incarnation, list] : installs) {
-    const ProcessImage* process = live.find(incarnation);
-    const bool slots_are_open = std::all_of(list.begin(), list.end(), [&](const Install& install) {
-      return std::any_of(process->descriptors.begin(), process->descriptors.end(),
-                         [&](const DescriptorSlot& slot) { return slot.fd == install.slot; });
-    });
-    TRY(install_descriptors(*context.capture->find(incarnation), list,
-                            slots_are_open && !closes.contains(incarnation)));
+  std::vector<ProcessInstalls> processes;
+  for (auto& [incarnation, list] : installs) {
+    processes.push_back({context.capture->find(incarnation), std::move(list)});
   }
+  TRY(install_descriptors(processes));
   for (const SlotFlag& flag : plan.flags)
     TRY(set_descriptor_flag(*context.capture->find(flag.process), flag.fd, flag.close_on_exec));
   for (const DescriptionAdjust& adjust : plan.adjust) {

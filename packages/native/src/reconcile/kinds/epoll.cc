@@ -75,7 +75,7 @@ Result<void> change_with_stand_in(TreeCapture& capture, HeldProcess& held, const
   TRY(held.session.run(held.live->site, before));
   const bool is_open = before[0].result >= 0;
   if (is_open && before[1].result < 0) return refused(before[1]);
-  TRY(install_descriptors(held, {{watched.get(), change.entry.fd, true}}, is_open));
+  TRY(install_descriptors({{&held, {{watched.get(), change.entry.fd, true}}}}));
   const epoll_event event = event_of(change.entry);
   TRY(held.session.write_buffer(held.live->site, 0, &event, sizeof event));
   const auto kept = static_cast<std::uint64_t>(before[1].result);

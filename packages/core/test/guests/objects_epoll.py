@@ -62,11 +62,17 @@ def prepare():
     os.close(first)
     control(1, "many", values["number"], IN, 6)
     os.dup2(values["spare"], values["number"])
+    # Under a number that the epoll itself has by now.
+    number = os.dup(values["moved"])
+    with select.epoll() as own:
+        own.register(number, IN)
+        os.dup2(own.fileno(), number)
+    values["own"] = select.epoll.fromfd(number)
     control(1, "inner", values["full"], IN, 7)
     control(1, "outer", values["inner"].fileno(), IN, 8)
     control(1, "closed", values["full"], IN, 9)
     control(1, "emptied", values["full"], IN, 10)
-    values["entries"] = {name: entries(name) for name in ("many", "inner", "outer", "closed", "emptied")}
+    values["entries"] = {name: entries(name) for name in ("many", "own", "inner", "outer", "closed", "emptied")}
     values["pipe"] = os.pipe()
     control(1, "waited", values["pipe"][0], IN, 11)
     values["woken"] = []
@@ -96,6 +102,7 @@ def change(count):
         os.eventfd_read(values["full"])
         values["inner"].close()
         values["closed"].close()
+        values["own"].close()
         control(2, "emptied", values["full"], 0, 0)
         control(1, "waited", values["spare"], IN, 12)
         os.write(values["ask"][1], b"leave")
@@ -117,6 +124,7 @@ def verify():
     for name in ("gone", "moved", "once"):
         os.eventfd_write(values[name], 1)
     expect([one for one in ready("many") if one[0] != 3], [(2, IN), (4, IN), (5, IN), (6, IN), full])
+    expect([events for _, events in ready("own")], [IN])
     for name in ("gone", "moved", "once"):
         os.eventfd_read(values[name])
     control(3, "many", values["once"], IN | select.EPOLLONESHOT, 4)

@@ -30,10 +30,9 @@ epoll_event event_of(const EpollEntry& entry) {
   return event;
 }
 
-Call control_call(const HeldProcess& held, const EpollChange& change, std::size_t index) {
-  return make_call(SYS_epoll_ctl, static_cast<std::uint64_t>(change.epoll_fd),
-                   change.add ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, static_cast<std::uint64_t>(change.entry.fd),
-                   event_at(held, index));
+Call control_call(const HeldProcess& held, const EpollChange& change, std::size_t index, std::uint64_t epoll_fd) {
+  return make_call(SYS_epoll_ctl, epoll_fd, change.add ? EPOLL_CTL_ADD : EPOLL_CTL_MOD,
+                   static_cast<std::uint64_t>(change.entry.fd), event_at(held, index));
 }
 
 Notice refusal(const HeldProcess& held, const EpollChange& change, const Error& error) {
@@ -53,7 +52,8 @@ Result<void> change_directly(HeldProcess& held, const std::vector<const EpollCha
     std::vector<Call> calls;
     for (std::size_t index = 0; index < count; ++index) {
       events.push_back(event_of(changes[start + index]->entry));
-      calls.push_back(control_call(held, *changes[start + index], index));
+      const EpollChange& change = *changes[start + index];
+      calls.push_back(control_call(held, change, index, static_cast<std::uint64_t>(change.epoll_fd)));
     }
     TRY(held.session.write_buffer(held.live->site, 0, events.data(), events.size() * sizeof(epoll_event)));
     TRY(held.session.run(held.live->site, calls));
@@ -79,7 +79,10 @@ Result<void> change_with_stand_in(TreeCapture& capture, HeldProcess& held, const
   const epoll_event event = event_of(change.entry);
   TRY(held.session.write_buffer(held.live->site, 0, &event, sizeof event));
   const auto kept = static_cast<std::uint64_t>(before[1].result);
-  std::vector<Call> after{control_call(held, change, 0)};
+  // The epoll itself may have the number by now.
+  const std::uint64_t epoll_fd =
+      change.epoll_fd == change.entry.fd ? kept : static_cast<std::uint64_t>(change.epoll_fd);
+  std::vector<Call> after{control_call(held, change, 0, epoll_fd)};
   if (is_open) {
     after.push_back(make_call(SYS_dup3, kept, fd, (before[0].result & FD_CLOEXEC) != 0 ? O_CLOEXEC : 0));
     after.push_back(make_call(SYS_close, kept));

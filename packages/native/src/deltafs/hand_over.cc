@@ -37,17 +37,17 @@ Result<Seen> look_at(int fd) {
   return Seen{{info.stx_ino, ns(info.stx_btime)}, version, info.stx_nlink};
 }
 
-// All paths of an inode in a layer.
-Result<void> find_names(int dir_fd, const std::string& prefix, std::uint64_t inode, int depth,
-                        std::vector<std::string>& names) {
+using NamesByInode = std::multimap<std::uint64_t, std::string>;
+
+Result<void> walk(int dir_fd, const std::string& prefix, int depth, NamesByInode& names) {
   if (depth > kMaxTreeDepth) return make_error(Code::kTooLarge, "a layer is nested deeper than 2,048 directories");
   for (const std::string& name : TRY(sys::list_dir(dir_fd))) {
     struct stat info {};
     if (::fstatat(dir_fd, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return os_error("fstatat", name);
-    if (S_ISREG(info.st_mode) && info.st_ino == inode) names.push_back(prefix + name);
+    if (S_ISREG(info.st_mode)) names.emplace(info.st_ino, prefix + name);
     if (!S_ISDIR(info.st_mode)) continue;
     UniqueFd child = TRY(sys::open_at(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-    TRY(find_names(child.get(), prefix + name + "/", inode, depth + 1, names));
+    TRY(walk(child.get(), prefix + name + "/", depth + 1, names));
   }
   return {};
 }
@@ -70,6 +70,18 @@ Result<UniqueFd> open_file_of(int layer_dir, const std::string& path) {
 bool was_copied_up(int fd) { return ::fgetxattr(fd, "user.overlay.origin", nullptr, 0) >= 0; }
 
 }  // namespace
+
+Result<std::vector<std::string>> LayerNames::of(int layer_dir, std::uint64_t inode) {
+  if (!names_) {
+    NamesByInode names;
+    TRY(walk(layer_dir, "", 0, names));
+    names_ = std::move(names);
+  }
+  std::vector<std::string> found;
+  const auto [begin, end] = names_->equal_range(inode);
+  for (auto name = begin; name != end; ++name) found.push_back(name->second);
+  return found;
+}
 
 Result<int> OpenDirs::open(const std::string& path) {
   if (path.empty()) return layer_->get();
@@ -109,6 +121,8 @@ HandOver::HandOver(HandOver&& other) noexcept
       next_lookup_(std::move(other.next_lookup_)),
       left_dirs_(std::move(other.left_dirs_)),
       entered_dirs_(std::move(other.entered_dirs_)),
+      left_names_(std::move(other.left_names_)),
+      target_names_(std::move(other.target_names_)),
       present_dirs_(std::move(other.present_dirs_)),
       made_dirs_(std::move(other.made_dirs_)),
       made_links_(std::move(other.made_links_)),
@@ -152,8 +166,7 @@ Result<void> HandOver::add(const FileToKeep& file) {
   step.inode = seen.inode;
   if (file.inode && *file.inode != step.inode) {
     // Renamed since, or gone.
-    step.names.clear();
-    TRY(find_names(left_dir_->get(), "", file.inode->number, 0, step.names));
+    step.names = TRY(left_names_.of(left_dir_->get(), file.inode->number));
     if (step.names.empty()) return {};
     opened = TRY(open_file_of(left_dir_->get(), step.names.front()));
     if (!opened.valid()) return {};
@@ -177,8 +190,7 @@ Result<void> HandOver::add(const FileToKeep& file) {
   step.file = std::move(opened);
   step.mapped_for_writing = file.mapped_for_writing;
   if (seen.links > step.names.size()) {
-    std::vector<std::string> names;
-    TRY(find_names(left_dir_->get(), "", step.inode.number, 0, names));
+    const std::vector<std::string> names = TRY(left_names_.of(left_dir_->get(), step.inode.number));
     std::copy_if(names.begin(), names.end(), std::back_inserter(step.names),
                  [&](const std::string& name) { return name != step.names.front(); });
   }
@@ -194,14 +206,9 @@ Result<void> HandOver::add(const FileToKeep& file) {
 
 // The hard links that a file has in the layer which shows it.
 Result<std::vector<std::string>> HandOver::names_in_target(const std::string& path) {
-  std::vector<std::string> names;
   const std::optional<StackEntry> entry = TRY(next_lookup_.find(path));
-  if (entry && entry->info.st_nlink > 1) {
-    TRY(find_names(TRY(entry->layer->open())->get(), "", entry->info.st_ino, 0, names));
-  } else {
-    names.push_back(path);
-  }
-  return names;
+  if (!entry || entry->info.st_nlink <= 1) return std::vector<std::string>{path};
+  return target_names_[entry->layer.get()].of(TRY(entry->layer->open())->get(), entry->info.st_ino);
 }
 
 Result<bool> HandOver::has_equal_copy(const Step& step, const FileVersion& version) {

@@ -60,6 +60,15 @@ class OpenDirs {
   std::map<std::string, bool> hides_;
 };
 
+// The paths of an inode in a layer, from one walk through it for all that ask. Nobody changes names there meanwhile.
+class LayerNames {
+ public:
+  Result<std::vector<std::string>> of(int layer_dir, std::uint64_t inode);
+
+ private:
+  std::optional<std::multimap<std::uint64_t, std::string>> names_;
+};
+
 class HandOver {
  public:
   // Of `files`, those that the volume's writable layer holds go over into next's.
@@ -111,6 +120,8 @@ class HandOver {
   StackLookup next_lookup_;
   OpenDirs left_dirs_;
   OpenDirs entered_dirs_;
+  LayerNames left_names_;
+  std::map<const Layer*, LayerNames> target_names_;
   std::set<std::string> present_dirs_;  // in the next layer
   std::vector<MadeDir> made_dirs_;      // in the next layer, parents before children
   std::vector<std::string> made_links_;

@@ -8,6 +8,7 @@ import select
 import signal
 import struct
 import termios
+import tty
 
 from guest import eventually, expect, run
 
@@ -85,6 +86,14 @@ def prepare():
     values["again"] = os.open(values["name"], os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     gone, values["hung up"] = pty.openpty()
     os.close(gone)
+    # A line that is not ended, and a terminal of which nobody has the inner end later on.
+    values["typed"], values["quiet"] = pty.openpty(), pty.openpty()
+    for _, inner in (values["typed"], values["quiet"]):
+        modes = termios.tcgetattr(inner)
+        modes[3] &= ~termios.ECHO
+        termios.tcsetattr(inner, termios.TCSANOW, modes)
+    tty.setraw(values["quiet"][1])
+    os.write(values["typed"][0], b"half a li")
     # Not all of the lower numbers are taken.
     below = pty.openpty()
     values["to close"] = pty.openpty()
@@ -103,10 +112,18 @@ def change(count):
         modes[3] |= termios.ECHO
         termios.tcsetattr(slave, termios.TCSANOW, modes)
         os.write(master, b"typed since\n")
+        os.write(values["typed"][0], b"\x15another line\nand more")
+        outer, inner = values["quiet"]
+        if inner is not None:
+            os.write(outer, b"late")
+            os.close(inner)
+            values["quiet"] = outer, None
     else:
-        for fd in (master, slave, values["again"], values["hung up"], *values["to close"]):
+        ends = [end for name in ("to close", "typed", "quiet") for end in values[name] if end is not None]
+        for fd in (master, slave, values["again"], values["hung up"], *ends):
             os.close(fd)
-        values["plain"], values["to close"] = pty.openpty(), pty.openpty()
+        for name in ("plain", "to close", "typed", "quiet"):
+            values[name] = pty.openpty()
         values["again"], values["hung up"] = pty.openpty()
     if values["leader"] is not None:
         # Its terminal hangs up.
@@ -137,6 +154,11 @@ def verify():
     expect(waiting(slave), False, "more input")
     os.write(master, b"more\n")
     expect(os.read(slave, 100), b"more\n", "input typed now")
+    outer, inner = values["typed"]
+    expect(waiting(inner), False, "a line that is not ended")
+    os.write(outer, b"ne\n")
+    expect(os.read(inner, 100), b"half a line\n", "a line that was not ended")
+    expect(waiting(values["quiet"][1]), False, "what was typed since")
     check_end(values["hung up"])
     closing, left = values["to close"]
     os.close(closing)

@@ -41,15 +41,29 @@ bool same_but_name(const Mapping& first, const Mapping& second) {
 
 }  // namespace
 
+namespace {
+
+constexpr std::size_t kNameBytes = 4096;
+
+void ask_for_name(abi::ProcmapQuery& query, char* name) {
+  query.vma_name_size = kNameBytes;
+  query.vma_name_addr = reinterpret_cast<std::uint64_t>(name);
+}
+
+std::string name_in(const abi::ProcmapQuery& query, const char* name) {
+  return query.vma_name_size > 0 ? std::string(name, query.vma_name_size - 1) : std::string();
+}
+
+}  // namespace
+
 Result<std::string> current_name(int maps_fd, std::uint64_t address) {
-  char name[4096];
+  char name[kNameBytes];
   abi::ProcmapQuery query{};
   query.size = sizeof query;
   query.query_addr = address;
-  query.vma_name_size = sizeof name;
-  query.vma_name_addr = reinterpret_cast<std::uint64_t>(name);
+  ask_for_name(query, name);
   if (::ioctl(maps_fd, abi::kProcmapQuery, &query) != 0) return os_error("PROCMAP_QUERY", "name");
-  return query.vma_name_size > 0 ? std::string(name, query.vma_name_size - 1) : std::string();
+  return name_in(query, name);
 }
 
 namespace {
@@ -74,11 +88,14 @@ Result<std::shared_ptr<const MappingList>> read_mappings(int maps_fd,
   std::size_t previous_index = 0;
   std::size_t count = 0;
   std::uint64_t address = 0;
+  char name[kNameBytes];
   for (; count < kMaxMappings; ++count) {
     abi::ProcmapQuery query{};
     query.size = sizeof query;
     query.query_flags = abi::kProcmapCoveringOrNext;
     query.query_addr = address;
+    // A name costs a walk up the directories. Those of a list that is there are known.
+    if (!previous) ask_for_name(query, name);
     if (::ioctl(maps_fd, abi::kProcmapQuery, &query) != 0) {
       if (errno == ENOENT) break;
       return os_error("PROCMAP_QUERY");
@@ -97,7 +114,7 @@ Result<std::shared_ptr<const MappingList>> read_mappings(int maps_fd,
     if (is_known) {
       mappings->push_back(without_volume(*before));
     } else {
-      mapping.name = TRY(current_name(maps_fd, mapping.range.start));
+      mapping.name = previous ? TRY(current_name(maps_fd, mapping.range.start)) : name_in(query, name);
       mappings->push_back(std::move(mapping));
     }
   }

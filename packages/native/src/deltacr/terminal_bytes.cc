@@ -50,17 +50,21 @@ termios modes_of(int fd) {
   return modes;
 }
 
-// Every byte as it is, those of an unfinished line, too.
-termios raw(termios modes) {
-  ::cfmakeraw(&modes);
+bool has_lines(const termios& modes) { return (modes.c_lflag & ICANON) != 0; }
+
+// Those of an unfinished line can be read, too. Nothing else: without IXON, say, one that was stopped would go on.
+termios without_lines(termios modes) {
+  modes.c_lflag &= ~static_cast<tcflag_t>(ICANON);
   return modes;
 }
 
-// Lines where there were lines; nothing is echoed, translated or taken for a signal.
+// Lines where there were lines; nothing is echoed, translated, taken for a signal or for an order to erase.
 termios quiet(termios modes) {
   const tcflag_t lines = modes.c_lflag & ICANON;
   ::cfmakeraw(&modes);
   modes.c_lflag |= lines;
+  if (lines == 0) return modes;
+  for (const int character : {VERASE, VKILL, VEOF, VEOL, VEOL2}) modes.c_cc[character] = _POSIX_VDISABLE;
   return modes;
 }
 
@@ -86,7 +90,7 @@ Result<void> write_waiting(int fd, const std::string& bytes) {
 }
 
 std::string take_input(int slave) {
-  const ModesFor all(slave, raw(modes_of(slave)));
+  const ModesFor all(slave, without_lines(modes_of(slave)));
   return all.set() ? read_all(slave) : std::string();
 }
 
@@ -95,7 +99,7 @@ Result<void> put_input(int master, int slave, const std::string& bytes) {
   const ModesFor silently(slave, modes);
   TRY(write_waiting(master, bytes));
   const std::size_t end_of_lines = bytes.rfind('\n') + 1;
-  const std::size_t seen = (modes.c_lflag & ICANON) != 0 ? end_of_lines : bytes.size();
+  const std::size_t seen = has_lines(modes) ? end_of_lines : bytes.size();
   // Before the modes are the program's again.
   for (int look = 0; look < kLooks && waiting(slave) < seen; ++look) ::usleep(kBetweenLooks_us);
   return {};
@@ -132,11 +136,12 @@ Result<UniqueFd> open_slave_of(int master, int flags) {
 }
 
 std::string copy_terminal_input(int master, int slave) {
-  if (waiting(slave) == 0) return {};
+  // Of a line that is not ended nothing is shown.
+  if (waiting(slave) == 0 && !has_lines(modes_of(slave))) return {};
   const Result<UniqueFd> own = open_slave_of(master, O_RDWR);
   if (!own.ok()) return {};
   std::string bytes = take_input(own.value().get());
-  (void)put_input(master, own.value().get(), bytes);
+  if (!bytes.empty()) (void)put_input(master, own.value().get(), bytes);
   return bytes;
 }
 

@@ -13,8 +13,7 @@ namespace deltabox {
 // Another descriptor of the slave end, non-blocking; it never becomes a controlling terminal.
 Result<UniqueFd> open_slave_of(int master, int flags);
 
-// `slave`: any descriptor of it. Empty where nothing waits. Of a line that is being typed (canonical mode), nothing is
-// seen until it is ended.
+// `slave`: any descriptor of it. Empty where nothing waits. A line that is being typed (canonical mode) is among it.
 std::string copy_terminal_input(int master, int slave);
 std::string copy_terminal_output(int master);
 

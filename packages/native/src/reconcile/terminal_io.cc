@@ -66,6 +66,14 @@ Result<void> occupy(HeldProcess& held, int slot) {
   return held.session.run(held.live->site, calls);
 }
 
+// Not known where nobody had the slave end open: what was written to it waits for the next who has. And what was there
+// when lines began or ended to count is a line by now, or none.
+bool has_input_of(const TerminalImage* present, const TerminalImage& wanted) {
+  if (present == nullptr || !present->has_slave || present->input != wanted.input) return false;
+  const tcflag_t differing = present->modes.c_lflag ^ wanted.modes.c_lflag;
+  return wanted.input.empty() || (differing & static_cast<tcflag_t>(ICANON)) == 0;
+}
+
 Notice refused(const HeldProcess& held, const std::string& what, std::int64_t result) {
   return {held.live->inside.value, "terminal",
           what + ": " + os_error_from(static_cast<int>(-result), "ioctl").describe()};
@@ -252,8 +260,8 @@ Result<void> TerminalRoom::restore(std::vector<Notice>& not_restored) {
     set(::tcsetattr(master, TCSANOW, &wanted.modes) == 0, "its modes");
     // The window of one that lives on is its client's.
     if (made || wanted.command == 0) set(::ioctl(master, TIOCSWINSZ, &wanted.size) == 0, "its size");
-    if (present == nullptr || present->input != wanted.input) {
-      if (wanted.has_slave) report(replace_terminal_input(master, wanted.input), "its input");
+    if (wanted.has_slave && !has_input_of(present, wanted)) {
+      report(replace_terminal_input(master, wanted.input), "its input");
     }
     if (wanted.command == 0 && !wanted.packets && (present == nullptr || present->output != wanted.output)) {
       report(replace_terminal_output(master, wanted.output), "its output");

@@ -5,20 +5,19 @@ import { attemptAll } from '../attempt.mjs'
 import { startSession } from '../python-session.mjs'
 import { CHANGED_FILES, copyTree, measureTree, shadowGit } from '../tree-methods.mjs'
 import { withSandbox } from '../with-sandbox.mjs'
+import { measureContainer } from './container.mjs'
 import { measureCriu } from './criu.mjs'
 import { measureCheckpoints, measureRollbacks } from './rounds.mjs'
 
 const TOUCHED_PAGES = 130
 const TMPFS = '/dev/shm'
 
-/** `criu`: the program, if there is one. Trees are kept in memory, as CRIU's images are. */
-export function measurePeers({ workspace, rounds, footprintsMb, criu }) {
+/** `criu`, `runc`: the programs, where there are any. Trees are kept in memory, as CRIU's images are. */
+export function measurePeers({ workspace, rounds, footprintsMb, criu, runc }) {
   return attemptAll({
     deltabox: () => measureDeltabox(workspace, rounds, footprintsMb),
-    criu: () => {
-      if (criu === undefined) throw new Error('no criu in PATH or by --criu')
-      return withMemoryDir((dir) => measureCriu({ criu, dir, workspace, rounds, footprintsMb }))
-    },
+    criu: () => withMemoryDir((dir) => measureCriu({ criu, dir, workspace, rounds, footprintsMb })),
+    container: () => withMemoryDir((dir) => measureContainer({ runc, criu, dir, workspace, rounds, footprintsMb })),
     copy: () =>
       withMemoryDir((dir) => measureTree(workspace, join(dir, 'tree'), rounds, (tree) => copyTree(tree, 'never'))),
     shadowGit: () => withMemoryDir((dir) => measureTree(workspace, join(dir, 'tree'), rounds, shadowGit)),

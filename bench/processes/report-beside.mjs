@@ -28,7 +28,7 @@ export function renderAgent({ steps, rollbacks, latencyMs, withoutLatency, withL
   ])
 }
 
-export function renderPeers({ deltabox, criu, copy, shadowGit }) {
+export function renderPeers({ deltabox, criu, container, copy, shadowGit }) {
   const trees = { 'copy of the tree in memory (files only)': copy, 'shadow git in memory (files only)': shadowGit }
   return table([
     ['', 'checkpoint', 'rollback'],
@@ -38,16 +38,20 @@ export function renderPeers({ deltabox, criu, copy, shadowGit }) {
           [`DeltaBox, ${footprintMb} MB: call`, ms(checkpoint.callMs), ms(rollback.callMs)],
         ])
       : [['DeltaBox', `not run: ${deltabox.notRun}`, '']]),
-    ...(criu.notRun === undefined
-      ? criu.points.flatMap(({ footprintMb, dumpMs, restoreMs, dumpAndCopyMs, restoreAndCopyMs }) => [
-          [`CRIU ${criu.version}, ${footprintMb} MB: memory only`, ms(dumpMs), ms(restoreMs)],
-          [`CRIU ${criu.version}, ${footprintMb} MB: with a copy of the tree`, ms(dumpAndCopyMs), ms(restoreAndCopyMs)],
-        ])
-      : [['CRIU', `not run: ${criu.notRun}`, '']]),
+    ...dumpRows('CRIU', criu),
+    ...dumpRows('container of runc', container),
     ...Object.entries(trees).map(([name, peer]) =>
       peer.notRun === undefined
         ? [name, ms(peer.checkpointMs), ms(peer.rollbackMs)]
         : [name, `not run: ${peer.notRun}`, ''],
     ),
+  ])
+}
+
+function dumpRows(name, { notRun, version, points }) {
+  if (notRun !== undefined) return [[name, `not run: ${notRun}`, '']]
+  return points.flatMap(({ footprintMb, dumpMs, restoreMs, dumpAndCopyMs, restoreAndCopyMs }) => [
+    [`${name} ${version}, ${footprintMb} MB: memory only`, ms(dumpMs), ms(restoreMs)],
+    [`${name} ${version}, ${footprintMb} MB: with a copy of the tree`, ms(dumpAndCopyMs), ms(restoreAndCopyMs)],
   ])
 }

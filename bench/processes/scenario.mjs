@@ -20,7 +20,7 @@ const MAX_PAGE_ROUNDS = 20
 export async function runProcessesScenario({ workspace, rounds, sizes }) {
   const pageRounds = Math.min(rounds, MAX_PAGE_ROUNDS)
   const peerRounds = Math.min(rounds, MAX_PEER_ROUNDS)
-  const { depth, distances, dirtyPages, mappedMb, rates, seconds, writerMb, footprintsMb, criu } = sizes
+  const { depth, distances, dirtyPages, mappedMb, rates, seconds, writerMb, footprintsMb, criu, runc } = sizes
   const parts = {
     unchanged: () => measureUnchanged({ workspace, rounds }),
     nodeServer: () => measureNodeServer({ workspace, rounds }),
@@ -32,7 +32,7 @@ export async function runProcessesScenario({ workspace, rounds, sizes }) {
     redo: () => measureRedo({ workspace, rounds }),
     slowdown: () => measureSlowdown({ workspace, rates, seconds, memoryMb: writerMb }),
     agent: () => measureAgent({ workspace, sessions: sizes.sessions, latencyMs: sizes.latencyMs }),
-    peers: () => measurePeers({ workspace, rounds: peerRounds, footprintsMb, criu }),
+    peers: () => measurePeers({ workspace, rounds: peerRounds, footprintsMb, criu, runc }),
   }
   const announced = Object.entries(parts)
     .filter(([name]) => sizes.parts === undefined || sizes.parts.includes(name))

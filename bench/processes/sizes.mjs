@@ -33,6 +33,7 @@ export function readSizes(values) {
     sessions: Number(values['agent-sessions']),
     latencyMs: Number(values['latency-ms']),
     criu: values.criu ?? find('criu'),
+    runc: find('runc'),
     parts: values.parts?.split(','),
   }
 }

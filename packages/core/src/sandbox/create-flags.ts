@@ -94,7 +94,7 @@ export interface CreateFlagValues {
  * @throws INVALID_ARGUMENT
  */
 export function createOptionsFromFlags(values: CreateFlagValues): CreateSandboxOptions {
-  const { workspace, workspaceMount, rootfs, idleTimeoutMs, orphanTimeoutMs } = values
+  const { workspace, workspaceMount, rootfs } = values
   return withoutUndefined({
     workspace,
     workspaceMount,
@@ -102,12 +102,12 @@ export function createOptionsFromFlags(values: CreateFlagValues): CreateSandboxO
     volumes: values.volume?.map(toVolume),
     network: toNetwork(values),
     limits: toLimits(values),
-    idleTimeoutMs: toNumber(idleTimeoutMs),
-    orphanTimeoutMs: toNumber(orphanTimeoutMs),
+    idleTimeoutMs: toNumber(values, 'idleTimeoutMs'),
+    orphanTimeoutMs: toNumber(values, 'orphanTimeoutMs'),
     retention: withoutUndefined({
-      keepLast: toNumber(values.keepLast),
-      maxBytes: toNumber(values.keepBytes),
-      hotBytes: toNumber(values.hotBytes),
+      keepLast: toNumber(values, 'keepLast'),
+      maxBytes: toNumber(values, 'keepBytes'),
+      hotBytes: toNumber(values, 'hotBytes'),
       keepNamed: values.dropNamed === true ? false : undefined,
     }),
     durability: values.durability as CreateSandboxOptions['durability'],
@@ -121,10 +121,29 @@ function withoutUndefined<T extends object>(values: T): Defined<T> {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Defined<T>
 }
 
-// NaN for what is no number: the schema of the option refuses it, and names the option.
-function toNumber(text: string | undefined): number | undefined {
+type NumberFlag =
+  | 'memoryBytes'
+  | 'cpus'
+  | 'processes'
+  | 'openFiles'
+  | 'diskBytes'
+  | 'outputBytes'
+  | 'idleTimeoutMs'
+  | 'orphanTimeoutMs'
+  | 'keepLast'
+  | 'keepBytes'
+  | 'hotBytes'
+
+// Whether it is a possible number is for the schema of the option to say.
+function toNumber(values: CreateFlagValues, flag: NumberFlag): number | undefined {
+  const text = values[flag]
   if (text === undefined) return undefined
-  return /^\d+(\.\d+)?$/.test(text) ? Number(text) : NaN
+  if (/^\d+(\.\d+)?$/.test(text)) return Number(text)
+  const name = `--${flag.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+  throw new DeltaboxError('INVALID_ARGUMENT', {
+    message: `${name}: ${JSON.stringify(text)} is no number from 0 on`,
+    nextStep: 'write it in digits, without a unit (10240 and not 10k)',
+  })
 }
 
 /** `path`, `from:path`, each with `:cow` or `:ro` behind it. A host path may hold colons, a path inside can't. */
@@ -149,12 +168,12 @@ function toNetwork({ network = 'none', allow = [] }: CreateFlagValues): NetworkO
 
 function toLimits(values: CreateFlagValues): Limits {
   return withoutUndefined({
-    memoryBytes: toNumber(values.memoryBytes),
-    cpus: toNumber(values.cpus),
-    processes: toNumber(values.processes),
-    openFiles: toNumber(values.openFiles),
-    diskBytes: toNumber(values.diskBytes),
-    outputBytes: toNumber(values.outputBytes),
+    memoryBytes: toNumber(values, 'memoryBytes'),
+    cpus: toNumber(values, 'cpus'),
+    processes: toNumber(values, 'processes'),
+    openFiles: toNumber(values, 'openFiles'),
+    diskBytes: toNumber(values, 'diskBytes'),
+    outputBytes: toNumber(values, 'outputBytes'),
   })
 }
 

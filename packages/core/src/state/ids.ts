@@ -21,7 +21,7 @@ export function isSandboxId(value: string): boolean {
 export function assertSandboxId(value: string): void {
   if (typeof value === 'string' && isSandboxId(value)) return
   throw new DeltaboxError('INVALID_ARGUMENT', {
-    message: `${JSON.stringify(value)} is not a sandbox id (sbx_ and 12 characters)`,
+    message: `${JSON.stringify(value)} is not a sandbox id (sbx_ and 12 characters of a–z and 2–7)`,
     nextStep: 'run `deltabox ls` to see the ids',
   })
 }

@@ -76,7 +76,7 @@ test.each([
   expect(() => createOptionsFromFlags(flags)).toThrow(message)
 })
 
-test.each([['x'], [''], ['-1'], ['1e3'], ['0x10'], [' 1']])('%j is no number', (text) => {
-  const { limits } = createOptionsFromFlags({ processes: text })
-  expect(createOptionsSchema.safeParse({ limits }).success).toBe(false)
+test.each(['x', '', '-1', '1e3', '0x10', ' 1', '10k'])('%j is no number', (text) => {
+  const refusal = { code: 'INVALID_ARGUMENT', message: `--open-files: ${JSON.stringify(text)} is no number from 0 on` }
+  expect(() => createOptionsFromFlags({ openFiles: text })).toThrow(expect.objectContaining(refusal))
 })

@@ -11,7 +11,8 @@ import { action, jsonOption, type CliContext, type JsonOption } from '../context
 
 const DEFAULT_INTERVAL_MS = 2_000
 const MIN_INTERVAL_MS = 100
-const CLEAR_SCREEN = '\x1b[H\x1b[2J'
+/** Where a terminal shows them, each look takes the place of the one before. */
+const CLEAR_SCREEN = process.stdout.isTTY ? '\x1b[H\x1b[2J' : ''
 
 const HEADINGS = [
   'ID',

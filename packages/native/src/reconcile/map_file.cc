@@ -66,13 +66,16 @@ Result<UniqueFd> open_file(const FileToMap& file, int m1_root, RevivedFiles& rev
   return sys::open_in_root(m1_root, file.name, file.writes ? O_RDWR : O_RDONLY);
 }
 
+constexpr std::uint64_t kUnreservedBytes = 1u << 30;
 constexpr std::size_t kMapFlags = 3;  // which argument of mmap(2) they are
 
 Call map_call(const MapRange& part, int fd) {
   const Mapping& mapping = part.mapping;
   std::uint64_t flags = MAP_FIXED | (mapping.shared ? MAP_SHARED : MAP_PRIVATE);
   if (!mapping.has_file()) flags |= MAP_ANONYMOUS;
-  if (!mapping.has_file() && mapping.protection == PROT_NONE) flags |= MAP_NORESERVE;
+  // One larger than the machine's memory is refused without; its file is there for this one run.
+  const bool is_large_copy = mapping.has_file() && !mapping.shared && mapping.range.size_bytes() >= kUnreservedBytes;
+  if (is_large_copy || (!mapping.has_file() && mapping.protection == PROT_NONE)) flags |= MAP_NORESERVE;
   if (mapping.name == "[stack]") flags |= MAP_GROWSDOWN;
   return make_call(SYS_mmap, part.range.start, part.range.size_bytes(), static_cast<std::uint64_t>(mapping.protection),
                    flags, static_cast<std::uint64_t>(fd),

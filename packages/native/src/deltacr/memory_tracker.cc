@@ -281,13 +281,17 @@ Result<void> MemoryTracker::scan_span(int pagemap_fd, const MappingList& mapping
   return {};
 }
 
+void MemoryTracker::note_density(const Mapping& mapping, std::uint64_t filled_bytes) {
+  dense_starts_.erase(mapping.range.start);
+  if (filled_bytes * 4 >= mapping.range.size_bytes()) dense_starts_.insert(mapping.range.start);
+}
+
 Result<void> MemoryTracker::scan_fresh(int pagemap_fd, const Mapping& mapping, std::vector<ChangedRun>& runs) {
   TRY(register_range(mapping.range));
   const std::vector<AddressRange> contents = TRY(contents_of(pagemap_fd, mapping.range));
   std::uint64_t filled = 0;
   for (const AddressRange& part : contents) filled += part.size_bytes();
-  dense_starts_.erase(mapping.range.start);
-  if (filled * 4 >= mapping.range.size_bytes()) dense_starts_.insert(mapping.range.start);
+  note_density(mapping, filled);
   split_by_contents(mapping.range, contents, runs);
   return {};
 }
@@ -360,6 +364,17 @@ Result<void> MemoryTracker::protect(int pagemap_fd, const MappingList& mappings,
     }
   }
   return {};
+}
+
+Result<void> MemoryTracker::begin_known(int pagemap_fd, const Mapping& mapping, AddressRange part,
+                                        const PageMap& stored) {
+  if (compares()) return {};
+  TRY(register_range(part));
+  std::uint64_t filled = 0;
+  stored.for_each(mapping.range.start >> kPageShift, mapping.range.end >> kPageShift,
+                  [&](PageNumber, PageId) { filled += kPageSize; });
+  note_density(mapping, filled);
+  return protect_range(pagemap_fd, part, mode_of(mapping) == Mode::kDense ? kDenseMasks : kOwnWrittenPages);
 }
 
 }  // namespace deltabox

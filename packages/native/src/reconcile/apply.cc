@@ -120,8 +120,25 @@ Result<void> write_beyond_files(ApplyContext& context, HeldProcess& held, const 
   return write_pages(context.proc_fd, held.live->pid, *target.mappings, plan.writes, *context.store);
 }
 
+// Runs of pages that were written outside of these parts. Both are in order of addresses.
+std::vector<ChangedRun> written_elsewhere(const std::vector<PageWrite>& writes, const std::vector<MapRange>& parts) {
+  std::vector<ChangedRun> runs;
+  auto part = parts.begin();
+  for (const PageWrite& write : writes) {
+    while (part != parts.end() && part->range.end <= write.address) ++part;
+    if (part != parts.end() && part->range.contains(write.address)) continue;
+    if (!runs.empty() && runs.back().range.end == write.address) {
+      runs.back().range.end += kPageSize;
+    } else {
+      runs.push_back({{write.address, write.address + kPageSize}, false});
+    }
+  }
+  return runs;
+}
+
 Result<void> apply_process_memory(ApplyContext& context, HeldProcess& held, const ProcessImage& target,
-                                  const PagePlan& plan, bool mappings_changed, ApplyOutcome& outcome) {
+                                  const PagePlan& plan, const std::vector<MapRange>& remapped, bool mappings_changed,
+                                  ApplyOutcome& outcome) {
   LiveProcess& live = *held.live;
   const Result<void> written = write_pages(context.proc_fd, live.pid, *target.mappings, plan.writes, *context.store);
   if (!written.ok()) {
@@ -130,17 +147,14 @@ Result<void> apply_process_memory(ApplyContext& context, HeldProcess& held, cons
   }
   live.pages = target.pages;
   live.mappings = mappings_changed ? TRY(list_mappings(context.proc_fd, live.pid, target.mappings)) : target.mappings;
-  std::vector<ChangedRun> runs;
-  for (const PageWrite& write : plan.writes) {
-    if (!runs.empty() && runs.back().range.end == write.address) {
-      runs.back().range.end += kPageSize;
-    } else {
-      runs.push_back({{write.address, write.address + kPageSize}, false});
-    }
-  }
   const int pagemap = TRY(live.files.get(ProcFile::kPageMap));
-  Result<void> armed = live.tracker->protect(pagemap, *live.mappings, parasite_range(live), runs);
-  // A range mapped anew is not registered yet; the next look finds that out by the same refusal and registers it.
+  for (const MapRange& part : remapped) {
+    if (!part.mapping.is_private_memory()) continue;
+    // Where it is refused, the next look finds all of it changed.
+    (void)live.tracker->begin_known(pagemap, part.mapping, part.range, live.pages);
+  }
+  const Result<void> armed =
+      live.tracker->protect(pagemap, *live.mappings, parasite_range(live), written_elsewhere(plan.writes, remapped));
   if (!armed.ok() && armed.error().os_errno != EPERM) return armed;
   return {};
 }
@@ -210,7 +224,8 @@ Result<void> apply_target(ApplyContext& context, const TreeImage& live, const Tr
     const std::vector<Notice> lost = never_restored(wanted);
     outcome.not_restored.insert(outcome.not_restored.end(), lost.begin(), lost.end());
     outcome.written_pages += pages.writes.size();
-    TRY(apply_process_memory(context, held, wanted, pages, present.mappings != wanted.mappings, outcome));
+    TRY(apply_process_memory(context, held, wanted, pages, remapped.at(wanted.incarnation),
+                             present.mappings != wanted.mappings, outcome));
     TRY(apply_registers(held, present, wanted, context.freeze->timed_calls()));
   }
   return {};

@@ -239,6 +239,20 @@ TEST_CASE("members of a session, or of a group, are made again with a zombie who
   }
 }
 
+TEST_CASE("who made a zombie that leads a session is made again, where the session can't come from it as it is") {
+  TreeImage target = tree({child_of_init(11, {10}), in_session(12, 1, 33)});
+  target.zombies = {{InsidePid{33}, InsidePid{11}, 33, 33, 0}};
+  TreeImage live = tree({child_of_init(11, {10})});
+  const auto made = [&](int pid) {
+    const std::vector<Birth> births = plan_tree(live, target).births;
+    return std::any_of(births.begin(), births.end(), [&](const Birth& birth) { return birth.pid == InsidePid{pid}; });
+  };
+  CHECK(!made(11));
+  CHECK(made(12));
+  live.processes[0].threads[0].attributes.scheduling.nice = 19;
+  CHECK(made(11));
+}
+
 TEST_CASE("a child whose parent has left their session can't be made") {
   TreeImage target = tree({child_of_init(11, {10}), in_session(12, 11, 17)});
   const TreePlan plan = plan_tree(tree({child_of_init(11, {10})}), target);

@@ -192,7 +192,13 @@ const ProcessImage* unable_origin(const TreeImage& live, const TreeImage& target
     if (is_able(member)) return nullptr;
     if (unable == nullptr || member.pid.value == member.session) unable = &member;
   }
-  return unable;
+  if (unable != nullptr) return unable;
+  // Its session's leader is to be a zombie again, which makes it before that.
+  for (const ZombieImage& zombie : target.zombies) {
+    const ProcessImage* parent = zombie.pid.value == orphan->session ? target.find_by_pid(zombie.parent) : nullptr;
+    if (parent != nullptr && !make.contains(parent->incarnation) && !is_able(*parent)) return parent;
+  }
+  return nullptr;
 }
 
 }  // namespace

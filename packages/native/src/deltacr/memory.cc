@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <mutex>
 #include <span>
 #include <string>
 
@@ -280,6 +281,54 @@ Result<std::uint64_t> enter_pages(int proc_fd, LiveProcess& live, MemoryCapture 
             [](const PageUpdate& a, const PageUpdate& b) { return a.page < b.page; });
   live.pages = PageMap::updated(live.pages, capture.updates, store);
   return stored;
+}
+
+Result<std::vector<PageWrite>> fill_pages(const LiveProcess& live, const std::vector<AddressRange>& parts,
+                                          const std::vector<PageWrite>& writes, const PageStore& store) {
+  struct Run {
+    AddressRange holes;
+    const std::byte* bytes;
+    std::size_t first;  // of the writes
+  };
+  std::vector<PageWrite> left;
+  std::vector<Run> runs;
+  std::uint64_t bytes = 0;
+  auto part = parts.begin();
+  for (std::size_t index = 0; index < writes.size(); ++index) {
+    const PageWrite& write = writes[index];
+    while (part != parts.end() && part->end <= write.address) ++part;
+    if (part == parts.end() || !part->contains(write.address)) {
+      left.push_back(write);
+      continue;
+    }
+    const std::byte* contents = write.contents == kZeroPage ? kZeros : store.bytes(write.contents);
+    Run* last = runs.empty() ? nullptr : &runs.back();
+    const bool joins = last != nullptr && last->holes.end == write.address && last->holes.start >= part->start &&
+                       last->bytes + last->holes.size_bytes() == contents && last->holes.size_bytes() < kMaxIovBytes;
+    if (joins) {
+      last->holes.end += kPageSize;
+    } else {
+      runs.push_back({{write.address, write.address + kPageSize}, contents, index});
+    }
+    bytes += kPageSize;
+  }
+  std::mutex leaving;
+  TRY(side_by_side(runs.size(), kRunsWrittenAtOnce, threads_worth(bytes), [&](std::size_t begin, std::size_t end) {
+    for (std::size_t index = begin; index < end; ++index) {
+      const Run& run = runs[index];
+      std::uint64_t done = 0;
+      while (done < run.holes.size_bytes()) {
+        done += live.tracker->fill({run.holes.start + done, run.holes.end}, run.bytes + done);
+        if (done == run.holes.size_bytes()) break;
+        const std::scoped_lock lock(leaving);
+        left.push_back(writes[run.first + done / kPageSize]);
+        done += kPageSize;
+      }
+    }
+    return Result<void>();
+  }));
+  std::sort(left.begin(), left.end(), [](const PageWrite& a, const PageWrite& b) { return a.address < b.address; });
+  return left;
 }
 
 Result<void> write_pages(int proc_fd, HostTid pid, const MappingList& mappings, const std::vector<PageWrite>& writes,

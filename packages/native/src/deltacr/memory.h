@@ -51,6 +51,10 @@ struct PageWrite {
   std::uint64_t address = 0;
   PageId contents = kZeroPage;
 };
+// Fills holes of `parts`, private mappings without a file that the tracker has registered, in order; cheaper than to
+// write there. Returns what is left to be written: pages that are there already, and those outside of the parts.
+Result<std::vector<PageWrite>> fill_pages(const LiveProcess& live, const std::vector<AddressRange>& parts,
+                                          const std::vector<PageWrite>& writes, const PageStore& store);
 // Writes stored pages (zero pages included) into the frozen process.
 Result<void> write_pages(int proc_fd, HostTid pid, const MappingList& mappings, const std::vector<PageWrite>& writes,
                          const PageStore& store);

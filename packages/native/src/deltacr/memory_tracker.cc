@@ -366,6 +366,21 @@ Result<void> MemoryTracker::protect(int pagemap_fd, const MappingList& mappings,
   return {};
 }
 
+std::uint64_t MemoryTracker::fill(AddressRange holes, const std::byte* bytes) const {
+  std::uint64_t filled = 0;
+  while (filled < holes.size_bytes()) {
+    uffdio_copy copy{};
+    copy.dst = holes.start + filled;
+    copy.src = reinterpret_cast<std::uint64_t>(bytes + filled);
+    copy.len = holes.size_bytes() - filled;
+    copy.mode = UFFDIO_COPY_MODE_DONTWAKE | UFFDIO_COPY_MODE_WP;
+    const bool is_done = ::ioctl(userfaultfd_.get(), UFFDIO_COPY, &copy) == 0;
+    if (copy.copy > 0) filled += static_cast<std::uint64_t>(copy.copy);
+    if (!is_done && (errno != EAGAIN || copy.copy <= 0)) break;
+  }
+  return filled;
+}
+
 Result<void> MemoryTracker::begin_known(int pagemap_fd, const Mapping& mapping, AddressRange part,
                                         const PageMap& stored) {
   if (compares()) return {};

@@ -54,6 +54,10 @@ class MemoryTracker {
   Result<void> protect(int pagemap_fd, const MappingList& mappings, AddressRange excluded,
                        const std::vector<ChangedRun>& runs);
 
+  // Copies pages into holes of a mapping without a file, registered by this or before; they arrive protected. Stops
+  // before a page that is there already, and returns how many bytes came in.
+  Result<void> register_range(AddressRange range);
+  std::uint64_t fill(AddressRange holes, const std::byte* bytes) const;
   // A part of a mapping that was just made, and filled with the pages in `stored`: from now on only what is written
   // after this is reported. Where it fails, all of it is.
   Result<void> begin_known(int pagemap_fd, const Mapping& mapping, AddressRange part, const PageMap& stored);
@@ -70,7 +74,6 @@ class MemoryTracker {
   Mode mode_of(const Mapping& mapping) const;
   void note_density(const Mapping& mapping, std::uint64_t filled_bytes);
   std::vector<Span> spans(const MappingList& mappings, AddressRange excluded) const;
-  Result<void> register_range(AddressRange range);
   Result<void> look_at(int pagemap_fd, const MappingList& mappings, const Span& span, const PageMap& stored,
                        std::vector<ChangedRun>& runs);
   Result<void> scan_span(int pagemap_fd, const MappingList& mappings, const Span& span, const PageMap& stored,

@@ -140,7 +140,14 @@ Result<void> apply_process_memory(ApplyContext& context, HeldProcess& held, cons
                                   const PagePlan& plan, const std::vector<MapRange>& remapped, bool mappings_changed,
                                   ApplyOutcome& outcome) {
   LiveProcess& live = *held.live;
-  const Result<void> written = write_pages(context.proc_fd, live.pid, *target.mappings, plan.writes, *context.store);
+  std::vector<AddressRange> fillable;
+  for (const MapRange& part : remapped) {
+    const bool is_memory = part.mapping.is_private_memory() && !part.mapping.has_file();
+    if (is_memory && !live.tracker->compares() && live.tracker->register_range(part.range).ok())
+      fillable.push_back(part.range);
+  }
+  const std::vector<PageWrite> left = TRY(fill_pages(live, fillable, plan.writes, *context.store));
+  const Result<void> written = write_pages(context.proc_fd, live.pid, *target.mappings, left, *context.store);
   if (!written.ok()) {
     TRY(write_beyond_files(context, held, target, plan, outcome));
     mappings_changed = true;

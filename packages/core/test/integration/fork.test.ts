@@ -54,6 +54,30 @@ test('processes live on in each fork, with their pids, apart from each other', a
   for (const fork of sandboxes) await fork.kill()
 })
 
+test('after a fork, or a rollback over a kill, a checkpoint copies what was written since and not what came back', async () => {
+  const FEW_PAGES = 1000
+  await using sandbox = await Sandbox.create({ workspace: state.workspace })
+  const counter = await startCounter(sandbox)
+  const [, pid, , sum] = (await tell(counter, 'first')).split(' ')
+  const checkpoint = await sandbox.checkpoint()
+  expect(checkpoint.dirtyPages).toBeGreaterThan(2048) // 8 MiB are in use
+
+  const [fork] = (await sandbox.fork({ from: checkpoint })).sandboxes
+  const counters = [{ of: fork as Sandbox, started: await counterIn(fork as Sandbox, counter) }]
+  await sandbox.commands.run('kill -9 -1')
+  await sandbox.rollback(checkpoint)
+  counters.push({ of: sandbox, started: await counterIn(sandbox, counter) })
+  for (const { of, started } of counters) {
+    expect(await tell(started, 'second')).toBe(`2 ${pid} second ${sum}`)
+    const next = await of.checkpoint()
+    expect(next.dirtyPages).toBeLessThan(FEW_PAGES)
+    await of.commands.run('kill -9 -1')
+    await of.rollback(next)
+    expect(await tell(await counterIn(of, counter), 'third')).toBe(`3 ${pid} third ${sum}`)
+  }
+  await fork?.kill()
+})
+
 test('a fork has checkpoints and forks of its own, and outlives those before it', async () => {
   const sandbox = await Sandbox.create({ workspace: state.workspace })
   const counter = await startCounter(sandbox)

@@ -160,7 +160,7 @@ Result<void> apply_process_memory(ApplyContext& context, HeldProcess& held, cons
     // Where it is refused, the next look finds all of it changed.
     (void)live.tracker->begin_known(pagemap, part.mapping, part.range, live.pages);
   }
-  const Result<void> armed =
+  Result<void> armed =
       live.tracker->protect(pagemap, *live.mappings, parasite_range(live), written_elsewhere(plan.writes, remapped));
   if (!armed.ok() && armed.error().os_errno != EPERM) return armed;
   return {};

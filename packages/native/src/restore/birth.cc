@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <string>
 
+#include "base/clock.h"
 #include "deltacr/address_space.h"
 #include "tracee/proc_files.h"
 #include "tracee/ptrace.h"
@@ -16,19 +17,23 @@ namespace deltabox {
 
 namespace {
 
-// A number becomes free when its last holder is reaped, which init does in its own time.
-constexpr int kTries = 40;
-constexpr useconds_t kPauseUs = 500;
+// A number becomes free when its last holder is reaped, which init does in its own time; a holder that was killed has
+// to come to its end first, for which one of the lowest priority may wait long.
+constexpr std::uint64_t kPatienceNs = 2'000'000'000;
+constexpr useconds_t kFirstPauseUs = 500;
+constexpr useconds_t kLongestPauseUs = 10'000;
 
 // `discard` ends one that got another number.
 template <typename Make, typename Discard>
 Result<HostTid> make_with_pid(int proc_fd, InsidePid pid, Make make, Discard discard) {
-  for (int attempt = 0; attempt < kTries; ++attempt) {
+  const std::uint64_t end_ns = monotonic_ns() + kPatienceNs;
+  for (useconds_t pause_us = kFirstPauseUs; monotonic_ns() < end_ns;
+       pause_us = std::min(2 * pause_us, kLongestPauseUs)) {
     const HostTid made = TRY(make());
     const InsidePid inside = TRY(task_status(proc_fd, made)).inside;
     if (inside == pid) return made;
     TRY(discard(made, inside));
-    ::usleep(kPauseUs);
+    ::usleep(pause_us);
   }
   return make_error(Code::kBusy, "pid " + std::to_string(pid.value) + " is taken by another task");
 }

@@ -247,13 +247,16 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
   outcome.parts.scan_us = safety.parts.scan_us;
   outcome.parts.copy_us = safety.parts.copy_us;
 
+  Stopwatch preparing;
   HandOvers hand_overs =
       TRY(prepare_hand_overs(files_to_take_over(*live, *target.image, target.kept_files, views), entered));
   const FilesToKeep open_now = files_to_keep(*live, views);
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
     safety.kept_files.push_back(TRY(identify_files(volumes_[index], open_now[index])));
   }
+  const double prepare_us = preparing.lap_us();
   Result<void> applied = apply_rollback(freeze, capture, *live, target, staged, hand_overs, outcome);
+  outcome.parts.switch_us += prepare_us;
   if (!applied.ok()) {
     attempt.ended_all = true;
     attempt.failure = applied.error().describe();

@@ -397,31 +397,35 @@ Result<std::uint64_t> TreeCapture::enter_pages() {
   return stored;
 }
 
-// For each of held_[first, last): what the kernel tells about one process while others are asked. Nobody else needs the
-// other processors in a pause.
-template <typename Work>
-Result<void> TreeCapture::for_each_side_by_side(std::size_t first, std::size_t last, const Work& work) {
+// How many threads are worth it for what the kernel tells about one process while others are asked: nobody else needs
+// the other processors in a pause.
+std::uint64_t TreeCapture::threads_worth_it(std::size_t first, std::size_t last) const {
   std::uint64_t mappings = 0;
   for (std::size_t index = first; index < last; ++index) {
     const std::shared_ptr<const MappingList>& known = held_[index].live->mappings;
     mappings += known ? known->size() : 0;
   }
-  return side_by_side(last - first, 1, mappings / kMappingsWorthAThread,
-                      [&](std::size_t begin, std::size_t end) -> Result<void> {
-                        for (std::size_t index = begin; index < end; ++index) TRY(work(held_[first + index]));
-                        return Result<void>();
-                      });
+  return mappings / kMappingsWorthAThread;
 }
 
 // Those of held_[first, last). The trips inside go on while the engine reads what needs none.
 Result<void> TreeCapture::capture_processes(std::size_t first, std::size_t last, CaptureResult& result) {
   Stopwatch watch;
   std::vector<ProcessImage>& images = image_->processes;
-  TRY(for_each_side_by_side(first, last, [](HeldProcess& held) -> Result<void> {
-    held.mappings = TRY(list_mappings(held.live->files, held.live->mappings));
+  const std::uint64_t threads = threads_worth_it(first, last);
+  const auto list = [&](std::size_t begin, std::size_t end) -> Result<void> {
+    for (std::size_t index = begin; index < end; ++index) {
+      HeldProcess& held = held_[first + index];
+      held.mappings = TRY(list_mappings(held.live->files, held.live->mappings));
+    }
     return {};
-  }));
-  for (std::size_t index = first; index < last; ++index) images.push_back(TRY(begin_process(held_[index], result)));
+  };
+  if (threads > 1) TRY(side_by_side(last - first, 1, threads, list));
+  for (std::size_t index = first; index < last; ++index) {
+    // Alone, while the trips of those before it go on.
+    if (threads <= 1) TRY(list(index - first, index - first + 1));
+    images.push_back(TRY(begin_process(held_[index], result)));
+  }
   for (std::size_t index = first; index < last; ++index) {
     const LiveProcess& live = *held_[index].live;
     TRY(descriptors_.read_process(live.pid, live.pidfd.get(), images[index], result.warnings));
@@ -438,8 +442,11 @@ Result<void> TreeCapture::capture_processes(std::size_t first, std::size_t last,
   parks_ = parks_ && std::none_of(images.begin(), images.end(),
                                   [](const ProcessImage& image) { return image.attributes.child_subreaper != 0; });
   watch.lap_us();
-  TRY(for_each_side_by_side(first, last, [](HeldProcess& held) -> Result<void> {
-    held.runs = TRY(changed_runs(*held.live, *held.mappings));
+  TRY(side_by_side(last - first, 1, threads, [&](std::size_t begin, std::size_t end) -> Result<void> {
+    for (std::size_t index = begin; index < end; ++index) {
+      HeldProcess& held = held_[first + index];
+      held.runs = TRY(changed_runs(*held.live, *held.mappings));
+    }
     return {};
   }));
   result.times.scan_us += watch.lap_us();

@@ -95,8 +95,7 @@ class TreeCapture {
                                      std::vector<Notice>& warnings) const;
   Result<void> find_volumes(LiveProcess& live, std::shared_ptr<const MappingList>& mappings) const;
   Result<void> capture_processes(std::size_t first, std::size_t last, CaptureResult& result);
-  template <typename Work>
-  Result<void> for_each_side_by_side(std::size_t first, std::size_t last, const Work& work);
+  std::uint64_t threads_worth_it(std::size_t first, std::size_t last) const;
   Result<ProcessImage> begin_process(HeldProcess& held, CaptureResult& result);
   Result<void> read_working_dir(ProcessImage& image, CaptureResult& result) const;
   Result<std::shared_ptr<const ProgramImage>> read_program_of(const LiveProcess& live) const;

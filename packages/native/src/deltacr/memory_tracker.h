@@ -54,9 +54,10 @@ class MemoryTracker {
   Result<void> protect(int pagemap_fd, const MappingList& mappings, AddressRange excluded,
                        const std::vector<ChangedRun>& runs);
 
-  // Copies pages into holes of a mapping without a file, registered by this or before; they arrive protected. Stops
-  // before a page that is there already, and returns how many bytes came in.
+  // Twice does no harm.
   Result<void> register_range(AddressRange range);
+  // Copies pages into holes of a registered mapping without a file, where they arrive protected. Stops before a page
+  // that is there already, and returns how many bytes came in.
   std::uint64_t fill(AddressRange holes, const std::byte* bytes) const;
   // A part of a mapping that was just made, and filled with the pages in `stored`: from now on only what is written
   // after this is reported. Where it fails, all of it is.

@@ -25,4 +25,5 @@ const summariseTimes = (calls) => ({
   callMs: of(calls, ({ callMs }) => callMs),
   partsUs: summariseFields(calls.map(({ parts }) => parts)),
   copiedOpenFileBytes: of(calls, ({ copiedOpenFileBytes }) => copiedOpenFileBytes),
+  copiedAheadBytes: of(calls, ({ copiedAheadBytes }) => copiedAheadBytes),
 })

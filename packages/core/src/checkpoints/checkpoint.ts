@@ -44,8 +44,10 @@ export interface Checkpoint {
   readonly threads: number
   /** What was not captured. */
   readonly warnings: readonly Notice[]
-  /** Bytes copied in the pause, of files that tasks hold open for writing or have mapped shared. */
+  /** Bytes copied of files that tasks hold open for writing or have mapped shared. */
   readonly copiedOpenFileBytes: number
+  /** Of these, bytes that were copied before the pause, while the tasks ran. */
+  readonly copiedAheadBytes: number
   /** Safe against a crash of the machine: files only; a moment after the checkpoint was taken. */
   readonly durable: boolean
   /** Processes that an engine held in memory which has ended since; a rollback can't bring them back. */
@@ -78,8 +80,10 @@ export interface RollbackResult {
   readonly writtenPages: number
   readonly capturedPages: number
   readonly switchedVolumes: number
-  /** Bytes copied in the pause, of files that tasks hold open for writing or have mapped shared, then or now. */
+  /** Bytes copied of files that tasks hold open for writing or have mapped shared, then or now. */
   readonly copiedOpenFileBytes: number
+  /** Of these, bytes that were copied before the pause, while the tasks ran. */
+  readonly copiedAheadBytes: number
   /** Processes of the checkpoint. */
   readonly processes: number
   readonly endedProcesses: number

@@ -41,8 +41,8 @@ function partsOfCheckpoint(taken: Checkpoint): Part[] {
       scanned: `finding the written ones of ${totalPages} pages`,
       copied: `${dirtyPages} written pages${later}, ${inKib(copiedBytes)} new to the store`,
     }),
-    { name: 'switch', us: parts.switchUs, cause: `volumes with changes: ${changedVolumes}` },
-    { name: 'reopen', us: parts.reopenUs, cause: openFiles(taken.copiedOpenFileBytes) },
+    { name: 'switch', us: parts.switchUs, cause: `volumes with changes: ${changedVolumes}; ${openFiles(taken)}` },
+    { name: 'reopen', us: parts.reopenUs, cause: 'files open for writing on these' },
     { name: 'thaw', us: parts.thawUs, cause: 'letting them go on' },
   ]
 }
@@ -56,8 +56,7 @@ function partsOfRollback(done: RollbackResult): Part[] {
       scanned: `pages written since the last checkpoint, ${undo}`,
       copied: `${capturedPages} pages, ${undo}`,
     }),
-    { name: 'switch', us: parts.switchUs, cause: `volumes that go back: ${done.switchedVolumes}` },
-    { name: 'reopen', us: parts.reopenUs, cause: openFiles(done.copiedOpenFileBytes) },
+    { name: 'switch', us: parts.switchUs, cause: `volumes that go back: ${done.switchedVolumes}; ${openFiles(done)}` },
     {
       name: 'apply',
       us: parts.applyUs,
@@ -78,8 +77,9 @@ function beforeSwitch(parts: PauseParts, causes: { tasks: string; scanned: strin
   ]
 }
 
-function openFiles(copiedBytes: number): string {
-  return `files open for writing on these: ${inKib(copiedBytes)} copied`
+function openFiles(result: Checkpoint | RollbackResult): string {
+  const ahead = result.copiedAheadBytes > 0 ? `, ${inKib(result.copiedAheadBytes)} of them before the pause` : ''
+  return `${inKib(result.copiedOpenFileBytes)} of open files copied${ahead}`
 }
 
 function inKib(bytes: number): string {

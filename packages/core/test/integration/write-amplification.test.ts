@@ -23,7 +23,7 @@ interface Cost {
   taken: number
   tasks: number
   engine: number
-  /** Copied by the engine in the pause. */
+  /** Copied by the engine. */
   copied: number
 }
 

@@ -26,6 +26,7 @@ function checkpoint(
       isSafety: false,
       engineMs: 1,
       copiedOpenFileBytes: 0,
+      copiedAheadBytes: 0,
       durable: false,
       lostProcesses: 0,
       cold: false,

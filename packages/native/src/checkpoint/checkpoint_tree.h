@@ -48,6 +48,7 @@ struct Checkpoint {
   std::uint64_t changed_volumes = 0;
   LayerUsage layer_usage;
   std::uint64_t copied_open_file_bytes = 0;
+  std::uint64_t copied_ahead_bytes = 0;  // of these: before the pause
   int freeze_attempts = 0;
   std::vector<Notice> warnings;
   std::uint64_t processes = 0;       // that it holds, wherever

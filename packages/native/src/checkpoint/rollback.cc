@@ -76,6 +76,7 @@ Result<void> SandboxState::apply_rollback(Freeze& freeze, TreeCapture& capture, 
     fault_point(FaultPoint::kFilesCorrected);
     volumes_[index].set_mark(TRY(hand_overs[index]->mark()));
     outcome.copied_open_file_bytes += hand_overs[index]->copied_bytes();
+    outcome.copied_ahead_bytes += hand_overs[index]->copied_ahead_bytes();
     if (standby_[index]) unused_.push_back(std::move(*standby_[index]));
     standby_[index].reset();
     switched.insert(static_cast<int>(index));
@@ -189,6 +190,9 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
     return entered ? namespaces_.enter_m1() : Result<void>();
   };
   TRY(stage_needed(changed_volumes()));
+  std::vector<bool> leaving;
+  for (const std::optional<StagedOverlay>& overlay : staged) leaving.push_back(overlay.has_value());
+  std::vector<CopiesAhead> ahead = TRY(copy_ahead(leaving, &target));
 
   fault_point(FaultPoint::kBeforeFreeze);
   renames::Pause no_renames = TRY(renames_.pause());
@@ -248,8 +252,8 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
   outcome.parts.copy_us = safety.parts.copy_us;
 
   Stopwatch preparing;
-  HandOvers hand_overs =
-      TRY(prepare_hand_overs(files_to_take_over(*live, *target.image, target.kept_files, views), entered));
+  HandOvers hand_overs = TRY(prepare_hand_overs(files_to_take_over(*live, *target.image, target.kept_files, views),
+                                                entered, std::move(ahead)));
   const FilesToKeep open_now = files_to_keep(*live, views);
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
     safety.kept_files.push_back(TRY(identify_files(volumes_[index], open_now[index])));

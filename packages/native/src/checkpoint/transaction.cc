@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "checkpoint/accounts.h"
+#include "deltacr/address_space.h"
 #include "reconcile/apply.h"
 #include "reconcile/descriptor_io.h"
 #include "reconcile/descriptor_room.h"
@@ -103,6 +104,7 @@ Result<const Checkpoint*> SandboxState::try_checkpoint(const CheckpointOptions& 
   TRY(namespaces_.enter_m1());
   const std::vector<bool> written = changed_volumes();
   if (std::find(written.begin(), written.end(), true) != written.end()) descriptors_.let_watchers_read(registry_);
+  std::vector<CopiesAhead> ahead = TRY(copy_ahead(written, nullptr));
 
   fault_point(FaultPoint::kBeforeFreeze);
   renames::Pause no_renames = TRY(renames_.pause());
@@ -142,8 +144,12 @@ Result<const Checkpoint*> SandboxState::try_checkpoint(const CheckpointOptions& 
     switched.insert(static_cast<int>(index));
   }
   TRY(check_descriptor_room(*image, switched));
-  HandOvers hand_overs = TRY(prepare_hand_overs(files_to_keep(*image, views), staged));
-  for (const auto& hand_over : hand_overs) record.copied_open_file_bytes += hand_over ? hand_over->copied_bytes() : 0;
+  HandOvers hand_overs = TRY(prepare_hand_overs(files_to_keep(*image, views), staged, std::move(ahead)));
+  for (const auto& hand_over : hand_overs) {
+    if (!hand_over) continue;
+    record.copied_open_file_bytes += hand_over->copied_bytes();
+    record.copied_ahead_bytes += hand_over->copied_ahead_bytes();
+  }
   std::vector<std::shared_ptr<const Layer>> sealed;
   Result<void> outcome = seal_changed(hand_overs, sealed);
   record.parts.switch_us = watch.lap_us();
@@ -223,12 +229,40 @@ void SandboxState::except_listeners(const TreeImage& image, const std::set<int>&
   }
 }
 
+Result<std::vector<CopiesAhead>> SandboxState::copy_ahead(const std::vector<bool>& leaving,
+                                                          const Checkpoint* target) const {
+  std::vector<CopiesAhead> ahead(volumes_.size());
+  bool any = false;
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    if (!leaving[index]) continue;
+    TRY(ahead[index].look(volumes_[index]));
+    if (target != nullptr && index < target->kept_files.size()) {
+      TRY(ahead[index].look_at_target(volumes_[index], target->stacks[index], target->kept_files[index]));
+    }
+    any = any || !ahead[index].empty();
+  }
+  if (!any) return ahead;
+  std::set<std::string> mapped;
+  for (const HostTid pid : descendants_of(namespaces_.host_proc.get(), namespaces_.init)) {
+    // Who is gone maps nothing.
+    const Result<void> asked = add_shared_file_names(namespaces_.host_proc.get(), pid, mapped);
+    if (!asked.ok() && asked.error().os_errno != ESRCH && asked.error().os_errno != ENOENT) return asked.error();
+  }
+  for (CopiesAhead& files : ahead) {
+    files.leave_out(mapped);
+    files.work();
+  }
+  return ahead;
+}
+
 Result<HandOvers> SandboxState::prepare_hand_overs(const FilesToKeep& files,
-                                                   const std::vector<const StagedOverlay*>& staged) {
+                                                   const std::vector<const StagedOverlay*>& staged,
+                                                   std::vector<CopiesAhead> ahead) {
   HandOvers hand_overs(volumes_.size());
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
     if (staged[index] == nullptr) continue;
-    hand_overs[index].emplace(TRY(HandOver::prepare(volumes_[index], *staged[index], files[index])));
+    hand_overs[index].emplace(
+        TRY(HandOver::prepare(volumes_[index], *staged[index], files[index], std::move(ahead[index]))));
   }
   return hand_overs;
 }

@@ -68,6 +68,7 @@ struct RollbackOutcome {
   std::uint64_t restored_threads = 0;
   std::map<std::uint64_t, HostTid> restored_commands;  // by id: those whose first process was made anew
   std::uint64_t copied_open_file_bytes = 0;  // sealed copies and corrected contents of files that kept their inodes
+  std::uint64_t copied_ahead_bytes = 0;      // of these: before the pause
   std::vector<Notice> not_restored;
 };
 
@@ -172,8 +173,11 @@ class SandboxState {
   // Switches all volumes that have a hand-over to their staged seals; `sealed` gets the layers, up to the one that
   // failed.
   Result<void> seal_changed(HandOvers& hand_overs, std::vector<std::shared_ptr<const Layer>>& sealed);
+  // Before the freeze, for the volumes that a seal, or a rollback to `target`, will leave. By volume.
+  Result<std::vector<CopiesAhead>> copy_ahead(const std::vector<bool>& leaving, const Checkpoint* target) const;
   // Files that tasks hold open for writing or have mapped shared go over to the staged overlays (by volume).
-  Result<HandOvers> prepare_hand_overs(const FilesToKeep& files, const std::vector<const StagedOverlay*>& staged);
+  Result<HandOvers> prepare_hand_overs(const FilesToKeep& files, const std::vector<const StagedOverlay*>& staged,
+                                       std::vector<CopiesAhead> ahead);
   // Files of listeners that were bound again on volumes that were switched are no change by the tasks.
   void except_listeners(const TreeImage& image, const std::set<int>& switched);
   Result<void> protect_parked(TreeCapture& capture, const TreeImage& image, std::vector<Notice>& notices);

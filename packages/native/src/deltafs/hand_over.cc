@@ -17,92 +17,15 @@ namespace deltabox {
 
 namespace {
 
-constexpr int kMaxTreeDepth = 2048;  // PATH_MAX / 2
-
-constexpr std::size_t kMostOpenDirs = 64;
-
-// What one look at a file tells.
-struct Seen {
-  InodeId inode;
-  FileVersion version;
-  std::uint64_t links = 0;
-};
-
-Result<Seen> look_at(int fd) {
-  const struct statx info = TRY(sys::statx_at(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME));
-  const auto ns = [](const statx_timestamp& time) {
-    return static_cast<std::int64_t>(time.tv_sec) * 1'000'000'000 + static_cast<std::int64_t>(time.tv_nsec);
-  };
-  const FileVersion version{static_cast<std::int64_t>(info.stx_size), ns(info.stx_mtime), ns(info.stx_ctime)};
-  return Seen{{info.stx_ino, ns(info.stx_btime)}, version, info.stx_nlink};
-}
-
-using NamesByInode = std::multimap<std::uint64_t, std::string>;
-
-Result<void> walk(int dir_fd, const std::string& prefix, int depth, NamesByInode& names) {
-  if (depth > kMaxTreeDepth) return make_error(Code::kTooLarge, "a layer is nested deeper than 2,048 directories");
-  for (const std::string& name : TRY(sys::list_dir(dir_fd))) {
-    struct stat info {};
-    if (::fstatat(dir_fd, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return os_error("fstatat", name);
-    if (S_ISREG(info.st_mode)) names.emplace(info.st_ino, prefix + name);
-    if (!S_ISDIR(info.st_mode)) continue;
-    UniqueFd child = TRY(sys::open_at(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-    TRY(walk(child.get(), prefix + name + "/", depth + 1, names));
-  }
-  return {};
-}
-
-// A regular file of the layer; none when it is only mapped, from a layer below, or (in a rollback) gone since: ENXIO is
-// a whiteout's.
-Result<UniqueFd> open_file_of(int layer_dir, const std::string& path) {
-  Result<UniqueFd> opened = sys::open_beneath(layer_dir, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-  if (!opened.ok()) {
-    const int reason = opened.error().os_errno;
-    if (reason == ENOENT || reason == ENOTDIR || reason == ELOOP || reason == ENXIO) return UniqueFd();
-    return opened.release_error();
-  }
-  const struct stat info = TRY(sys::stat_fd(opened.value().get()));
-  return S_ISREG(info.st_mode) ? opened.release_value() : UniqueFd();
-}
-
 // overlayfs shows such a file under its origin's number, but only while that has no other link: a merge that links the
 // origin once more changes what is shown, also between two looks.
 bool was_copied_up(int fd) { return ::fgetxattr(fd, "user.overlay.origin", nullptr, 0) >= 0; }
 
 }  // namespace
 
-Result<std::vector<std::string>> LayerNames::of(int layer_dir, std::uint64_t inode) {
-  if (!names_) {
-    NamesByInode names;
-    TRY(walk(layer_dir, "", 0, names));
-    names_ = std::move(names);
-  }
-  std::vector<std::string> found;
-  const auto [begin, end] = names_->equal_range(inode);
-  for (auto name = begin; name != end; ++name) found.push_back(name->second);
-  return found;
-}
-
-Result<int> OpenDirs::open(const std::string& path) {
-  if (path.empty()) return layer_->get();
-  const auto known = opened_.find(path);
-  if (known != opened_.end()) return known->second.get();
-  UniqueFd opened = TRY(sys::open_beneath(layer_->get(), path, O_RDONLY | O_DIRECTORY));
-  if (opened_.size() >= kMostOpenDirs) opened_.clear();
-  return (opened_[path] = std::move(opened)).get();
-}
-
-Result<bool> OpenDirs::hides_below(const std::string& path) {
-  if (path.empty()) return false;
-  const auto known = hides_.find(path);
-  if (known != hides_.end()) return known->second;
-  const bool hides = TRY(hides_below(parent_of(path))) || is_opaque(TRY(open(path)));
-  hides_[path] = hides;
-  return hides;
-}
-
-HandOver::HandOver(Volume& volume, const StagedOverlay& next)
+HandOver::HandOver(Volume& volume, const StagedOverlay& next, CopiesAhead ahead)
     : volume_(&volume),
+      ahead_(std::move(ahead)),
       left_(volume.writable_layer()),
       left_dir_(volume.writable_dir()),
       entered_dir_(next.upper_dir),
@@ -113,6 +36,7 @@ HandOver::HandOver(Volume& volume, const StagedOverlay& next)
 
 HandOver::HandOver(HandOver&& other) noexcept
     : volume_(other.volume_),
+      ahead_(std::move(other.ahead_)),
       left_(std::move(other.left_)),
       left_dir_(std::move(other.left_dir_)),
       entered_dir_(std::move(other.entered_dir_)),
@@ -128,6 +52,7 @@ HandOver::HandOver(HandOver&& other) noexcept
       made_links_(std::move(other.made_links_)),
       kept_(std::move(other.kept_)),
       copied_bytes_(other.copied_bytes_),
+      copied_ahead_bytes_(other.copied_ahead_bytes_),
       committed_(std::exchange(other.committed_, true)) {}
 
 HandOver::~HandOver() {
@@ -141,8 +66,9 @@ HandOver::~HandOver() {
   }
 }
 
-Result<HandOver> HandOver::prepare(Volume& volume, const StagedOverlay& next, const std::vector<FileToKeep>& files) {
-  HandOver hand_over(volume, next);
+Result<HandOver> HandOver::prepare(Volume& volume, const StagedOverlay& next, const std::vector<FileToKeep>& files,
+                                   CopiesAhead ahead) {
+  HandOver hand_over(volume, next, std::move(ahead));
   for (const FileToKeep& file : files) TRY(hand_over.add(file));
   TRY(hand_over.finish_dirs());
   return hand_over;
@@ -152,7 +78,7 @@ Result<std::vector<KeptFile>> identify_files(const Volume& volume, const std::ve
   std::vector<KeptFile> found;
   for (const FileToKeep& file : files) {
     UniqueFd opened = TRY(open_file_of(volume.writable_dir()->get(), file.path));
-    if (opened.valid()) found.push_back({file.path, TRY(look_at(opened.get())).inode});
+    if (opened.valid()) found.push_back({file.path, TRY(look_at(opened.get())).inode, file.direct_io});
   }
   return found;
 }
@@ -161,7 +87,7 @@ Result<void> HandOver::add(const FileToKeep& file) {
   UniqueFd opened = TRY(open_file_of(left_dir_->get(), file.path));
   Step step;
   step.names.push_back(file.path);
-  Seen seen;
+  SeenFile seen;
   if (opened.valid()) seen = TRY(look_at(opened.get()));
   step.inode = seen.inode;
   if (file.inode && *file.inode != step.inode) {
@@ -189,6 +115,9 @@ Result<void> HandOver::add(const FileToKeep& file) {
   }
   step.file = std::move(opened);
   step.mapped_for_writing = file.mapped_for_writing;
+  const AheadCopy* const ahead = ahead_.find(step.inode);
+  step.unwritten_since_ahead =
+      ahead != nullptr && ahead->version == seen.version && !file.mapped_for_writing && !file.direct_io;
   if (seen.links > step.names.size()) {
     const std::vector<std::string> names = TRY(left_names_.of(left_dir_->get(), step.inode.number));
     std::copy_if(names.begin(), names.end(), std::back_inserter(step.names),
@@ -200,7 +129,7 @@ Result<void> HandOver::add(const FileToKeep& file) {
   const Step& added = steps_.back();
   const std::vector<std::string> names = file.inode ? TRY(names_in_target(file.path)) : added.names;
   for (const std::string& name : names) TRY(link_into_next(added, name));
-  kept_.push_back({file.path, added.inode});
+  kept_.push_back({file.path, added.inode, file.direct_io});
   return {};
 }
 
@@ -226,18 +155,28 @@ Result<bool> HandOver::has_equal_copy(const Step& step, const FileVersion& versi
 }
 
 Result<void> HandOver::make_copy(Step& step) {
-  const std::string temporary = "../copy-" + std::to_string(step.inode.number);
-  UniqueFd copy = TRY(sys::open_at(left_dir_->get(), temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
-  step.temporary = temporary;
-  Result<std::uint64_t> copied = sys::copy_file_data(step.file.get(), copy.get());
-  Result<void> outcome = copied.ok() ? sys::copy_file_attributes(step.file.get(), copy.get()) : copied.release_error();
-  if (!outcome.ok()) {
-    ::unlinkat(left_dir_->get(), temporary.c_str(), 0);
-    step.temporary.clear();
-    return outcome;
+  AheadCopy* const ahead = ahead_.find(step.inode);
+  UniqueFd copy;
+  if (ahead != nullptr && ahead->copy.valid()) {
+    copy = std::move(ahead->copy);
+    step.temporary = std::exchange(ahead->copy_name, {});
+  } else {
+    step.temporary = copy_name_of(step.inode);
+    copy = TRY(sys::open_at(left_dir_->get(), step.temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
   }
-  copied_bytes_ += copied.value();
-  return {};
+  const auto fill = [&]() -> Result<void> {
+    if (ahead == nullptr || ahead->copied_bytes == 0) {
+      copied_bytes_ += TRY(sys::copy_file_data(step.file.get(), copy.get()));
+    } else {
+      copied_bytes_ += ahead->copied_bytes;
+      copied_ahead_bytes_ += ahead->copied_bytes;
+      if (!step.unwritten_since_ahead) copied_bytes_ += TRY(sys::correct_file_data(step.file.get(), copy.get()));
+    }
+    return sys::copy_file_attributes(step.file.get(), copy.get());
+  };
+  Result<void> outcome = fill();
+  if (!outcome.ok()) ::unlinkat(left_dir_->get(), std::exchange(step.temporary, {}).c_str(), 0);
+  return outcome;
 }
 
 // The directories above a name, looking as they do in the stack below.
@@ -294,15 +233,17 @@ Result<void> HandOver::replace_in_left(const Step& step) {
     if (step.temporary.empty()) {
       if (::unlinkat(parent, last_part.c_str(), 0) != 0) return os_error("unlinkat", name);
     } else {
-      // All names but the last get a link of the copy, the last one the copy itself. Renamed over the name, which is
-      // there at every moment: the next layer may not be on record yet, should the engine end here.
+      // All names but the last get a link of the copy, the last one the copy itself. The name is there at every
+      // moment: the next layer may not be on record yet, should the engine end here.
       const std::string source = is_last ? step.temporary : step.temporary + "-link";
       if (!is_last && ::linkat(left_dir_->get(), step.temporary.c_str(), left_dir_->get(), source.c_str(), 0) != 0) {
         return os_error("linkat", name);
       }
-      if (::renameat(left_dir_->get(), source.c_str(), parent, last_part.c_str()) != 0) {
-        return os_error("renameat", name);
+      // Exchanged and not replaced: to replace a file, ext4 first begins to write the new one's data (auto_da_alloc).
+      if (::renameat2(left_dir_->get(), source.c_str(), parent, last_part.c_str(), RENAME_EXCHANGE) != 0) {
+        return os_error("renameat2", name);
       }
+      if (::unlinkat(left_dir_->get(), source.c_str(), 0) != 0) return os_error("unlinkat", source);
     }
     fault_point(FaultPoint::kBetweenNames);
     const timespec times[2] = {dir.st_atim, dir.st_mtim};
@@ -342,7 +283,11 @@ Result<void> HandOver::correct() {
     if (!is_equal) {
       UniqueFd source = TRY(sys::open_beneath(TRY(entry->layer->open())->get(), path, O_RDONLY));
       UniqueFd inode = TRY(sys::open_beneath(entered_dir_->get(), path, O_RDWR));
-      copied_bytes_ += TRY(sys::correct_file_data(source.get(), inode.get()));
+      const AheadCopy* const ahead = ahead_.find(step.inode);
+      const bool is_compared = step.unwritten_since_ahead && ahead->differences &&
+                               ahead->target_layer == entry->layer->id && ahead->target_path == path;
+      copied_bytes_ += is_compared ? TRY(sys::apply_differences(*ahead->differences, source.get(), inode.get()))
+                                   : TRY(sys::correct_file_data(source.get(), inode.get()));
       TRY(sys::copy_file_attributes(source.get(), inode.get()));
     }
     known = {path, entry->layer->id, version_of(TRY(sys::stat_fd(step.file.get())))};

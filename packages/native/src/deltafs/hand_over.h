@@ -29,6 +29,8 @@
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "deltafs/copies_ahead.h"
+#include "deltafs/layer_files.h"
 #include "deltafs/stack_lookup.h"
 #include "deltafs/volume.h"
 
@@ -37,6 +39,7 @@ namespace deltabox {
 struct FileToKeep {
   std::string path;                 // relative to the volume's root
   bool mapped_for_writing = false;  // stores through a mapping need not change its times
+  bool direct_io = false;           // KeptFile
   std::uint64_t shown_inode = 0;    // as the live overlay shows it; 0: not known
   std::optional<InodeId> inode;     // given: only this inode goes over, else the file is left where it is
 };
@@ -44,35 +47,12 @@ struct FileToKeep {
 // The inodes of files that the volume's writable layer holds.
 Result<std::vector<KeptFile>> identify_files(const Volume& volume, const std::vector<FileToKeep>& files);
 
-// The directories of one layer that files lie in, opened once for many of them. Nobody else changes the layer
-// meanwhile.
-class OpenDirs {
- public:
-  explicit OpenDirs(LayerDir layer) : layer_(std::move(layer)) {}
-  // Through real directories only; valid until the next call.
-  Result<int> open(const std::string& path);
-  // Whether the directory, or one on the way to it, hides what lies below the layer.
-  Result<bool> hides_below(const std::string& path);
-
- private:
-  LayerDir layer_;
-  std::map<std::string, UniqueFd> opened_;
-  std::map<std::string, bool> hides_;
-};
-
-// The paths of an inode in a layer, from one walk through it for all that ask. Nobody changes names there meanwhile.
-class LayerNames {
- public:
-  Result<std::vector<std::string>> of(int layer_dir, std::uint64_t inode);
-
- private:
-  std::optional<std::multimap<std::uint64_t, std::string>> names_;
-};
-
 class HandOver {
  public:
   // Of `files`, those that the volume's writable layer holds go over into next's.
-  static Result<HandOver> prepare(Volume& volume, const StagedOverlay& next, const std::vector<FileToKeep>& files);
+  // `ahead`: what was done for them while tasks ran.
+  static Result<HandOver> prepare(Volume& volume, const StagedOverlay& next, const std::vector<FileToKeep>& files,
+                                  CopiesAhead ahead = {});
   HandOver(HandOver&& other) noexcept;
   HandOver& operator=(HandOver&&) = delete;
   // Takes back what prepare() did, unless it was committed.
@@ -85,6 +65,8 @@ class HandOver {
 
   const std::vector<KeptFile>& kept() const { return kept_; }
   std::uint64_t copied_bytes() const { return copied_bytes_; }
+  // Of these, before it: by CopiesAhead.
+  std::uint64_t copied_ahead_bytes() const { return copied_ahead_bytes_; }
   // What the next writable layer holds after this; as long as nothing of it changes the layer counts as unwritten.
   Result<WrittenMark> mark() const;
 
@@ -96,12 +78,13 @@ class HandOver {
     UniqueFd file;          // the inode
     std::string temporary;  // the sealed copy, beside the layer; empty: none is made
     bool mapped_for_writing = false;
+    bool unwritten_since_ahead = false;  // what `ahead_` has of it still holds
   };
   struct MadeDir {
     std::string path;
     timespec times[2];
   };
-  HandOver(Volume& volume, const StagedOverlay& next);
+  HandOver(Volume& volume, const StagedOverlay& next, CopiesAhead ahead);
   Result<void> add(const FileToKeep& file);
   Result<std::vector<std::string>> names_in_target(const std::string& path);
   Result<bool> has_equal_copy(const Step& step, const FileVersion& version);
@@ -112,6 +95,7 @@ class HandOver {
   Result<void> replace_in_left(const Step& step);
 
   Volume* volume_;
+  CopiesAhead ahead_;
   std::shared_ptr<const Layer> left_;
   LayerDir left_dir_;
   LayerDir entered_dir_;
@@ -127,6 +111,7 @@ class HandOver {
   std::vector<std::string> made_links_;
   std::vector<KeptFile> kept_;
   std::uint64_t copied_bytes_ = 0;
+  std::uint64_t copied_ahead_bytes_ = 0;
   bool committed_ = false;
 };
 

@@ -63,6 +63,7 @@ struct InodeId {
 struct KeptFile {
   std::string path;  // relative to the volume's root
   InodeId inode;
+  bool direct_io = false;  // written past the page cache (O_DIRECT)
 };
 
 // The latest sealed copy of a file that kept its inode.
@@ -107,6 +108,10 @@ class Volume {
   dev_t device() const { return live_.device; }
   const std::vector<KeptFile>& kept() const { return live_.kept; }
   std::map<InodeId, SealedCopy>& sealed_copies() { return sealed_copies_; }
+  const std::map<InodeId, SealedCopy>& sealed_copies() const { return sealed_copies_; }
+
+  // Whether FileVersion tells every write on this file system.
+  bool ctimes_tell_changes() const { return live_.ctime_tells; }
 
   // True when anything in the volume changed since the last switch.
   bool changed() const;

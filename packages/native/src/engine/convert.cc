@@ -62,6 +62,7 @@ void fill(v1::Checkpoint& message, const Checkpoint& checkpoint) {
   message.set_is_safety(checkpoint.is_safety);
   message.set_lost_processes(checkpoint.lost_processes);
   message.set_copied_open_file_bytes(checkpoint.copied_open_file_bytes);
+  message.set_copied_ahead_bytes(checkpoint.copied_ahead_bytes);
   message.set_total_pages(checkpoint.total_pages);
   message.set_engine_us(checkpoint.engine_us);
   message.set_freeze_attempts(checkpoint.freeze_attempts);
@@ -75,6 +76,7 @@ void fill(v1::RollbackReply& message, const RollbackOutcome& outcome) {
   fill(*message.mutable_parts(), outcome.parts);
   message.set_written_pages(outcome.written_pages);
   message.set_copied_open_file_bytes(outcome.copied_open_file_bytes);
+  message.set_copied_ahead_bytes(outcome.copied_ahead_bytes);
   message.set_captured_pages(outcome.captured_pages);
   message.set_switched_volumes(outcome.switched_volumes);
   message.set_ended_processes(outcome.ended_processes.size());

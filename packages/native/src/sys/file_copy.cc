@@ -128,21 +128,27 @@ Result<void> copy_file_attributes(int from_fd, int to_fd) {
   return {};
 }
 
-Result<std::uint64_t> correct_file_data(int from_fd, int to_fd) {
-  const off_t size = TRY(stat_fd(from_fd)).st_size;
-  // Beyond the wanted end first: a shorter file needs no comparison there.
-  if (TRY(stat_fd(to_fd)).st_size != size && ::ftruncate(to_fd, size) != 0) return os_error("ftruncate");
+Result<FileDifferences> find_differences(int from_fd, int to_fd) {
+  FileDifferences found;
+  const off_t size = found.size_bytes = TRY(stat_fd(from_fd)).st_size;
+  const auto add = [&](off_t offset, off_t size_bytes, bool is_hole) {
+    if (!found.ranges.empty()) {
+      FileDifferences::Range& last = found.ranges.back();
+      if (last.is_hole == is_hole && last.offset + last.size_bytes == offset) {
+        last.size_bytes += size_bytes;
+        return;
+      }
+    }
+    found.ranges.push_back({offset, size_bytes, is_hole});
+  };
   std::vector<char> wanted(kChunkBytes);
   std::vector<char> present(kChunkBytes);
-  std::uint64_t written = 0;
   for (off_t offset = 0; offset < size;) {
     const off_t wanted_data = TRY(next_data(from_fd, offset, size));
     const off_t present_data = TRY(next_data(to_fd, offset, size));
     offset = std::min(wanted_data, present_data);
     if (wanted_data > offset) {  // data that has to become a hole
-      if (::fallocate(to_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, wanted_data - offset) != 0) {
-        return os_error("fallocate", "punch hole");
-      }
+      add(offset, wanted_data - offset, true);
       offset = wanted_data;
       continue;
     }
@@ -152,13 +158,40 @@ Result<std::uint64_t> correct_file_data(int from_fd, int to_fd) {
     for (std::size_t block = 0; block < count; block += kBlockBytes) {
       const std::size_t length = std::min(kBlockBytes, count - block);
       if (block + length <= has && std::memcmp(wanted.data() + block, present.data() + block, length) == 0) continue;
-      TRY(write_at(to_fd, wanted.data() + block, length, offset + static_cast<off_t>(block)));
-      written += length;
+      add(offset + static_cast<off_t>(block), static_cast<off_t>(length), false);
     }
     if (count == 0) break;
     offset += static_cast<off_t>(count);
   }
+  return found;
+}
+
+Result<std::uint64_t> apply_differences(const FileDifferences& differences, int from_fd, int to_fd) {
+  const off_t size = differences.size_bytes;
+  if (TRY(stat_fd(to_fd)).st_size != size && ::ftruncate(to_fd, size) != 0) return os_error("ftruncate");
+  std::vector<char> wanted(differences.ranges.empty() ? 0 : kChunkBytes);
+  std::uint64_t written = 0;
+  for (const FileDifferences::Range& range : differences.ranges) {
+    if (range.is_hole) {
+      constexpr int kPunch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+      if (::fallocate(to_fd, kPunch, range.offset, range.size_bytes) != 0) return os_error("fallocate", "punch hole");
+      continue;
+    }
+    const off_t end = range.offset + range.size_bytes;
+    for (off_t offset = range.offset; offset < end;) {
+      const auto most = static_cast<std::size_t>(std::min<off_t>(end - offset, kChunkBytes));
+      const std::size_t count = TRY(read_at(from_fd, wanted.data(), most, offset));
+      if (count == 0) return make_error(Code::kInternal, "a file shrank while it was copied");
+      TRY(write_at(to_fd, wanted.data(), count, offset));
+      offset += static_cast<off_t>(count);
+      written += count;
+    }
+  }
   return written;
+}
+
+Result<std::uint64_t> correct_file_data(int from_fd, int to_fd) {
+  return apply_differences(TRY(find_differences(from_fd, to_fd)), from_fd, to_fd);
 }
 
 Result<bool> same_file_data(int first_fd, int second_fd) {

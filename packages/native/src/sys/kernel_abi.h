@@ -54,6 +54,7 @@ inline constexpr std::uint64_t kProcmapVmaWritable = 1u << 1;
 inline constexpr std::uint64_t kProcmapVmaExecutable = 1u << 2;
 inline constexpr std::uint64_t kProcmapVmaShared = 1u << 3;
 inline constexpr std::uint64_t kProcmapCoveringOrNext = 1u << 4;
+inline constexpr std::uint64_t kProcmapFileBacked = 1u << 5;
 
 struct ProcmapQuery {
   std::uint64_t size;

@@ -1,0 +1,132 @@
+#include "deltafs/copies_ahead.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "deltafs/stack_lookup.h"
+#include "sys/files.h"
+
+namespace deltabox {
+
+namespace {
+
+// A smaller one is copied in less time than it takes to look whether that was done.
+constexpr std::int64_t kWorthBytes = std::int64_t{256} * 1024;
+
+// Returns once no write(2) is under way that had changed the file's version before.
+void wait_for_writes(int fd) { (void)::lseek(fd, 0, SEEK_DATA); }
+
+Result<void> copy(int layer_dir, AheadCopy& file) {
+  const std::string name = copy_name_of(file.inode);
+  UniqueFd to = TRY(sys::open_at(layer_dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+  const Result<std::uint64_t> copied = sys::copy_file_data(file.file.get(), to.get());
+  // Shared blocks are as quickly shared in the pause.
+  if (!copied.ok() || copied.value() == 0) {
+    ::unlinkat(layer_dir, name.c_str(), 0);
+    return copied.ok() ? Result<void>() : copied.error();
+  }
+  file.copy = std::move(to);
+  file.copy_name = name;
+  file.copied_bytes = copied.value();
+  return {};
+}
+
+Result<void> compare(AheadCopy& file) {
+  UniqueFd wanted = TRY(sys::open_beneath(file.target_dir->get(), file.target_path, O_RDONLY | O_NOFOLLOW));
+  file.differences = TRY(sys::find_differences(wanted.get(), file.file.get()));
+  return {};
+}
+
+}  // namespace
+
+std::string copy_name_of(const InodeId& inode) { return "../copy-" + std::to_string(inode.number); }
+
+CopiesAhead::~CopiesAhead() {
+  for (const AheadCopy& file : files_) {
+    if (!file.copy_name.empty()) ::unlinkat(layer_dir_->get(), file.copy_name.c_str(), 0);
+  }
+}
+
+Result<void> CopiesAhead::look(const Volume& volume) {
+  layer_dir_ = volume.writable_dir();
+  if (!volume.ctimes_tell_changes()) return {};
+  for (const KeptFile& kept : volume.kept()) {
+    AheadCopy* const file = TRY(add(kept));
+    if (file == nullptr) continue;
+    const auto sealed = volume.sealed_copies().find(file->inode);
+    file->wants_copy = sealed == volume.sealed_copies().end() || sealed->second.version != file->version;
+    if (!file->wants_copy) files_.pop_back();
+  }
+  return {};
+}
+
+Result<void> CopiesAhead::look_at_target(const Volume& volume, const std::shared_ptr<const LayerStack>& stack,
+                                         const std::vector<KeptFile>& wanted) {
+  if (!volume.ctimes_tell_changes()) return {};
+  StackLookup lookup(stack);
+  for (const KeptFile& kept : wanted) {
+    AheadCopy* file = find(kept.inode);
+    const bool is_new = file == nullptr;
+    if (is_new) file = TRY(add(kept));
+    if (file == nullptr) continue;
+    const std::optional<StackEntry> entry = TRY(lookup.find(kept.path));
+    const bool is_there = entry && S_ISREG(entry->info.st_mode);
+    const auto sealed = volume.sealed_copies().find(file->inode);
+    const bool is_equal = is_there && sealed != volume.sealed_copies().end() &&
+                          sealed->second.layer == entry->layer->id && sealed->second.path == kept.path &&
+                          sealed->second.version == file->version;
+    if (is_there && !is_equal) {
+      file->target_dir = TRY(entry->layer->open());
+      file->target_layer = entry->layer->id;
+      file->target_path = kept.path;
+    } else if (is_new) {
+      files_.pop_back();
+    }
+  }
+  return {};
+}
+
+// Null: too small, moved, or written in ways that nothing tells of.
+Result<AheadCopy*> CopiesAhead::add(const KeptFile& kept) {
+  if (kept.direct_io) return nullptr;
+  struct stat info {};
+  if (::fstatat(layer_dir_->get(), kept.path.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(info.st_mode) ||
+      info.st_size < kWorthBytes || info.st_ino != kept.inode.number || info.st_nlink != 1) {
+    return nullptr;
+  }
+  UniqueFd opened = TRY(open_file_of(layer_dir_->get(), kept.path));
+  if (!opened.valid()) return nullptr;
+  const SeenFile seen = TRY(look_at(opened.get()));
+  if (seen.inode != kept.inode) return nullptr;
+  AheadCopy file;
+  file.path = kept.path;
+  file.inode = seen.inode;
+  file.version = seen.version;
+  file.file = std::move(opened);
+  files_.push_back(std::move(file));
+  return &files_.back();
+}
+
+void CopiesAhead::leave_out(const std::set<std::string>& names) {
+  std::erase_if(files_, [&](const AheadCopy& file) { return names.contains(name_of(file.path)); });
+}
+
+void CopiesAhead::work() {
+  for (AheadCopy& file : files_) {
+    wait_for_writes(file.file.get());
+    if (file.wants_copy) (void)copy(layer_dir_->get(), file);
+    if (file.target_dir) (void)compare(file);
+  }
+}
+
+AheadCopy* CopiesAhead::find(const InodeId& inode) {
+  const auto found =
+      std::find_if(files_.begin(), files_.end(), [&](const AheadCopy& file) { return file.inode == inode; });
+  return found != files_.end() ? &*found : nullptr;
+}
+
+}  // namespace deltabox

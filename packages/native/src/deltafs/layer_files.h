@@ -1,0 +1,54 @@
+// The files of one layer, read in the store: what an inode is, where it lies, and under which names.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "deltafs/layer.h"
+#include "deltafs/volume.h"
+
+namespace deltabox {
+
+// What one look at a file tells.
+struct SeenFile {
+  InodeId inode;
+  FileVersion version;
+  std::uint64_t links = 0;
+};
+Result<SeenFile> look_at(int fd);
+
+// A regular file of the layer; none when it is only mapped, from a layer below, or (in a rollback) gone since: ENXIO is
+// a whiteout's.
+Result<UniqueFd> open_file_of(int layer_dir, const std::string& path);
+
+// The directories of one layer that files lie in, opened once for many of them. Nobody else changes the layer
+// meanwhile.
+class OpenDirs {
+ public:
+  explicit OpenDirs(LayerDir layer) : layer_(std::move(layer)) {}
+  // Through real directories only; valid until the next call.
+  Result<int> open(const std::string& path);
+  // Whether the directory, or one on the way to it, hides what lies below the layer.
+  Result<bool> hides_below(const std::string& path);
+
+ private:
+  LayerDir layer_;
+  std::map<std::string, UniqueFd> opened_;
+  std::map<std::string, bool> hides_;
+};
+
+// The paths of an inode in a layer, from one walk through it for all that ask. Nobody changes names there meanwhile.
+class LayerNames {
+ public:
+  Result<std::vector<std::string>> of(int layer_dir, std::uint64_t inode);
+
+ private:
+  std::optional<std::multimap<std::uint64_t, std::string>> names_;
+};
+
+}  // namespace deltabox

@@ -190,9 +190,11 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
     return entered ? namespaces_.enter_m1() : Result<void>();
   };
   TRY(stage_needed(changed_volumes()));
-  std::vector<bool> leaving;
-  for (const std::optional<StagedOverlay>& overlay : staged) leaving.push_back(overlay.has_value());
-  std::vector<CopiesAhead> ahead = TRY(copy_ahead(leaving, &target));
+  std::vector<std::vector<KeptFile>> taken_over(volumes_.size());
+  for (std::size_t index = 0; index < target.kept_files.size(); ++index) {
+    if (staged[index]) taken_over[index] = target.kept_files[index];
+  }
+  std::vector<CopiesAhead> ahead = TRY(copy_ahead(taken_over, &target));
 
   fault_point(FaultPoint::kBeforeFreeze);
   renames::Pause no_renames = TRY(renames_.pause());

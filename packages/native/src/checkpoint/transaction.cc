@@ -83,15 +83,23 @@ Checkpoint SandboxState::make_record(CaptureResult captured) const {
 }
 
 Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& options) {
-  bool lost_copy = false;
-  Result<const Checkpoint*> taken = try_checkpoint(options, Deltas::kParkLarge, lost_copy);
-  if (!lost_copy) return taken;
-  // Somebody ended the process that stood still for another: memory ran out, or the sandbox killed all it has.
-  return try_checkpoint(options, Deltas::kCopyAll, lost_copy);
+  CheckpointAttempt attempt;
+  for (;;) {
+    Result<const Checkpoint*> taken = try_checkpoint(options, attempt);
+    if (taken.ok()) return taken;
+    if (!attempt.wants_copied.empty()) {
+      attempt.found_open = std::exchange(attempt.wants_copied, {});
+    } else if (attempt.lost_copy) {
+      // Somebody ended the process that stood still for another: memory ran out, or the sandbox killed all it has.
+      attempt.deltas = Deltas::kCopyAll;
+      attempt.lost_copy = false;
+    } else {
+      return taken;
+    }
+  }
 }
 
-Result<const Checkpoint*> SandboxState::try_checkpoint(const CheckpointOptions& options, Deltas deltas,
-                                                       bool& lost_copy) {
+Result<const Checkpoint*> SandboxState::try_checkpoint(const CheckpointOptions& options, CheckpointAttempt& attempt) {
   const std::uint64_t call_start_ns = monotonic_ns();
   TRY(check_not_held());
   TRY(tree_.check_name(options.name));
@@ -104,7 +112,15 @@ Result<const Checkpoint*> SandboxState::try_checkpoint(const CheckpointOptions& 
   TRY(namespaces_.enter_m1());
   const std::vector<bool> written = changed_volumes();
   if (std::find(written.begin(), written.end(), true) != written.end()) descriptors_.let_watchers_read(registry_);
-  std::vector<CopiesAhead> ahead = TRY(copy_ahead(written, nullptr));
+  std::vector<std::vector<KeptFile>> known_open(volumes_.size());
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    if (!written[index]) continue;
+    known_open[index] = volumes_[index].kept();
+    if (!attempt.found_open) continue;
+    const std::vector<KeptFile>& found = (*attempt.found_open)[index];
+    known_open[index].insert(known_open[index].end(), found.begin(), found.end());
+  }
+  std::vector<CopiesAhead> ahead = TRY(copy_ahead(known_open, nullptr));
 
   fault_point(FaultPoint::kBeforeFreeze);
   renames::Pause no_renames = TRY(renames_.pause());
@@ -114,7 +130,7 @@ Result<const Checkpoint*> SandboxState::try_checkpoint(const CheckpointOptions& 
   const std::uint64_t pause_start_ns = freeze.started_ns();
   TreeCapture capture(namespaces_.host_proc.get(), freeze, registry_, store_, descriptors_, deleted_files_,
                       shared_memory_, sockets_, past_overlays_);
-  if (deltas == Deltas::kParkLarge) capture.park_large_deltas();
+  if (attempt.deltas == Deltas::kParkLarge) capture.park_large_deltas();
   const std::vector<bool> changed = changed_volumes();
   const std::vector<VolumeView> views = volume_views(changed, true);
   CaptureResult captured = TRY(capture.run(views, boundary_pipes_, terminals_));
@@ -144,7 +160,15 @@ Result<const Checkpoint*> SandboxState::try_checkpoint(const CheckpointOptions& 
     switched.insert(static_cast<int>(index));
   }
   TRY(check_descriptor_room(*image, switched));
-  HandOvers hand_overs = TRY(prepare_hand_overs(files_to_keep(*image, views), staged, std::move(ahead)));
+  const FilesToKeep open_now = files_to_keep(*image, views);
+  if (!attempt.found_open) {
+    const Result<void> goes_on = break_off_for_large(open_now, staged, ahead, attempt);
+    if (!goes_on.ok()) {
+      attempt.earlier_pause_us = elapsed_us(pause_start_ns);
+      return goes_on.error();
+    }
+  }
+  HandOvers hand_overs = TRY(prepare_hand_overs(open_now, staged, std::move(ahead)));
   for (const auto& hand_over : hand_overs) {
     if (!hand_over) continue;
     record.copied_open_file_bytes += hand_over->copied_bytes();
@@ -175,10 +199,10 @@ Result<const Checkpoint*> SandboxState::try_checkpoint(const CheckpointOptions& 
   freeze.thaw();
   no_renames.end();
   record.parts.thaw_us = watch.lap_us();
-  record.pause_us = elapsed_us(pause_start_ns);
+  record.pause_us = elapsed_us(pause_start_ns) + attempt.earlier_pause_us;
 
   const Result<std::uint64_t> stored_pages = capture.enter_pages();
-  lost_copy = !stored_pages.ok() && record.parked_pages > 0;
+  attempt.lost_copy = !stored_pages.ok() && record.parked_pages > 0;
   if (!stored_pages.ok()) return stored_pages.error();
   count_pages(record, stored_pages.value());
   record.name = options.name;
@@ -229,15 +253,15 @@ void SandboxState::except_listeners(const TreeImage& image, const std::set<int>&
   }
 }
 
-Result<std::vector<CopiesAhead>> SandboxState::copy_ahead(const std::vector<bool>& leaving,
+Result<std::vector<CopiesAhead>> SandboxState::copy_ahead(const std::vector<std::vector<KeptFile>>& files,
                                                           const Checkpoint* target) const {
   std::vector<CopiesAhead> ahead(volumes_.size());
   bool any = false;
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
-    if (!leaving[index]) continue;
-    TRY(ahead[index].look(volumes_[index]));
-    if (target != nullptr && index < target->kept_files.size()) {
-      TRY(ahead[index].look_at_target(volumes_[index], target->stacks[index], target->kept_files[index]));
+    if (files[index].empty()) continue;
+    TRY(ahead[index].look(volumes_[index], files[index]));
+    if (target != nullptr) {
+      TRY(ahead[index].look_at_target(volumes_[index], target->stacks[index], files[index]));
     }
     any = any || !ahead[index].empty();
   }
@@ -253,6 +277,22 @@ Result<std::vector<CopiesAhead>> SandboxState::copy_ahead(const std::vector<bool
     files.work();
   }
   return ahead;
+}
+
+// A checkpoint that would copy much in its pause begins once more, when that is done.
+Result<void> SandboxState::break_off_for_large(const FilesToKeep& files,
+                                               const std::vector<const StagedOverlay*>& staged,
+                                               std::vector<CopiesAhead>& ahead, CheckpointAttempt& attempt) const {
+  std::vector<std::vector<KeptFile>> large(volumes_.size());
+  bool any = false;
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    if (staged[index] == nullptr) continue;
+    large[index] = TRY(ahead[index].missed(volumes_[index], files[index]));
+    any = any || !large[index].empty();
+  }
+  if (!any) return {};
+  attempt.wants_copied = std::move(large);
+  return make_error(Code::kInternal, "large files are open that were not copied ahead");
 }
 
 Result<HandOvers> SandboxState::prepare_hand_overs(const FilesToKeep& files,

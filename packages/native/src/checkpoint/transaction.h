@@ -166,6 +166,18 @@ class SandboxState {
 
  private:
   explicit SandboxState(SandboxNamespaces namespaces);
+  // What becomes of large deltas of memory (deltacr/parked_copy.h).
+  enum class Deltas { kParkLarge, kCopyAll };
+  struct CheckpointAttempt {
+    Deltas deltas = Deltas::kParkLarge;
+    // Large files that are open, found in the pause of the attempt before; by volume.
+    std::optional<std::vector<std::vector<KeptFile>>> found_open;
+    // Why it failed, where one more can succeed: it broke off, to have these copied first.
+    std::vector<std::vector<KeptFile>> wants_copied;
+    double earlier_pause_us = 0;  // of the one that broke off
+    // For the want of a parked copy, and nothing but the pages of that is missing.
+    bool lost_copy = false;
+  };
   std::vector<VolumeView> volume_views(const std::vector<bool>& changed, bool sealing) const;
   std::vector<bool> changed_volumes() const;
   bool seal_is_staged(std::size_t volume) const;
@@ -173,8 +185,11 @@ class SandboxState {
   // Switches all volumes that have a hand-over to their staged seals; `sealed` gets the layers, up to the one that
   // failed.
   Result<void> seal_changed(HandOvers& hand_overs, std::vector<std::shared_ptr<const Layer>>& sealed);
-  // Before the freeze, for the volumes that a seal, or a rollback to `target`, will leave. By volume.
-  Result<std::vector<CopiesAhead>> copy_ahead(const std::vector<bool>& leaving, const Checkpoint* target) const;
+  // Before the freeze, of files that will be handed over. By volume. `target`: of a rollback.
+  Result<std::vector<CopiesAhead>> copy_ahead(const std::vector<std::vector<KeptFile>>& files,
+                                              const Checkpoint* target) const;
+  Result<void> break_off_for_large(const FilesToKeep& files, const std::vector<const StagedOverlay*>& staged,
+                                   std::vector<CopiesAhead>& ahead, CheckpointAttempt& attempt) const;
   // Files that tasks hold open for writing or have mapped shared go over to the staged overlays (by volume).
   Result<HandOvers> prepare_hand_overs(const FilesToKeep& files, const std::vector<const StagedOverlay*>& staged,
                                        std::vector<CopiesAhead> ahead);
@@ -209,10 +224,7 @@ class SandboxState {
   Result<void> apply_rollback(Freeze& freeze, TreeCapture& capture, const TreeImage& live, const Checkpoint& target,
                               std::vector<std::optional<StagedOverlay>>& staged, HandOvers& hand_overs,
                               RollbackOutcome& outcome);
-  // What becomes of large deltas of memory (deltacr/parked_copy.h).
-  enum class Deltas { kParkLarge, kCopyAll };
-  // `lost_copy`: it failed for the want of a parked one, and nothing but the pages of that is missing.
-  Result<const Checkpoint*> try_checkpoint(const CheckpointOptions& options, Deltas deltas, bool& lost_copy);
+  Result<const Checkpoint*> try_checkpoint(const CheckpointOptions& options, CheckpointAttempt& attempt);
   // How a rollback ended that did not succeed.
   struct Attempt {
     bool ended_all = false;  // half way

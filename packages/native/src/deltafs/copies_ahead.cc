@@ -16,6 +16,8 @@ namespace {
 
 // A smaller one is copied in less time than it takes to look whether that was done.
 constexpr std::int64_t kWorthBytes = std::int64_t{256} * 1024;
+// To freeze all tasks once more takes about as long as to copy this.
+constexpr std::int64_t kWorthFreezingBytes = std::int64_t{4} << 20;
 
 // Returns once no write(2) is under way that had changed the file's version before.
 void wait_for_writes(int fd) { (void)::lseek(fd, 0, SEEK_DATA); }
@@ -24,7 +26,6 @@ Result<void> copy(int layer_dir, AheadCopy& file) {
   const std::string name = copy_name_of(file.inode);
   UniqueFd to = TRY(sys::open_at(layer_dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
   const Result<std::uint64_t> copied = sys::copy_file_data(file.file.get(), to.get());
-  // Shared blocks are as quickly shared in the pause.
   if (!copied.ok() || copied.value() == 0) {
     ::unlinkat(layer_dir, name.c_str(), 0);
     return copied.ok() ? Result<void>() : copied.error();
@@ -41,6 +42,12 @@ Result<void> compare(AheadCopy& file) {
   return {};
 }
 
+// The layers below hold what the inode has.
+bool is_sealed(const Volume& volume, const AheadCopy& file) {
+  const auto sealed = volume.sealed_copies().find(file.inode);
+  return sealed != volume.sealed_copies().end() && sealed->second.version == file.version;
+}
+
 }  // namespace
 
 std::string copy_name_of(const InodeId& inode) { return "../copy-" + std::to_string(inode.number); }
@@ -51,14 +58,13 @@ CopiesAhead::~CopiesAhead() {
   }
 }
 
-Result<void> CopiesAhead::look(const Volume& volume) {
+Result<void> CopiesAhead::look(const Volume& volume, const std::vector<KeptFile>& files) {
   layer_dir_ = volume.writable_dir();
-  if (!volume.ctimes_tell_changes()) return {};
-  for (const KeptFile& kept : volume.kept()) {
+  if (!volume.ctimes_tell_changes() || volume.copies_share_blocks()) return {};
+  for (const KeptFile& kept : files) {
     AheadCopy* const file = TRY(add(kept));
     if (file == nullptr) continue;
-    const auto sealed = volume.sealed_copies().find(file->inode);
-    file->wants_copy = sealed == volume.sealed_copies().end() || sealed->second.version != file->version;
+    file->wants_copy = !is_sealed(volume, *file);
     if (!file->wants_copy) files_.pop_back();
   }
   return {};
@@ -75,14 +81,13 @@ Result<void> CopiesAhead::look_at_target(const Volume& volume, const std::shared
     if (file == nullptr) continue;
     const std::optional<StackEntry> entry = TRY(lookup.find(kept.path));
     const bool is_there = entry && S_ISREG(entry->info.st_mode);
-    const auto sealed = volume.sealed_copies().find(file->inode);
-    const bool is_equal = is_there && sealed != volume.sealed_copies().end() &&
-                          sealed->second.layer == entry->layer->id && sealed->second.path == kept.path &&
-                          sealed->second.version == file->version;
+    const InodeId target = is_there ? TRY(look_at(entry->fd->get())).inode : InodeId{};
+    const bool is_equal = is_sealed(volume, *file) && volume.sealed_copies().at(file->inode).copy == target &&
+                          volume.sealed_copies().at(file->inode).path == kept.path;
     if (is_there && !is_equal) {
       file->target_dir = TRY(entry->layer->open());
-      file->target_layer = entry->layer->id;
       file->target_path = kept.path;
+      file->target = target;
     } else if (is_new) {
       files_.pop_back();
     }
@@ -90,25 +95,46 @@ Result<void> CopiesAhead::look_at_target(const Volume& volume, const std::shared
   return {};
 }
 
-// Null: too small, moved, or written in ways that nothing tells of.
-Result<AheadCopy*> CopiesAhead::add(const KeptFile& kept) {
-  if (kept.direct_io) return nullptr;
+Result<std::vector<KeptFile>> CopiesAhead::missed(const Volume& volume, const std::vector<FileToKeep>& files) {
+  std::vector<KeptFile> found;
+  if (!volume.ctimes_tell_changes() || volume.copies_share_blocks()) return found;
+  CopiesAhead looks;
+  looks.layer_dir_ = volume.writable_dir();
+  for (const FileToKeep& kept : files) {
+    if (kept.mapped_for_writing || kept.direct_io) continue;
+    const AheadCopy* const file = TRY(looks.add(kept.path, kWorthFreezingBytes));
+    if (file == nullptr || is_sealed(volume, *file) || find(file->inode) != nullptr) continue;
+    found.push_back({file->path, file->inode});
+  }
+  return found;
+}
+
+// Null: too small, or not there.
+Result<AheadCopy*> CopiesAhead::add(const std::string& path, std::int64_t at_least_bytes) {
   struct stat info {};
-  if (::fstatat(layer_dir_->get(), kept.path.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(info.st_mode) ||
-      info.st_size < kWorthBytes || info.st_ino != kept.inode.number || info.st_nlink != 1) {
+  if (::fstatat(layer_dir_->get(), path.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(info.st_mode) ||
+      info.st_size < at_least_bytes || info.st_nlink != 1) {
     return nullptr;
   }
-  UniqueFd opened = TRY(open_file_of(layer_dir_->get(), kept.path));
+  UniqueFd opened = TRY(open_file_of(layer_dir_->get(), path));
   if (!opened.valid()) return nullptr;
   const SeenFile seen = TRY(look_at(opened.get()));
-  if (seen.inode != kept.inode) return nullptr;
   AheadCopy file;
-  file.path = kept.path;
+  file.path = path;
   file.inode = seen.inode;
   file.version = seen.version;
   file.file = std::move(opened);
   files_.push_back(std::move(file));
   return &files_.back();
+}
+
+// Null also: moved, or written in ways that nothing tells of.
+Result<AheadCopy*> CopiesAhead::add(const KeptFile& kept) {
+  if (kept.direct_io) return nullptr;
+  AheadCopy* const file = TRY(add(kept.path, kWorthBytes));
+  if (file == nullptr || file->inode == kept.inode) return file;
+  files_.pop_back();
+  return nullptr;
 }
 
 void CopiesAhead::leave_out(const std::set<std::string>& names) {

@@ -1,9 +1,9 @@
 // What a pause would do with the contents of open files, done while tasks still run.
 //
 // Where the file system does not share blocks, a changed file that keeps its inode (hand_over.h) is copied whole, and a
-// rollback compares it whole with what it is to hold. For files that were handed over before, both are done ahead. The
-// pause then finds that nothing was written since, or corrects the blocks that were: pre-copying, as live migration
-// does it with memory (Clark et al., NSDI 2005).
+// rollback compares it whole with what it is to hold. For files that were handed over before, or that a pause has just
+// found (which then is broken off), both are done ahead. The pause then finds that nothing was written since, or
+// corrects the blocks that were: pre-copying, as live migration does it with memory (Clark et al., NSDI 2005).
 //
 //   look (versions)  →  leave_out (files that tasks have mapped)  →  work (copies)  →  freeze  →  hand-over
 //
@@ -40,8 +40,8 @@ struct AheadCopy {
   std::uint64_t copied_bytes = 0;
   bool wants_copy = false;
   // For a rollback: how it differs from the target's.
+  InodeId target;
   LayerDir target_dir;
-  std::uint64_t target_layer = 0;
   std::string target_path;
   std::optional<sys::FileDifferences> differences;
 };
@@ -57,9 +57,9 @@ class CopiesAhead {
   // Removes the copies that nobody took.
   ~CopiesAhead();
 
-  // The large files that the live overlay keeps, as far as a seal has to copy them.
-  Result<void> look(const Volume& volume);
-  // For a rollback also: those that it takes over, and has to correct.
+  // Of files that are handed over, the large ones that have to be copied for it.
+  Result<void> look(const Volume& volume, const std::vector<KeptFile>& files);
+  // For a rollback: those that it has to correct.
   Result<void> look_at_target(const Volume& volume, const std::shared_ptr<const LayerStack>& stack,
                               const std::vector<KeptFile>& wanted);
   bool empty() const { return files_.empty(); }
@@ -70,8 +70,11 @@ class CopiesAhead {
 
   // Null: nothing was done for it.
   AheadCopy* find(const InodeId& inode);
+  // In the pause: very large ones of these that it would have to copy, since nobody had looked at them.
+  Result<std::vector<KeptFile>> missed(const Volume& volume, const std::vector<FileToKeep>& files);
 
  private:
+  Result<AheadCopy*> add(const std::string& path, std::int64_t at_least_bytes);
   Result<AheadCopy*> add(const KeptFile& kept);
 
   LayerDir layer_dir_;

@@ -74,15 +74,6 @@ Result<HandOver> HandOver::prepare(Volume& volume, const StagedOverlay& next, co
   return hand_over;
 }
 
-Result<std::vector<KeptFile>> identify_files(const Volume& volume, const std::vector<FileToKeep>& files) {
-  std::vector<KeptFile> found;
-  for (const FileToKeep& file : files) {
-    UniqueFd opened = TRY(open_file_of(volume.writable_dir()->get(), file.path));
-    if (opened.valid()) found.push_back({file.path, TRY(look_at(opened.get())).inode, file.direct_io});
-  }
-  return found;
-}
-
 Result<void> HandOver::add(const FileToKeep& file) {
   UniqueFd opened = TRY(open_file_of(left_dir_->get(), file.path));
   Step step;
@@ -148,7 +139,9 @@ Result<bool> HandOver::has_equal_copy(const Step& step, const FileVersion& versi
   if (version != known->second.version) return false;
   if (TRY(left_dirs_.hides_below(parent_of(step.names[0])))) return false;
   const std::optional<StackEntry> entry = TRY(live_lookup_.find(step.names[0]));
-  if (!entry || !S_ISREG(entry->info.st_mode) || entry->layer->id != known->second.layer) return false;
+  if (!entry || !S_ISREG(entry->info.st_mode) || TRY(look_at(entry->fd->get())).inode != known->second.copy) {
+    return false;
+  }
   if (!step.mapped_for_writing) return true;
   UniqueFd copy = TRY(sys::open_beneath(TRY(entry->layer->open())->get(), step.names[0], O_RDONLY));
   return sys::same_file_data(copy.get(), step.file.get());
@@ -172,7 +165,9 @@ Result<void> HandOver::make_copy(Step& step) {
       copied_ahead_bytes_ += ahead->copied_bytes;
       if (!step.unwritten_since_ahead) copied_bytes_ += TRY(sys::correct_file_data(step.file.get(), copy.get()));
     }
-    return sys::copy_file_attributes(step.file.get(), copy.get());
+    TRY(sys::copy_file_attributes(step.file.get(), copy.get()));
+    step.copy = TRY(look_at(copy.get())).inode;
+    return {};
   };
   Result<void> outcome = fill();
   if (!outcome.ok()) ::unlinkat(left_dir_->get(), std::exchange(step.temporary, {}).c_str(), 0);
@@ -259,7 +254,7 @@ Result<void> HandOver::commit() {
     const auto known = volume_->sealed_copies().find(step.inode);
     TRY(replace_in_left(step));
     SealedCopy copy = known != volume_->sealed_copies().end() ? known->second : SealedCopy{};
-    if (!step.temporary.empty()) copy.layer = left_->id;
+    if (!step.temporary.empty()) copy.copy = step.copy;
     copy.path = step.path;
     // Links and renames gave the inode another ctime.
     copy.version = version_of(TRY(sys::stat_fd(step.file.get())));
@@ -277,20 +272,20 @@ Result<void> HandOver::correct() {
       return make_error(Code::kInternal, "a file of the checkpoint is missing in its layers: " + path);
     }
     SealedCopy& known = volume_->sealed_copies()[step.inode];
+    const InodeId wanted = TRY(look_at(entry->fd->get())).inode;
     const FileVersion version = version_of(TRY(sys::stat_fd(step.file.get())));
     const bool is_equal =
-        known.layer == entry->layer->id && known.path == path && known.version == version && !step.mapped_for_writing;
+        known.copy == wanted && known.path == path && known.version == version && !step.mapped_for_writing;
     if (!is_equal) {
       UniqueFd source = TRY(sys::open_beneath(TRY(entry->layer->open())->get(), path, O_RDONLY));
       UniqueFd inode = TRY(sys::open_beneath(entered_dir_->get(), path, O_RDWR));
       const AheadCopy* const ahead = ahead_.find(step.inode);
-      const bool is_compared = step.unwritten_since_ahead && ahead->differences &&
-                               ahead->target_layer == entry->layer->id && ahead->target_path == path;
+      const bool is_compared = step.unwritten_since_ahead && ahead->differences && ahead->target == wanted;
       copied_bytes_ += is_compared ? TRY(sys::apply_differences(*ahead->differences, source.get(), inode.get()))
                                    : TRY(sys::correct_file_data(source.get(), inode.get()));
       TRY(sys::copy_file_attributes(source.get(), inode.get()));
     }
-    known = {path, entry->layer->id, version_of(TRY(sys::stat_fd(step.file.get())))};
+    known = {path, wanted, version_of(TRY(sys::stat_fd(step.file.get())))};
   }
   return {};
 }

@@ -36,17 +36,6 @@
 
 namespace deltabox {
 
-struct FileToKeep {
-  std::string path;                 // relative to the volume's root
-  bool mapped_for_writing = false;  // stores through a mapping need not change its times
-  bool direct_io = false;           // KeptFile
-  std::uint64_t shown_inode = 0;    // as the live overlay shows it; 0: not known
-  std::optional<InodeId> inode;     // given: only this inode goes over, else the file is left where it is
-};
-
-// The inodes of files that the volume's writable layer holds.
-Result<std::vector<KeptFile>> identify_files(const Volume& volume, const std::vector<FileToKeep>& files);
-
 class HandOver {
  public:
   // Of `files`, those that the volume's writable layer holds go over into next's.
@@ -77,6 +66,7 @@ class HandOver {
     InodeId inode;
     UniqueFd file;          // the inode
     std::string temporary;  // the sealed copy, beside the layer; empty: none is made
+    InodeId copy;           // the sealed copy
     bool mapped_for_writing = false;
     bool unwritten_since_ahead = false;  // what `ahead_` has of it still holds
   };

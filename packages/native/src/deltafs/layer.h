@@ -108,6 +108,8 @@ class LayerStore {
   // Whether every change of a directory after a look at it gives it another ctime (multigrain timestamps: ext4, XFS,
   // btrfs and tmpfs, 6.13). Elsewhere two changes within a tick of the kernel's clock can have the same.
   bool ctimes_tell_changes() const { return ctimes_tell_changes_; }
+  // Whether a copy of a file takes no copying (reflinks: XFS, btrfs).
+  bool copies_share_blocks() const { return copies_share_blocks_; }
   // Takes ids behind all that exist, and lists those that exist.
   Result<std::vector<std::uint64_t>> adopt_ids();
   // An empty base directory for a volume without a host directory; the one that an earlier engine made, if there is.
@@ -117,6 +119,7 @@ class LayerStore {
  private:
   std::shared_ptr<LayerDirs> dirs_;
   bool ctimes_tell_changes_ = false;
+  bool copies_share_blocks_ = false;
   std::uint64_t next_id_ = 1;
   std::shared_ptr<LayerTrash> trash_ = std::make_shared<LayerTrash>();
 };

@@ -57,6 +57,15 @@ Result<UniqueFd> open_file_of(int layer_dir, const std::string& path) {
   return S_ISREG(info.st_mode) ? opened.release_value() : UniqueFd();
 }
 
+Result<std::vector<KeptFile>> identify_files(const Volume& volume, const std::vector<FileToKeep>& files) {
+  std::vector<KeptFile> found;
+  for (const FileToKeep& file : files) {
+    UniqueFd opened = TRY(open_file_of(volume.writable_dir()->get(), file.path));
+    if (opened.valid()) found.push_back({file.path, TRY(look_at(opened.get())).inode, file.direct_io});
+  }
+  return found;
+}
+
 Result<std::vector<std::string>> LayerNames::of(int layer_dir, std::uint64_t inode) {
   if (!names_) {
     NamesByInode names;

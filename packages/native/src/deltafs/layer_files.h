@@ -26,6 +26,17 @@ Result<SeenFile> look_at(int fd);
 // a whiteout's.
 Result<UniqueFd> open_file_of(int layer_dir, const std::string& path);
 
+struct FileToKeep {
+  std::string path;                 // relative to the volume's root
+  bool mapped_for_writing = false;  // stores through a mapping need not change its times
+  bool direct_io = false;           // KeptFile
+  std::uint64_t shown_inode = 0;    // as the live overlay shows it; 0: not known
+  std::optional<InodeId> inode;     // given: only this inode goes over, else the file is left where it is
+};
+
+// The inodes of files that the volume's writable layer holds.
+Result<std::vector<KeptFile>> identify_files(const Volume& volume, const std::vector<FileToKeep>& files);
+
 // The directories of one layer that files lie in, opened once for many of them. Nobody else changes the layer
 // meanwhile.
 class OpenDirs {

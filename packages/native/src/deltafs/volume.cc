@@ -104,6 +104,7 @@ Result<StagedOverlay> Volume::stage(LayerStore& layers, std::shared_ptr<const La
   staged.serial = staged.upper->id;
   staged.device = TRY(sys::stat_fd(staged.mount.get())).st_dev;
   staged.ctime_tells = layers.ctimes_tell_changes();
+  staged.shares_blocks = layers.copies_share_blocks();
   TRY(prepare_root(staged));
   return staged;
 }
@@ -125,12 +126,6 @@ Result<StagedOverlay> Volume::stage_seal(LayerStore& layers) const {
 void Volume::use_merged(LayerStack run, std::shared_ptr<const Layer> merged) {
   // A rollback has left the run behind: kept for the next switch, it would be kept for nothing.
   if (with_merged(live_.stack, run, merged) == live_.stack) return;
-  // Copies in merged layers are found under another layer's id.
-  for (auto& known : sealed_copies_) {
-    SealedCopy& copy = known.second;
-    const auto holds = [&](const std::shared_ptr<const Layer>& layer) { return layer->id == copy.layer; };
-    if (std::any_of(run.begin(), run.end(), holds)) copy.layer = merged->id;
-  }
   merge_ = Merge{std::move(run), std::move(merged)};
 }
 

@@ -69,7 +69,7 @@ struct KeptFile {
 // The latest sealed copy of a file that kept its inode.
 struct SealedCopy {
   std::string path;
-  std::uint64_t layer = 0;
+  InodeId copy;         // in whatever layers: a merge links it once more
   FileVersion version;  // of the inode, when it equalled the copy
 };
 
@@ -82,7 +82,8 @@ struct StagedOverlay {
   std::uint64_t serial = 0;                 // never used again, unlike a device number
   dev_t device = 0;
   std::int64_t upper_ctime_ns = 0;
-  bool ctime_tells = false;  // LayerStore::ctimes_tell_changes
+  bool ctime_tells = false;    // LayerStore::ctimes_tell_changes
+  bool shares_blocks = false;  // LayerStore::copies_share_blocks
   WrittenMark mark;
   std::vector<KeptFile> kept;  // files whose inodes came from the layer before
 };
@@ -112,6 +113,7 @@ class Volume {
 
   // Whether FileVersion tells every write on this file system.
   bool ctimes_tell_changes() const { return live_.ctime_tells; }
+  bool copies_share_blocks() const { return live_.shares_blocks; }
 
   // True when anything in the volume changed since the last switch.
   bool changed() const;

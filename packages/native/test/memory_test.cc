@@ -1,19 +1,12 @@
 #include "deltacr/memory.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
-#include <set>
-
-#include "deltacr/address_space.h"
 #include "expect.h"
 #include "parasite/session.h"
 #include "random.h"
 #include "reconcile/plan.h"
-#include "scratch_dir.h"
-#include "sys/files.h"
 #include "tracee/interrupted_calls.h"
 #include "tracked_guest.h"
 
@@ -248,30 +241,6 @@ TEST_CASE("the mapping list is shared while nothing changes") {
   CHECK((found->protection & PROT_READ) != 0);
   guest.unmap(arena, 4 * kPageSize);
   CHECK(*must(list_mappings(guest.proc_fd(), guest.pid(), second)) == *first);
-}
-
-TEST_CASE("the files that a process has mapped shared, and no others, are named") {
-  const ScratchDir scratch;
-  const UniqueFd proc = must(sys::open_at(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY));
-  const auto map = [&](const std::string& name, int flags) {
-    const UniqueFd file = must(sys::open_at(AT_FDCWD, scratch.path() + "/" + name, O_RDWR | O_CREAT, 0600));
-    REQUIRE(::ftruncate(file.get(), kPageSize) == 0);
-    void* const at = ::mmap(nullptr, kPageSize, PROT_READ | PROT_WRITE, flags, file.get(), 0);
-    REQUIRE(at != MAP_FAILED);
-    return at;
-  };
-  const auto names = [&] {
-    std::set<std::string> found;
-    must(add_shared_file_names(proc.get(), HostTid{::getpid()}, found));
-    return found;
-  };
-  void* const shared = map("a shared one", MAP_SHARED);
-  void* const own = map("a private one", MAP_PRIVATE);
-  CHECK(names().contains("a shared one"));
-  CHECK_FALSE(names().contains("a private one"));
-  REQUIRE(::munmap(shared, kPageSize) == 0);
-  CHECK_FALSE(names().contains("a shared one"));
-  REQUIRE(::munmap(own, kPageSize) == 0);
 }
 
 }  // namespace deltabox::test

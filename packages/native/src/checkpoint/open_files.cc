@@ -30,9 +30,7 @@ ByPath collect(const TreeImage& image, const std::vector<VolumeView>& volumes) {
         description.deleted || !writes) {
       continue;
     }
-    FileToKeep& file = entry(description.volume, description.path);
-    file.shown_inode = description.inode;
-    file.direct_io = file.direct_io || (description.status_flags & O_DIRECT) != 0;
+    entry(description.volume, description.path).shown_inode = description.inode;
   }
   for (const ProcessImage& process : image.processes) {
     for (const Mapping& mapping : *process.mappings) {
@@ -67,10 +65,8 @@ FilesToKeep files_to_take_over(const TreeImage& live, const TreeImage& target,
       if (wanted == then[volume].end()) continue;
       FileToKeep file = std::move(wanted->second);
       const auto present = now[volume].find(kept.path);
-      if (present != now[volume].end()) {
-        file.mapped_for_writing = file.mapped_for_writing || present->second.mapped_for_writing;
-        file.direct_io = file.direct_io || present->second.direct_io;
-      }
+      file.mapped_for_writing =
+          file.mapped_for_writing || (present != now[volume].end() && present->second.mapped_for_writing);
       file.shown_inode = 0;
       file.inode = kept.inode;
       files[volume].push_back(std::move(file));

@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "checkpoint/accounts.h"
-#include "deltacr/address_space.h"
+#include "deltacr/unseen_writes.h"
 #include "reconcile/apply.h"
 #include "reconcile/descriptor_io.h"
 #include "reconcile/descriptor_room.h"
@@ -266,14 +266,12 @@ Result<std::vector<CopiesAhead>> SandboxState::copy_ahead(const std::vector<std:
     any = any || !ahead[index].empty();
   }
   if (!any) return ahead;
-  std::set<std::string> mapped;
+  std::set<std::string> unseen;
   for (const HostTid pid : descendants_of(namespaces_.host_proc.get(), namespaces_.init)) {
-    // Who is gone maps nothing.
-    const Result<void> asked = add_shared_file_names(namespaces_.host_proc.get(), pid, mapped);
-    if (!asked.ok() && asked.error().os_errno != ESRCH && asked.error().os_errno != ENOENT) return asked.error();
+    TRY(add_unseen_writes(namespaces_.host_proc.get(), pid, unseen));
   }
   for (CopiesAhead& files : ahead) {
-    files.leave_out(mapped);
+    files.leave_out(unseen);
     files.work();
   }
   return ahead;

@@ -139,28 +139,6 @@ Result<std::shared_ptr<const MappingList>> list_mappings(ProcessFiles& files,
   return read_mappings(TRY(files.get(ProcFile::kMappings)), previous);
 }
 
-Result<void> add_shared_file_names(int proc_fd, HostTid pid, std::set<std::string>& names) {
-  ProcessFiles files(proc_fd, pid);
-  const int maps_fd = TRY(files.get(ProcFile::kMappings));
-  char name[kNameBytes];
-  std::uint64_t address = 0;
-  for (std::size_t count = 0; count < kMaxMappings; ++count) {
-    abi::ProcmapQuery query{};
-    query.size = sizeof query;
-    query.query_flags = abi::kProcmapCoveringOrNext | abi::kProcmapFileBacked | abi::kProcmapVmaShared;
-    query.query_addr = address;
-    ask_for_name(query, name);
-    if (::ioctl(maps_fd, abi::kProcmapQuery, &query) != 0) {
-      if (errno == ENOENT || errno == ESRCH) break;
-      return os_error("PROCMAP_QUERY");
-    }
-    address = query.vma_end;
-    const std::string path = name_in(query, name);
-    names.insert(path.substr(path.rfind('/') + 1));
-  }
-  return {};
-}
-
 const Mapping* find_mapping(const MappingList& mappings, std::uint64_t address) {
   const auto found =
       std::lower_bound(mappings.begin(), mappings.end(), address,

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <set>
 #include <string>
 
 #include "base/result.h"
@@ -22,9 +21,6 @@ Result<std::shared_ptr<const MappingList>> list_mappings(ProcessFiles& files,
 
 // The name that the mapping at an address has now: files are renamed and removed under their mappings.
 Result<std::string> current_name(int maps_fd, std::uint64_t address);
-
-// The names, without directories, of the files that a process has mapped shared; it may be running.
-Result<void> add_shared_file_names(int proc_fd, HostTid pid, std::set<std::string>& names);
 
 // The mapping that contains the address, or null.
 const Mapping* find_mapping(const MappingList& mappings, std::uint64_t address);

@@ -101,7 +101,7 @@ Result<std::vector<KeptFile>> CopiesAhead::missed(const Volume& volume, const st
   CopiesAhead looks;
   looks.layer_dir_ = volume.writable_dir();
   for (const FileToKeep& kept : files) {
-    if (kept.mapped_for_writing || kept.direct_io) continue;
+    if (kept.mapped_for_writing) continue;
     const AheadCopy* const file = TRY(looks.add(kept.path, kWorthFreezingBytes));
     if (file == nullptr || is_sealed(volume, *file) || find(file->inode) != nullptr) continue;
     found.push_back({file->path, file->inode});
@@ -128,9 +128,8 @@ Result<AheadCopy*> CopiesAhead::add(const std::string& path, std::int64_t at_lea
   return &files_.back();
 }
 
-// Null also: moved, or written in ways that nothing tells of.
+// Null also: moved.
 Result<AheadCopy*> CopiesAhead::add(const KeptFile& kept) {
-  if (kept.direct_io) return nullptr;
   AheadCopy* const file = TRY(add(kept.path, kWorthBytes));
   if (file == nullptr || file->inode == kept.inode) return file;
   files_.pop_back();

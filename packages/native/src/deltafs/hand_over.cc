@@ -107,8 +107,7 @@ Result<void> HandOver::add(const FileToKeep& file) {
   step.file = std::move(opened);
   step.mapped_for_writing = file.mapped_for_writing;
   const AheadCopy* const ahead = ahead_.find(step.inode);
-  step.unwritten_since_ahead =
-      ahead != nullptr && ahead->version == seen.version && !file.mapped_for_writing && !file.direct_io;
+  step.unwritten_since_ahead = ahead != nullptr && ahead->version == seen.version && !file.mapped_for_writing;
   if (seen.links > step.names.size()) {
     const std::vector<std::string> names = TRY(left_names_.of(left_dir_->get(), step.inode.number));
     std::copy_if(names.begin(), names.end(), std::back_inserter(step.names),
@@ -120,7 +119,7 @@ Result<void> HandOver::add(const FileToKeep& file) {
   const Step& added = steps_.back();
   const std::vector<std::string> names = file.inode ? TRY(names_in_target(file.path)) : added.names;
   for (const std::string& name : names) TRY(link_into_next(added, name));
-  kept_.push_back({file.path, added.inode, file.direct_io});
+  kept_.push_back({file.path, added.inode});
   return {};
 }
 

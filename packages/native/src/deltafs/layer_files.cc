@@ -61,7 +61,7 @@ Result<std::vector<KeptFile>> identify_files(const Volume& volume, const std::ve
   std::vector<KeptFile> found;
   for (const FileToKeep& file : files) {
     UniqueFd opened = TRY(open_file_of(volume.writable_dir()->get(), file.path));
-    if (opened.valid()) found.push_back({file.path, TRY(look_at(opened.get())).inode, file.direct_io});
+    if (opened.valid()) found.push_back({file.path, TRY(look_at(opened.get())).inode});
   }
   return found;
 }

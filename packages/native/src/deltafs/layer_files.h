@@ -29,7 +29,6 @@ Result<UniqueFd> open_file_of(int layer_dir, const std::string& path);
 struct FileToKeep {
   std::string path;                 // relative to the volume's root
   bool mapped_for_writing = false;  // stores through a mapping need not change its times
-  bool direct_io = false;           // KeptFile
   std::uint64_t shown_inode = 0;    // as the live overlay shows it; 0: not known
   std::optional<InodeId> inode;     // given: only this inode goes over, else the file is left where it is
 };

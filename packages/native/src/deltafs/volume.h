@@ -63,7 +63,6 @@ struct InodeId {
 struct KeptFile {
   std::string path;  // relative to the volume's root
   InodeId inode;
-  bool direct_io = false;  // written past the page cache (O_DIRECT)
 };
 
 // The latest sealed copy of a file that kept its inode.

@@ -16,7 +16,7 @@ namespace deltabox::test {
 
 namespace {
 
-constexpr off_t kPiece = 64 * 1024;
+constexpr off_t kPiece = off_t{64} * 1024;
 
 // A file of up to 16 pieces, each a hole or bytes of few kinds, so that two of them agree in places.
 UniqueFd random_file(const ScratchDir& scratch, const std::string& name, Random& random) {

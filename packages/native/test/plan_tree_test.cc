@@ -160,6 +160,37 @@ TEST_CASE("a group without its leader gets its number from somebody who stands i
   CHECK(plan_tree(with_member, target).births.empty());
 }
 
+TEST_CASE("nobody stands in for a group whose number is that of a process, in whatever group that is") {
+  for (const int then : {13, 11}) {
+    for (const bool lives : {true, false}) {
+      TreeImage target = tree({child_of_init(11, {10}), in_session(13, 11, 11), in_session(12, 11, 11)});
+      target.processes[1].process_group = then;
+      target.processes[2].process_group = 13;
+      TreeImage live = tree({child_of_init(11, {10})});
+      if (lives) live.processes.push_back(in_session(13, 11, 11));
+      const std::vector<Birth> births = plan_tree(live, target).births;
+      CHECK(births.size() == (lives ? 1 : 2));
+      CHECK(std::none_of(births.begin(), births.end(),
+                         [](const Birth& birth) { return birth.role == Birth::Role::kStandIn; }));
+    }
+  }
+}
+
+TEST_CASE("a zombie that had left the group with its number is made again, where that has to be") {
+  TreeImage target = tree({child_of_init(11, {10}), in_session(12, 11, 11), in_session(13, 11, 11)});
+  target.processes[1].process_group = target.processes[2].process_group = 33;
+  target.zombies.push_back({InsidePid{33}, InsidePid{11}, 11, 11, 9});
+  TreeImage live = target;
+  live.processes.pop_back();
+  TreePlan plan = plan_tree(live, target);  // one member keeps the group
+  CHECK(plan.births.size() == 1);
+  CHECK(plan.collect.empty());
+  live.processes.pop_back();
+  plan = plan_tree(live, target);
+  CHECK(plan.births.size() == 3);
+  CHECK(plan.collect == target.zombies);
+}
+
 TEST_CASE("who changed its session or users is made again, and its children with it") {
   TreeImage target = tree({child_of_init(11, {10}), in_session(12, 11, 11), in_session(13, 12, 11)});
   TreeImage live = target;

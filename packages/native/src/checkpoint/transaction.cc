@@ -268,7 +268,9 @@ Result<std::vector<CopiesAhead>> SandboxState::copy_ahead(const std::vector<std:
   if (!any) return ahead;
   std::set<std::string> unseen;
   for (const HostTid pid : descendants_of(namespaces_.host_proc.get(), namespaces_.init)) {
-    TRY(add_unseen_writes(namespaces_.host_proc.get(), pid, unseen));
+    // What can't be known here is left to the pause.
+    if (!add_unseen_writes(namespaces_.host_proc.get(), pid, unseen).ok())
+      return std::vector<CopiesAhead>(volumes_.size());
   }
   for (CopiesAhead& files : ahead) {
     files.leave_out(unseen);

@@ -8,6 +8,7 @@
 
 #include "sys/files.h"
 #include "sys/kernel_abi.h"
+#include "tracee/proc_files.h"
 #include "tracee/process_files.h"
 
 namespace deltabox {
@@ -16,8 +17,6 @@ namespace {
 
 constexpr std::size_t kNameBytes = 4096;
 constexpr std::size_t kMaxInfoBytes = 4096;
-
-bool is_gone(const Error& error) { return error.os_errno == ENOENT || error.os_errno == ESRCH; }
 
 void add(const std::string& path, std::set<std::string>& names) { names.insert(path.substr(path.rfind('/') + 1)); }
 
@@ -61,10 +60,13 @@ Result<void> add_direct(int proc_fd, HostTid pid, ProcessFiles& files, std::set<
 
 Result<void> add_unseen_writes(int proc_fd, HostTid pid, std::set<std::string>& names) {
   ProcessFiles files(proc_fd, pid);
-  for (const Result<void>& outcome : {add_mapped(files, names), add_direct(proc_fd, pid, files, names)}) {
-    if (!outcome.ok() && !is_gone(outcome.error())) return outcome.error();
-  }
-  return {};
+  Result<void> outcome = add_mapped(files, names);
+  if (outcome.ok()) outcome = add_direct(proc_fd, pid, files, names);
+  // After its leader's end a process can't be asked, though its other threads may go on.
+  if (!task_is_exiting(proc_fd, pid, pid)) return outcome;
+  const Result<std::vector<HostTid>> threads = threads_of(proc_fd, pid);
+  if (!threads.ok() || threads.value().size() <= 1) return {};
+  return make_error(Code::kUnsupported, "its leader has ended");
 }
 
 }  // namespace deltabox

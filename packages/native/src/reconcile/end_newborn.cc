@@ -24,10 +24,7 @@ Result<void> end_newborn(ApplyContext& context, const TreePlan& plan, const Tree
     context.freeze->forget_process(pid);
     outcome.ended_processes.push_back(image->pid);
   }
-  for (const ZombieImage& zombie : live.zombies) {
-    const bool stays = std::find(target.zombies.begin(), target.zombies.end(), zombie) != target.zombies.end();
-    if (!stays) to_reap[zombie.parent.value].push_back(zombie.pid.value);
-  }
+  for (const ZombieImage& zombie : plan.collect) to_reap[zombie.parent.value].push_back(zombie.pid.value);
   for (const auto& [parent, children] : to_reap) {
     const auto image =
         std::find_if(target.processes.begin(), target.processes.end(),

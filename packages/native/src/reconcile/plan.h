@@ -37,6 +37,7 @@ struct Birth {
 
 struct TreePlan {
   std::vector<Incarnation> end_processes;  // born since, or to be made anew
+  std::vector<ZombieImage> collect;        // whose parents wait(2) for them, for the same reasons
   struct ThreadToEnd {
     Incarnation process;
     HostTid tid;
@@ -59,6 +60,9 @@ TreePlan plan_tree(const TreeImage& live, const TreeImage& target);
 // that no call brings back to what they were (another session, rights dropped since), with parents that could not make
 // them as they were.
 std::set<Incarnation> processes_to_make(const TreeImage& live, const TreeImage& target);
+// Whether a zombie is there, in both, and need not be made. `make`: the processes that are.
+bool zombie_stays(const TreeImage& live, const TreeImage& target, const std::set<Incarnation>& make,
+                  const ZombieImage& zombie);
 // In what order and by whom. Those that nobody can make are added to `dead`.
 std::vector<Birth> plan_births(const TreeImage& live, const TreeImage& target, const std::set<Incarnation>& make,
                                std::vector<Notice>& dead);

@@ -26,10 +26,19 @@ bool is_collected_by_init(const TreeImage& target, const ZombieImage& zombie) {
   return target.find_by_pid(zombie.parent) == nullptr;
 }
 
-bool stays(const TreeImage& live, const TreeImage& target, const std::set<Incarnation>& make,
-           const ZombieImage& zombie) {
-  return std::find(live.zombies.begin(), live.zombies.end(), zombie) != live.zombies.end() &&
-         !make.contains(target.find_by_pid(zombie.parent)->incarnation);
+// It had left the group that has its number, and somebody has to join that group again, which is gone by now: only
+// while it lives can it lead it.
+bool has_to_lead(const TreeImage& live, const TreeImage& target, const std::set<Incarnation>& make,
+                 const ZombieImage& zombie) {
+  const std::int32_t group = zombie.pid.value;
+  if (zombie.process_group == group) return false;
+  bool is_joined = false;
+  for (const ProcessImage& wanted : target.processes) {
+    const ProcessImage* present = make.contains(wanted.incarnation) ? nullptr : live.find(wanted.incarnation);
+    if (present != nullptr && present->process_group == group) return false;
+    is_joined = is_joined || wanted.process_group == group;
+  }
+  return is_joined;
 }
 
 // Of a process or zombie what its birth depends on.
@@ -67,7 +76,7 @@ class BirthPlanner {
     }
     for (const ZombieImage& zombie : target.zombies) {
       if (is_collected_by_init(target, zombie)) continue;
-      if (stays(live, target, make, zombie)) {
+      if (zombie_stays(live, target, make, zombie)) {
         groups_.insert(zombie.process_group);
         continue;
       }
@@ -155,10 +164,11 @@ class BirthPlanner {
     return false;
   }
 
-  // So may the leader of a group, whose number then lives on in its members.
+  // So may the leader of a group, whose number then lives on in its members. One that is there, in whatever group,
+  // leads it for a moment.
   void stand_in_for_groups() {
     for (const auto& [group, member] : wanted_groups_) {
-      if (group <= 1 || groups_.contains(group)) continue;
+      if (group <= 1 || groups_.contains(group) || ready(InsidePid{group}) != nullptr) continue;
       births_.push_back({Birth::Role::kStandIn, 0, InsidePid{group}, member, false, false, group, 0});
     }
   }
@@ -203,6 +213,14 @@ const ProcessImage* unable_origin(const TreeImage& live, const TreeImage& target
 
 }  // namespace
 
+bool zombie_stays(const TreeImage& live, const TreeImage& target, const std::set<Incarnation>& make,
+                  const ZombieImage& zombie) {
+  const ProcessImage* parent = target.find_by_pid(zombie.parent);
+  return std::find(live.zombies.begin(), live.zombies.end(), zombie) != live.zombies.end() &&
+         std::find(target.zombies.begin(), target.zombies.end(), zombie) != target.zombies.end() &&
+         (parent == nullptr || !make.contains(parent->incarnation)) && !has_to_lead(live, target, make, zombie);
+}
+
 std::set<Incarnation> processes_to_make(const TreeImage& live, const TreeImage& target) {
   std::set<Incarnation> make;
   std::vector<InsidePid> numbers;  // of those to be made
@@ -225,7 +243,8 @@ std::set<Incarnation> processes_to_make(const TreeImage& live, const TreeImage& 
   do {
     known = numbers.size();
     for (const ZombieImage& zombie : target.zombies) {
-      if (!is_collected_by_init(target, zombie) && !stays(live, target, make, zombie)) add_holders_of(zombie.pid);
+      if (!is_collected_by_init(target, zombie) && !zombie_stays(live, target, make, zombie))
+        add_holders_of(zombie.pid);
     }
     for (std::size_t index = 0; index < known; ++index) {
       const InsidePid pid = numbers[index];

@@ -32,6 +32,9 @@ TreePlan plan_tree(const TreeImage& live, const TreeImage& target) {
       if (!kept) plan.end_threads.push_back({present.incarnation, thread.tid});
     }
   }
+  for (const ZombieImage& zombie : live.zombies) {
+    if (!zombie_stays(live, target, make, zombie)) plan.collect.push_back(zombie);
+  }
   return plan;
 }
 

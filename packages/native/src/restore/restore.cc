@@ -217,30 +217,52 @@ class Restorer {
     return {};
   }
 
-  // Leaders before members; a zombie may be either.
+  // Who gives a group its number, then those that join it, then those that gave a number and belong elsewhere: a
+  // leader may have left. A zombie may be each of these.
   Result<void> set_groups(const TreePlan& plan, const TreeImage& live, const std::set<Incarnation>& made) {
-    for (const bool leaders : {true, false}) {
-      TRY(set_groups_of_zombies(plan, leaders));
-      for (const ProcessImage& process : target_.processes) {
-        if ((process.process_group == process.pid.value) != leaders || process.session == process.pid.value) continue;
-        const ProcessImage* present = live.find(process.incarnation);
-        const bool has_it = !made.contains(process.incarnation) && present != nullptr &&
-                            present->process_group == process.process_group;
-        if (has_it) continue;
-        TRY(set_group(*context_.capture->find(process.incarnation), process.process_group));
-      }
+    struct Member {
+      InsidePid pid;
+      std::int32_t group = 0;
+      const ProcessImage* process = nullptr;  // null: a zombie
+      bool has_it = false;
+    };
+    std::vector<Member> members;
+    for (const ProcessImage& process : target_.processes) {
+      if (process.session == process.pid.value) continue;
+      const ProcessImage* present = made.contains(process.incarnation) ? nullptr : live.find(process.incarnation);
+      const bool has_it = present != nullptr && present->process_group == process.process_group;
+      members.push_back({process.pid, process.process_group, &process, has_it});
+    }
+    for (const Birth& birth : plan.births) {
+      if (birth.role != Birth::Role::kZombie || birth.new_session) continue;
+      members.push_back({birth.pid, birth.process_group, nullptr, false});
+    }
+    std::set<std::int32_t> joined;
+    for (const Member& member : members) {
+      if (!member.has_it) joined.insert(member.group);
+    }
+    const auto set = [&](const Member& member, std::int32_t group) {
+      return member.process != nullptr ? set_group(*context_.capture->find(member.process->incarnation), group)
+                                       : set_group_of_zombie(member.pid, group);
+    };
+    const auto gives_number = [&](const Member& member) {
+      return member.group != member.pid.value && joined.contains(member.pid.value);
+    };
+    for (const Member& member : members) {
+      const bool leads = member.group == member.pid.value && !member.has_it;
+      if (leads || gives_number(member)) TRY(set(member, member.pid.value));
+    }
+    for (const Member& member : members) {
+      if (member.group != member.pid.value && !member.has_it && !gives_number(member)) TRY(set(member, member.group));
+    }
+    for (const Member& member : members) {
+      if (gives_number(member)) TRY(set(member, member.group));
     }
     return {};
   }
 
-  Result<void> set_groups_of_zombies(const TreePlan& plan, bool leaders) {
-    for (const Birth& birth : plan.births) {
-      if (birth.role != Birth::Role::kZombie || birth.new_session) continue;
-      if ((birth.process_group == birth.pid.value) != leaders) continue;
-      TRY(checked(temporary_.at(birth.pid), make_call(SYS_setpgid, 0, static_cast<std::uint64_t>(birth.process_group)),
-                  "setpgid"));
-    }
-    return {};
+  Result<void> set_group_of_zombie(InsidePid pid, std::int32_t group) {
+    return checked(temporary_.at(pid), make_call(SYS_setpgid, 0, static_cast<std::uint64_t>(group)), "setpgid");
   }
 
   // Children before their parents.

@@ -168,6 +168,26 @@ TEST_CASE("the buffer is bounded") {
   CHECK_FALSE(session.read_buffer(frozen.site, parasite::kBufferBytes, back, 1).ok());
 }
 
+TEST_CASE("a call that sleeps is interrupted after a while, and the calls after it run") {
+  Frozen frozen;
+  Session session = must(Session::begin(frozen.guest.pid()));
+  const std::uint64_t buffer = frozen.site.mapping.value + parasite::kBufferOffset;
+  Call pipe[] = {make_call(SYS_pipe2, buffer, 0)};
+  must(session.run(frozen.site, pipe));
+  REQUIRE(pipe[0].result == 0);
+  std::int32_t fds[2];
+  must(session.read_buffer(frozen.site, 0, fds, sizeof fds));
+  Call calls[] = {make_call(SYS_read, static_cast<std::uint64_t>(fds[0]), buffer, 1), make_call(SYS_getpid)};
+  must(session.run(frozen.site, calls));
+  CHECK(calls[0].result == -EINTR);
+  CHECK(calls[1].result == frozen.guest.pid().value);
+  CHECK(must(session.single_call(frozen.site.vdso_syscall,
+                                 make_call(SYS_read, static_cast<std::uint64_t>(fds[0]), buffer, 1))) == -EINTR);
+  must(session.finish());
+  frozen.freeze.thaw();
+  CHECK(frozen.guest.answers());
+}
+
 TEST_CASE("signals wait until the session is over") {
   Frozen frozen;
   {

@@ -55,6 +55,29 @@ m[8192] = 1`,
   expect(await ask(sandbox, python, 'm[8192]')).toBe('1')
 })
 
+test('a connection whose close would linger for an hour does not hold up the rollback that closes it', async () => {
+  await using sandbox = await Sandbox.create({ workspace: state.workspace })
+  const python = await startPython(
+    sandbox,
+    `import socket, struct
+listener = socket.create_server(('127.0.0.1', 0))
+kept = []
+def fill():
+    client = socket.create_connection(listener.getsockname())
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 3600))
+    client.setblocking(False)
+    try:
+        while True: client.send(bytes(1 << 20))
+    except BlockingIOError: kept.append(client)
+    return len(kept)`,
+  )
+  const checkpoint = await sandbox.checkpoint({ strict: true })
+  expect(await ask(sandbox, python, 'fill()')).toBe('1')
+  await sandbox.rollback(checkpoint, { strict: true })
+  expect(await ask(sandbox, python, 'len(kept)')).toBe('0')
+  expect(await ask(sandbox, python, 'fill()')).toBe('1')
+})
+
 test('a program under ThreadSanitizer, whose shadow memory is nearly everywhere, is checkpointed', async () => {
   await using sandbox = await Sandbox.create({ workspace: state.workspace })
   await sandbox.files.write('wait.c', '#include <unistd.h>\nint main() { pause(); }\n')

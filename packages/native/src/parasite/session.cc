@@ -13,6 +13,7 @@
 #include <string>
 #include <utility>
 
+#include "parasite/patience.h"
 #include "sys/processes.h"
 
 extern "C" const char deltabox_blob_start[];
@@ -137,9 +138,25 @@ Error Session::unexpected_signal(int signal) {
   return make_error(Code::kInternal, text);
 }
 
+Result<ptrace::Stop> Session::wait() const {
+  constexpr std::int64_t kRestartFirst = -516;  // ERESTARTSYS and its like, which only a tracer sees
+  constexpr std::int64_t kRestartLast = -512;
+  const Patience patience(tid_);
+  const ptrace::Stop stop = TRY(ptrace::wait_for_stop(tid_));
+  if (!patience.has_ended() || stop.kind != ptrace::Stop::Kind::kInterrupted) return stop;
+  // The kernel would begin the call anew.
+  ptrace::Registers registers = TRY(ptrace::registers(tid_));
+  const auto result = static_cast<std::int64_t>(registers.rax);
+  if (result < kRestartFirst || result > kRestartLast) return stop;
+  registers.rax = static_cast<unsigned long long>(-EINTR);
+  registers.orig_rax = static_cast<unsigned long long>(-1);
+  TRY(ptrace::set_registers(tid_, registers));
+  return stop;
+}
+
 Result<void> Session::run_until_trap() {
   for (int stops = 0; stops < kMaxStops; ++stops) {
-    const ptrace::Stop stop = TRY(ptrace::wait_for_stop(tid_));
+    const ptrace::Stop stop = TRY(wait());
     if (stop.kind == ptrace::Stop::Kind::kGone) return os_error_from(ESRCH, "parasite run", name_of(tid_));
     if (is_passing_stop(stop)) {
       TRY(ptrace::resume(tid_));
@@ -182,9 +199,10 @@ Result<std::int64_t> Session::single_call(RemoteAddress instruction, const Call&
   for (int stops = 0; stops < kMaxStops; ++stops) {
     ran_ = true;
     TRY(ptrace::single_step(tid_));
-    const ptrace::Stop stop = TRY(ptrace::wait_for_stop(tid_));
+    const ptrace::Stop stop = TRY(wait());
     if (stop.kind == ptrace::Stop::Kind::kGone) return os_error_from(ESRCH, "single step", name_of(tid_));
     if (stop.kind == ptrace::Stop::Kind::kBirth) born_ = TRY(ptrace::born(tid_));
+    // After an interrupted call, too: the step's own trap is pending then.
     if (is_passing_stop(stop)) continue;
     if (stop.signal != SIGTRAP) return make_error(Code::kInternal, "a signal inside a single step of " + name_of(tid_));
     registers = TRY(ptrace::registers(tid_));
@@ -223,7 +241,7 @@ Result<void> Session::exec(RemoteAddress instruction, const std::string& path, R
   ran_ = true;
   for (int stops = 0; stops < kMaxStops; ++stops) {
     TRY(ptrace::single_step(tid_));
-    const ptrace::Stop stop = TRY(ptrace::wait_for_stop(tid_));
+    const ptrace::Stop stop = TRY(wait());
     if (stop.kind == ptrace::Stop::Kind::kGone) return os_error_from(ESRCH, "exec", name_of(tid_));
     if (stop.kind == ptrace::Stop::Kind::kExec) {
       // Here the call has not returned yet, and would overwrite registers that are set now.
@@ -231,7 +249,7 @@ Result<void> Session::exec(RemoteAddress instruction, const std::string& path, R
       TRY(ptrace::trace_births(tid_, false));
       TRY(ptrace::interrupt(tid_));
       TRY(ptrace::resume(tid_));
-      const ptrace::Stop returned = TRY(ptrace::wait_for_stop(tid_));
+      const ptrace::Stop returned = TRY(wait());
       if (returned.kind == ptrace::Stop::Kind::kInterrupted) return {};
       return make_error(Code::kInternal, name_of(tid_) + " did not stop after its exec");
     }

@@ -9,7 +9,9 @@
 //  a
 //    run ends (a blocked or ignored SIGTRAP would be reset by the kernel);
 //  - returning to user space clears rseq_cs, which the thread may need after its restart;
-//  - calls that sleep (nanosleep, poll, futex) would overwrite the thread's restart block and are never run.
+//  - calls that sleep (nanosleep, poll, futex) would overwrite the thread's restart block and are never run. What
+//  sleeps
+//    unexpectedly returns after 2 s (patience.h).
 #pragma once
 
 #include <cstdint>
@@ -85,6 +87,8 @@ class Session {
   // True when the stop is none of the run's business and the thread may go on.
   bool is_passing_stop(const ptrace::Stop& stop);
   explicit Session(HostTid tid) : tid_(tid) {}
+  // For the next stop of a run; a call that sleeps too long is made to return.
+  Result<ptrace::Stop> wait() const;
   Result<void> run_until_trap();
   void place_call(ptrace::Registers& registers, RemoteAddress instruction, const Call& call) const;
   Error unexpected_signal(int signal);

@@ -24,6 +24,7 @@ const SECTIONS = {
   unchanged: ['unchanged sandbox: checkpoints, ms (p50 / p95)', renderUnchanged],
   nodeServer: [`node server with a client that stays connected, ms (goal of both pauses: ${GOALS.nodeMs})`, renderNode],
   postgres: [`PostgreSQL, ms (goal of the pause: ${GOALS.perProcessMs} a process)`, renderPostgres],
+  openFile: ['a file that is open for writing, of which one page changes, ms', renderOpenFile],
   depth: [`checkpoint number N beside number 10 (goal: ${times(GOALS.depth)})`, renderDepth],
   distance: ['rollbacks across so many checkpoints', renderDistance],
   memory: [
@@ -185,6 +186,27 @@ function renderPagePrice({ dirty, mapped }) {
       ['ms a GiB', mapped.msPerGib.toFixed(2), mapped.floorMsPerGib.toFixed(2), '', '', ''],
     ]),
   ].join('\n')
+}
+
+function renderOpenFile(points) {
+  const mib = ({ p50 }) => `${(p50 / 2 ** 20).toFixed(0)} MiB`
+  const row = (name, at) => [
+    name,
+    ms(at.pauseMs),
+    ms(at.floorMs),
+    beside(at),
+    ms(at.callMs),
+    mib(at.copiedOpenFileBytes),
+    mib(at.copiedAheadBytes),
+  ]
+  return table([
+    ['', 'pause', 'floor of the pause', 'beside', 'call', 'copied', 'of it before the pause'],
+    ...points.flatMap(({ mb, first, checkpoint, rollback }) => [
+      [`${mb} MB: the checkpoint that finds it`, ms(first.pauseMs), '', '', ms(first.callMs), '', ''],
+      row(`${mb} MB: checkpoint`, checkpoint),
+      row(`${mb} MB: rollback`, rollback),
+    ]),
+  ])
 }
 
 function renderRedo({ on, off }) {

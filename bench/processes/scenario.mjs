@@ -5,6 +5,7 @@ import { measureDepth } from './depth.mjs'
 import { measureDistance } from './distance.mjs'
 import { measureMemory } from './memory.mjs'
 import { measureNodeServer } from './node-server.mjs'
+import { measureOpenFile } from './open-file.mjs'
 import { measurePagePrice } from './page-price.mjs'
 import { measurePeers } from './peers.mjs'
 import { measurePostgres } from './postgres.mjs'
@@ -25,6 +26,7 @@ export async function runProcessesScenario({ workspace, rounds, sizes }) {
     unchanged: () => measureUnchanged({ workspace, rounds }),
     nodeServer: () => measureNodeServer({ workspace, rounds }),
     postgres: () => measurePostgres({ workspace, rounds }),
+    openFile: () => measureOpenFile({ workspace, rounds: peerRounds, fileMb: sizes.fileMb }),
     depth: () => measureDepth({ workspace, depth }),
     distance: () => measureDistance({ workspace, rounds: pageRounds, distances }),
     memory: () => measureMemory({ workspace, checkpoints: sizes.memoryCheckpoints }),

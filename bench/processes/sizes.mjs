@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 
 export const sizeFlags = {
   distances: { type: 'string', default: '1,10,100,500' },
+  'file-mb': { type: 'string', default: '16,64,256' },
   'memory-checkpoints': { type: 'string', default: '500' },
   'dirty-pages': { type: 'string', default: '100,1000,4000,10000' },
   'mapped-mb': { type: 'string', default: '20,1044' },
@@ -22,6 +23,7 @@ const ascending = (text) => numbers(text).sort((a, b) => a - b)
 export function readSizes(values) {
   return {
     depth: Number(values.depth),
+    fileMb: ascending(values['file-mb']),
     distances: ascending(values.distances),
     memoryCheckpoints: Number(values['memory-checkpoints']),
     dirtyPages: ascending(values['dirty-pages']),

@@ -52,21 +52,41 @@ export async function openEngine(id: string): Promise<EngineClient> {
   }
 }
 
+/** An engine at work answers within seconds; one that does not is stopped, or its machine swaps. */
+const CONNECT_TIMEOUT_MS = 60_000
+
 /**
  * Connects and asks the engine who it is. Where the engine has ended without its sandbox, another one brings the files
  * back first; `info.warnings` tell.
  */
-export async function connectSandbox(id: string, signal: AbortSignal | undefined): Promise<ConnectedSandbox> {
+export async function connectSandbox(
+  id: string,
+  signal: AbortSignal | undefined,
+  timeoutMs = CONNECT_TIMEOUT_MS,
+): Promise<ConnectedSandbox> {
   for (let attempt = 1; ; attempt += 1) {
     const client = await openOrRecover(id, signal)
+    const limit = AbortSignal.timeout(timeoutMs)
     try {
-      return { client, info: await requestInfo(client, signal) }
+      return {
+        client,
+        info: await requestInfo(client, signal === undefined ? limit : AbortSignal.any([signal, limit])),
+      }
     } catch (error) {
       client.close()
+      if (limit.aborted && signal?.aborted !== true) throw connectTimeout(id, timeoutMs, error)
       if (!isDeltaboxError(error, 'ENGINE_LOST') || attempt === GONE_TRIES || signal?.aborted === true) throw error
       await setTimeout(GONE_PAUSE_MS)
     }
   }
+}
+
+function connectTimeout(id: string, timeoutMs: number, cause: unknown): DeltaboxError<'TIMEOUT'> {
+  return new DeltaboxError('TIMEOUT', {
+    message: `the engine of ${id} did not answer within ${timeoutMs} ms`,
+    nextStep: 'if its process is stopped, let it go on (kill -CONT) or kill it, then connect again',
+    cause,
+  })
 }
 
 async function openOrRecover(id: string, signal: AbortSignal | undefined): Promise<EngineClient> {

@@ -71,7 +71,7 @@ export class Sandbox implements AsyncDisposable {
     return new Sandbox(await createSandbox(options), null)
   }
 
-  /** Connects to a sandbox that this or another process made. @throws SANDBOX_NOT_FOUND, SANDBOX_DEAD */
+  /** Connects to a sandbox that this or another process made. @throws SANDBOX_NOT_FOUND, SANDBOX_DEAD, TIMEOUT */
   static async connect(id: string, options: Cancellable = {}): Promise<Sandbox> {
     return new Sandbox(await connectSandbox(id, options.signal), undefined)
   }

@@ -1,6 +1,7 @@
 // Several clients on one sandbox: one queue, generations, idempotency keys, bounds, metrics.
 import { expect, test } from 'vitest'
 import { Sandbox } from '../../src/index.js'
+import { connectSandbox } from '../../src/sandbox/connect.js'
 import { until, useTestState } from '../support/state.js'
 
 const state = useTestState()
@@ -107,6 +108,24 @@ test('one client too many is told so', async () => {
   const late = await Sandbox.connect(sandbox.id)
   expect(await late.isRunning()).toBe(true)
   late.disconnect()
+})
+
+test('a client of an engine that is stopped is told so, and connects once that goes on', async () => {
+  await using sandbox = await Sandbox.create({ workspace: state.workspace })
+  const { enginePid } = await sandbox.getInfo()
+  process.kill(enginePid, 'SIGSTOP')
+  try {
+    await expect(connectSandbox(sandbox.id, undefined, 200)).rejects.toMatchObject({
+      code: 'TIMEOUT',
+      message: `the engine of ${sandbox.id} did not answer within 200 ms`,
+    })
+    const abort = AbortSignal.timeout(200)
+    await expect(Sandbox.connect(sandbox.id, { signal: abort })).rejects.toMatchObject({ code: 'ABORTED' })
+  } finally {
+    process.kill(enginePid, 'SIGCONT')
+  }
+  await using again = await Sandbox.connect(sandbox.id)
+  expect((await again.getInfo()).enginePid).toBe(enginePid)
 })
 
 test('metrics tell what is used', async () => {

@@ -1,7 +1,9 @@
 // The engine dies at any moment: the files come back, and every checkpoint that was answered for stays usable.
+import { readdirSync } from 'node:fs'
 import { afterEach, expect, test } from 'vitest'
 import { Sandbox } from '../../src/index.js'
 import { comeBack, killEngine, read, write } from '../support/dead-engine.js'
+import { startPython } from '../support/python.js'
 import { until, useTestState } from '../support/state.js'
 
 const state = useTestState()
@@ -134,6 +136,28 @@ test('a death in a rollback leaves the state before or after it', async () => {
   expect(await read(second)).toBe('0\n0\n')
   await second.rollback('n1')
   expect(await read(second)).toBe('1\n1\n')
+})
+
+test('copies of large open files that had no place in a layer yet go with the engine that made them', async () => {
+  process.env['DELTABOX_FAULT'] = 'before-freeze:1'
+  const first = await Sandbox.create({ workspace: state.workspace })
+  delete process.env['DELTABOX_FAULT']
+  const python = await startPython(
+    first,
+    `held = open('held', 'wb', 0); held.write(bytes([7]) * (1 << 20))
+def edit(): held.seek(9); held.write(b'edit')`,
+  )
+  await first.checkpoint()
+  await python.run('edit()')
+  const copies = () =>
+    readdirSync(state.stateDir, { recursive: true, encoding: 'utf8' }).filter((path) => /layers\/\d+\/copy-/.test(path))
+  await expect(first.checkpoint()).rejects.toMatchObject({ code: 'ENGINE_LOST' })
+  first.disconnect()
+  const sharesBlocks = copies().length === 0
+  if (!sharesBlocks) expect(copies()).toHaveLength(1)
+  const second = await comeBack(first.id)
+  expect(copies()).toEqual([])
+  expect((await second.commands.run('head -c 13 held | tail -c 4')).stdout).toBe('edit')
 })
 
 test('two clients that come at once get one engine', async () => {

@@ -194,7 +194,7 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
   for (std::size_t index = 0; index < target.kept_files.size(); ++index) {
     if (staged[index]) taken_over[index] = target.kept_files[index];
   }
-  std::vector<CopiesAhead> ahead = TRY(copy_ahead(taken_over, &target));
+  std::vector<CopiesAhead> ahead = copy_ahead(taken_over, &target);
 
   fault_point(FaultPoint::kBeforeFreeze);
   renames::Pause no_renames = TRY(renames_.pause());

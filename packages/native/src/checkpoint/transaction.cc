@@ -120,7 +120,7 @@ Result<const Checkpoint*> SandboxState::try_checkpoint(const CheckpointOptions& 
     const std::vector<KeptFile>& found = (*attempt.found_open)[index];
     known_open[index].insert(known_open[index].end(), found.begin(), found.end());
   }
-  std::vector<CopiesAhead> ahead = TRY(copy_ahead(known_open, nullptr));
+  std::vector<CopiesAhead> ahead = copy_ahead(known_open, nullptr);
 
   fault_point(FaultPoint::kBeforeFreeze);
   renames::Pause no_renames = TRY(renames_.pause());
@@ -253,29 +253,30 @@ void SandboxState::except_listeners(const TreeImage& image, const std::set<int>&
   }
 }
 
-Result<std::vector<CopiesAhead>> SandboxState::copy_ahead(const std::vector<std::vector<KeptFile>>& files,
-                                                          const Checkpoint* target) const {
+// What fails here is left to the pause, which tells of it.
+std::vector<CopiesAhead> SandboxState::copy_ahead(const std::vector<std::vector<KeptFile>>& files,
+                                                  const Checkpoint* target) const {
   std::vector<CopiesAhead> ahead(volumes_.size());
-  bool any = false;
-  for (std::size_t index = 0; index < volumes_.size(); ++index) {
-    if (files[index].empty()) continue;
-    TRY(ahead[index].look(volumes_[index], files[index]));
-    if (target != nullptr) {
-      TRY(ahead[index].look_at_target(volumes_[index], target->stacks[index], files[index]));
+  const auto look = [&]() -> Result<void> {
+    bool any = false;
+    for (std::size_t index = 0; index < volumes_.size(); ++index) {
+      if (files[index].empty()) continue;
+      TRY(ahead[index].look(volumes_[index], files[index]));
+      if (target != nullptr) {
+        TRY(ahead[index].look_at_target(volumes_[index], target->stacks[index], files[index]));
+      }
+      any = any || !ahead[index].empty();
     }
-    any = any || !ahead[index].empty();
-  }
-  if (!any) return ahead;
-  std::set<std::string> unseen;
-  for (const HostTid pid : descendants_of(namespaces_.host_proc.get(), namespaces_.init)) {
-    // What can't be known here is left to the pause.
-    if (!add_unseen_writes(namespaces_.host_proc.get(), pid, unseen).ok())
-      return std::vector<CopiesAhead>(volumes_.size());
-  }
-  for (CopiesAhead& files : ahead) {
-    files.leave_out(unseen);
-    files.work();
-  }
+    if (!any) return {};
+    std::set<std::string> unseen;
+    for (const HostTid pid : descendants_of(namespaces_.host_proc.get(), namespaces_.init)) {
+      TRY(add_unseen_writes(namespaces_.host_proc.get(), pid, unseen));
+    }
+    for (CopiesAhead& of_volume : ahead) of_volume.leave_out(unseen);
+    return {};
+  };
+  if (!look().ok()) return std::vector<CopiesAhead>(volumes_.size());
+  for (CopiesAhead& of_volume : ahead) of_volume.work();
   return ahead;
 }
 

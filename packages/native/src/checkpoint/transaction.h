@@ -186,8 +186,7 @@ class SandboxState {
   // failed.
   Result<void> seal_changed(HandOvers& hand_overs, std::vector<std::shared_ptr<const Layer>>& sealed);
   // Before the freeze, of files that will be handed over. By volume. `target`: of a rollback.
-  Result<std::vector<CopiesAhead>> copy_ahead(const std::vector<std::vector<KeptFile>>& files,
-                                              const Checkpoint* target) const;
+  std::vector<CopiesAhead> copy_ahead(const std::vector<std::vector<KeptFile>>& files, const Checkpoint* target) const;
   Result<void> break_off_for_large(const FilesToKeep& files, const std::vector<const StagedOverlay*>& staged,
                                    std::vector<CopiesAhead>& ahead, CheckpointAttempt& attempt) const;
   // Files that tasks hold open for writing or have mapped shared go over to the staged overlays (by volume).

@@ -18,6 +18,7 @@ namespace {
 constexpr std::int64_t kWorthBytes = std::int64_t{256} * 1024;
 // To freeze all tasks once more takes about as long as to copy this.
 constexpr std::int64_t kWorthFreezingBytes = std::int64_t{4} << 20;
+constexpr std::size_t kMostFiles = 32;  // each is open until its hand-over, and so is its copy
 
 // Returns once no write(2) is under way that had changed the file's version before.
 void wait_for_writes(int fd) { (void)::lseek(fd, 0, SEEK_DATA); }
@@ -50,7 +51,9 @@ bool is_sealed(const Volume& volume, const AheadCopy& file) {
 
 }  // namespace
 
-std::string copy_name_of(const InodeId& inode) { return "../copy-" + std::to_string(inode.number); }
+std::string copy_name_of(const InodeId& inode) {
+  return std::string("../") + kCopyPrefix + std::to_string(inode.number);
+}
 
 CopiesAhead::~CopiesAhead() {
   for (const AheadCopy& file : files_) {
@@ -109,9 +112,10 @@ Result<std::vector<KeptFile>> CopiesAhead::missed(const Volume& volume, const st
   return found;
 }
 
-// Null: too small, or not there.
+// Null: too small, not there, or one too many.
 Result<AheadCopy*> CopiesAhead::add(const std::string& path, std::int64_t at_least_bytes) {
   struct stat info {};
+  if (files_.size() >= kMostFiles) return nullptr;
   if (::fstatat(layer_dir_->get(), path.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(info.st_mode) ||
       info.st_size < at_least_bytes || info.st_nlink != 1) {
     return nullptr;

@@ -171,6 +171,10 @@ Result<std::vector<std::uint64_t>> LayerStore::adopt_ids() {
   UniqueFd dir = TRY(sys::open_at(dirs_->root(), "layers", O_RDONLY | O_DIRECTORY));
   std::vector<std::uint64_t> ids;
   for (const std::string& name : TRY(sys::list_dir(dir.get()))) {
+    const UniqueFd layer = TRY(sys::open_at(dir.get(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    for (const std::string& beside : TRY(sys::list_dir(layer.get()))) {
+      if (beside.starts_with(kCopyPrefix)) ::unlinkat(layer.get(), beside.c_str(), 0);
+    }
     ids.push_back(std::strtoull(name.c_str(), nullptr, 10));
     next_id_ = std::max(next_id_, ids.back() + 1);
   }

@@ -84,6 +84,9 @@ struct LayerUsage {
 // overlayfs takes at most 500 lower directories (OVL_MAX_STACK). Background merging keeps stacks far below.
 inline constexpr std::size_t kMaxStackDepth = 480;
 
+// How copies of files begin that lie beside a layer until they get their place in it.
+inline constexpr const char* kCopyPrefix = "copy-";
+
 class LayerStore {
  public:
   LayerStore() = default;
@@ -110,7 +113,7 @@ class LayerStore {
   bool ctimes_tell_changes() const { return ctimes_tell_changes_; }
   // Whether a copy of a file takes no copying (reflinks: XFS, btrfs).
   bool copies_share_blocks() const { return copies_share_blocks_; }
-  // Takes ids behind all that exist, and lists those that exist.
+  // Takes ids behind all that exist, and lists those that exist, without what the end of an engine left beside them.
   Result<std::vector<std::uint64_t>> adopt_ids();
   // An empty base directory for a volume without a host directory; the one that an earlier engine made, if there is.
   Result<std::shared_ptr<const Layer>> make_base(const std::string& name, mode_t mode,

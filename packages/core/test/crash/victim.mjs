@@ -2,12 +2,13 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { Sandbox } from '../../dist/index.js'
 
-const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`)
+// Until it is in the pipe: what still waits in this process would go with it, and what follows would not have been said.
+const say = (line) => new Promise((resolve) => process.stdout.write(`${JSON.stringify(line)}\n`, resolve))
 const hash = (data) => createHash('sha256').update(data).digest('hex')
 const MOST_FILES = 12
 
 const sandbox = await Sandbox.create({ workspace: process.argv[2] })
-say({ id: sandbox.id, enginePid: (await sandbox.getInfo()).enginePid })
+await say({ id: sandbox.id, enginePid: (await sandbox.getInfo()).enginePid })
 let files = { '/workspace/README.md': hash('# a project\n'), '/workspace/src/main.txt': hash('original\n') }
 const saved = []
 // Open for writing all the time: its inode goes over, the sealed layers get copies.
@@ -36,17 +37,17 @@ for (let n = 0; ; n++) {
   while ((await sandbox.files.read('held').catch(() => '')) !== held)
     await new Promise((resolve) => setTimeout(resolve, 2))
   files = { ...files, '/workspace/held': hash(held) }
-  say({ next: files })
+  await say({ next: files })
   const { id } = await sandbox.checkpoint()
   saved.push({ id, files, held })
-  say({ id, files })
+  await say({ id, files })
   // Now and then another branch.
   if (n % 6 === 5) {
     const target = saved[n >> 1]
     await sandbox.rollback(target.id, { redo: false })
     ;({ files, held } = target)
-    say({ head: target.id })
+    await say({ head: target.id })
   }
   const { checkpoints } = await sandbox.listCheckpoints()
-  say({ durable: checkpoints.filter(({ durable }) => durable).map((checkpoint) => checkpoint.id) })
+  await say({ durable: checkpoints.filter(({ durable }) => durable).map((checkpoint) => checkpoint.id) })
 }

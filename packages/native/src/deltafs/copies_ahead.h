@@ -5,7 +5,7 @@
 // found (which then is broken off), both are done ahead. The pause then finds that nothing was written since, or
 // corrects the blocks that were: pre-copying, as live migration does it with memory (Clark et al., NSDI 2005).
 //
-//   look (versions)  →  leave_out (files that tasks have mapped)  →  work (copies)  →  freeze  →  hand-over
+//   look (versions)  →  leave_out (files that are written unseen)  →  work (copies)  →  freeze  →  hand-over
 //
 // A file's ctime tells that it was written, if it was by write(2): the kernel sets it before the data, both under the
 // inode's lock. So its version is taken first; then writes under way are waited for, in SEEK_DATA, which takes that

@@ -135,9 +135,6 @@ class SandboxState {
   // Work that need not be waited for: detaching parked overlays, staging the next ones, reserving pages. After each
   // reply.
   void settle();
-  // More of it, for who rolls back again: once nothing has been asked for a while.
-  bool homes_are_due() const;
-  void stage_homes();
 
   // A descriptor that is readable when background work has ended; then finish_background() is due.
   int background_fd() const { return worker_->ended_fd(); }

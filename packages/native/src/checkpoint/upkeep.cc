@@ -80,20 +80,6 @@ Result<void> SandboxState::delete_checkpoint(const std::string& target) {
   return {};
 }
 
-bool SandboxState::homes_are_due() const {
-  for (std::size_t index = 0; index < volumes_.size(); ++index) {
-    const Home& home = homes_[index];
-    if (home.staged ? *home.staged->stack != *volumes_[index].live_stack() : home.tries > 0) return true;
-  }
-  return false;
-}
-
-void SandboxState::stage_homes() {
-  if (!namespaces_.enter_m0().ok()) return;
-  for (std::size_t index = 0; index < volumes_.size(); ++index) (void)stage_home(index);
-  (void)namespaces_.enter_m1();
-}
-
 // In M0.
 Result<void> SandboxState::stage_home(std::size_t volume) {
   Home& home = homes_[volume];
@@ -121,6 +107,7 @@ void SandboxState::settle() {
     for (std::size_t index = 0; index < volumes_.size(); ++index) {
       const bool was_used = volumes_[index].live_stack()->size() > 1;
       if (was_used) (void)stage_seal(index);
+      (void)stage_home(index);
     }
     (void)namespaces_.enter_m1();
     fault_point(FaultPoint::kSealsStaged);

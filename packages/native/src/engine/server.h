@@ -49,8 +49,7 @@ class Server {
   Result<void> run();
 
  private:
-  // How much happened.
-  Result<int> serve_round(int timeout_ms);
+  Result<void> serve_round(int timeout_ms);
   void accept_client();
   void serve_client(Client& client);
   void refuse_client(UniqueFd socket, const Error& reason);

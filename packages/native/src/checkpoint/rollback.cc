@@ -19,7 +19,6 @@ namespace deltabox {
 
 namespace {
 
-constexpr int kHomesInVain = 4;
 constexpr std::size_t kMostUncapturable = 256;  // a sandbox that makes new ones faster than they are ended
 
 Error dead_error(const std::vector<Notice>& dead) {
@@ -185,12 +184,6 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
     for (std::size_t index = 0; index < volumes_.size(); ++index) {
       const bool differs = changed[index] || *volumes_[index].live_stack() != *target.stacks[index];
       if (!differs || staged[index]) continue;
-      Home& home = homes_[index];
-      home.tries = kHomesInVain;
-      if (home.staged && *home.staged->stack == *target.stacks[index]) {
-        staged[index] = std::exchange(home.staged, std::nullopt);
-        continue;
-      }
       if (!std::exchange(entered, true)) TRY(namespaces_.enter_m0());
       staged[index] = TRY(volumes_[index].stage(layers_, target.stacks[index]));
     }

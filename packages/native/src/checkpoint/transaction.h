@@ -182,7 +182,6 @@ class SandboxState {
   std::vector<bool> changed_volumes() const;
   bool seal_is_staged(std::size_t volume) const;
   Result<void> stage_seal(std::size_t volume);
-  Result<void> stage_home(std::size_t volume);
   // Switches all volumes that have a hand-over to their staged seals; `sealed` gets the layers, up to the one that
   // failed.
   Result<void> seal_changed(HandOvers& hand_overs, std::vector<std::shared_ptr<const Layer>>& sealed);
@@ -244,13 +243,6 @@ class SandboxState {
   LayerStore layers_;
   std::vector<Volume> volumes_;
   std::vector<std::optional<StagedOverlay>> standby_;  // by volume: what the next seal switches to
-  // By volume: what a rollback to the head would switch to. Who rolls back once does it again, to try something else
-  // from the same state: staged for volumes that a rollback has switched, until that was for nothing so often.
-  struct Home {
-    std::optional<StagedOverlay> staged;
-    int tries = 0;
-  };
-  std::vector<Home> homes_;
   // Staged and overtaken: to unmount one takes longer than a switch, so it waits for the end of the pause.
   std::vector<StagedOverlay> unused_;
   std::vector<UniqueFd> parked_;

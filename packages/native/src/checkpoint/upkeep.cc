@@ -80,18 +80,6 @@ Result<void> SandboxState::delete_checkpoint(const std::string& target) {
   return {};
 }
 
-// In M0.
-Result<void> SandboxState::stage_home(std::size_t volume) {
-  Home& home = homes_[volume];
-  const std::shared_ptr<const LayerStack>& stack = volumes_[volume].live_stack();
-  if (home.staged && *home.staged->stack == *stack) return {};
-  home.staged.reset();
-  if (home.tries == 0) return {};
-  --home.tries;
-  home.staged = TRY(volumes_[volume].stage(layers_, stack));
-  return {};
-}
-
 void SandboxState::settle() {
   for (const std::string& id : tree_.expired(retention_)) forget(id);
   // Failures here cost time or memory later, never correctness: a parked overlay stays parked, a seal is staged on
@@ -107,7 +95,6 @@ void SandboxState::settle() {
     for (std::size_t index = 0; index < volumes_.size(); ++index) {
       const bool was_used = volumes_[index].live_stack()->size() > 1;
       if (was_used) (void)stage_seal(index);
-      (void)stage_home(index);
     }
     (void)namespaces_.enter_m1();
     fault_point(FaultPoint::kSealsStaged);

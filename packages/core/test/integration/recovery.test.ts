@@ -1,5 +1,6 @@
 // The engine dies at any moment: the files come back, and every checkpoint that was answered for stays usable.
 import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
 import { Sandbox } from '../../src/index.js'
 import { comeBack, killEngine, read, write } from '../support/dead-engine.js'
@@ -149,8 +150,11 @@ def edit(): held.seek(9); held.write(b'edit')`,
   )
   await first.checkpoint()
   await python.run('edit()')
+  const layers = join(state.stateDir, 'sandboxes', first.id, 'store', 'layers')
   const copies = () =>
-    readdirSync(state.stateDir, { recursive: true, encoding: 'utf8' }).filter((path) => /layers\/\d+\/copy-/.test(path))
+    readdirSync(layers)
+      .flatMap((layer) => readdirSync(join(layers, layer)))
+      .filter((name) => name.startsWith('copy-'))
   await expect(first.checkpoint()).rejects.toMatchObject({ code: 'ENGINE_LOST' })
   first.disconnect()
   const sharesBlocks = copies().length === 0

@@ -84,6 +84,7 @@ Checkpoint SandboxState::make_record(CaptureResult captured) const {
 
 Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& options) {
   CheckpointAttempt attempt;
+  attempt.call_start_ns = monotonic_ns();
   for (;;) {
     Result<const Checkpoint*> taken = try_checkpoint(options, attempt);
     if (taken.ok()) return taken;
@@ -100,7 +101,6 @@ Result<const Checkpoint*> SandboxState::checkpoint(const CheckpointOptions& opti
 }
 
 Result<const Checkpoint*> SandboxState::try_checkpoint(const CheckpointOptions& options, CheckpointAttempt& attempt) {
-  const std::uint64_t call_start_ns = monotonic_ns();
   TRY(check_not_held());
   TRY(tree_.check_name(options.name));
   TRY(namespaces_.enter_m0());
@@ -213,7 +213,7 @@ Result<const Checkpoint*> SandboxState::try_checkpoint(const CheckpointOptions& 
   }
   record.layer_usage = TRY(measure_layers(sealed));
   fault_point(FaultPoint::kAfterThaw);
-  record.engine_us = elapsed_us(call_start_ns);
+  record.engine_us = elapsed_us(attempt.call_start_ns);
   const Checkpoint* checkpoint = TRY(commit(std::move(record)));
   if (options.pinned) TRY(pin(checkpoint->id, true));
   // Usually it can wait for settle(). Where it can't and fails, a crash brings back the state before, which is whole.

@@ -175,6 +175,7 @@ class SandboxState {
     // Why it failed, where one more can succeed: it broke off, to have these copied first.
     std::vector<std::vector<KeptFile>> wants_copied;
     double earlier_pause_us = 0;  // of the one that broke off
+    std::uint64_t call_start_ns = 0;
     // For the want of a parked copy, and nothing but the pages of that is missing.
     bool lost_copy = false;
   };

@@ -36,6 +36,7 @@ Result<void> SandboxState::begin(const std::vector<VolumeSpec>& specs, bool reco
   }));
   for (std::optional<Volume>& volume : volumes) volumes_.push_back(std::move(*volume));
   standby_.resize(specs.size());
+  next_rollback_ = NextRollback(specs.size());
   recorded_layers_.resize(specs.size());
   TRY(ns.enter_m1());
   for (Volume& volume : volumes_) TRY(volume.attach(ns.m1_root.get()));

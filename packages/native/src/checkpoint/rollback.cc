@@ -174,6 +174,7 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
   const std::uint64_t call_start_ns = monotonic_ns();
   TRY(check_not_held());
   const Checkpoint& target = *TRY(tree_.find(target_name));
+  const bool was_head = tree_.head() == target.id;
   RollbackOutcome outcome;
   const Result<void> warmed = warm_up(target.id);
   if (!warmed.ok() && options.strict) return warmed.error();
@@ -184,6 +185,8 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
     for (std::size_t index = 0; index < volumes_.size(); ++index) {
       const bool differs = changed[index] || *volumes_[index].live_stack() != *target.stacks[index];
       if (!differs || staged[index]) continue;
+      staged[index] = next_rollback_.take(index, *target.stacks[index]);
+      if (staged[index]) continue;
       if (!std::exchange(entered, true)) TRY(namespaces_.enter_m0());
       staged[index] = TRY(volumes_[index].stage(layers_, target.stacks[index]));
     }
@@ -294,6 +297,7 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
     const Result<const Checkpoint*> committed = commit(std::move(safety));
     if (committed.ok()) outcome.safety_checkpoint = committed.value()->id;
   }
+  next_rollback_.went_to(target.id, was_head);
   tree_.set_head(target.id, monotonic_ns());
   if (target.lost_processes > 0) {
     outcome.not_restored.push_back(

@@ -22,6 +22,7 @@
 #include "budget/shared_budget.h"
 #include "checkpoint/checkpoint_tree.h"
 #include "checkpoint/durable.h"
+#include "checkpoint/next_rollback.h"
 #include "checkpoint/open_files.h"
 #include "checkpoint/records.h"
 #include "checkpoint/recovery.h"
@@ -135,6 +136,9 @@ class SandboxState {
   // Work that need not be waited for: detaching parked overlays, staging the next ones, reserving pages. After each
   // reply.
   void settle();
+  // More of it, for who rolls back again: once nothing has been asked for a while.
+  bool next_rollback_is_due() const;
+  void stage_next_rollback();
 
   // A descriptor that is readable when background work has ended; then finish_background() is due.
   int background_fd() const { return worker_->ended_fd(); }
@@ -183,6 +187,8 @@ class SandboxState {
   std::vector<bool> changed_volumes() const;
   bool seal_is_staged(std::size_t volume) const;
   Result<void> stage_seal(std::size_t volume);
+  // Where the next rollback is expected to switch the volume.
+  const std::shared_ptr<const LayerStack>& expected_stack(std::size_t volume) const;
   // Switches all volumes that have a hand-over to their staged seals; `sealed` gets the layers, up to the one that
   // failed.
   Result<void> seal_changed(HandOvers& hand_overs, std::vector<std::shared_ptr<const Layer>>& sealed);
@@ -244,6 +250,7 @@ class SandboxState {
   LayerStore layers_;
   std::vector<Volume> volumes_;
   std::vector<std::optional<StagedOverlay>> standby_;  // by volume: what the next seal switches to
+  NextRollback next_rollback_;
   // Staged and overtaken: to unmount one takes longer than a switch, so it waits for the end of the pause.
   std::vector<StagedOverlay> unused_;
   std::vector<UniqueFd> parked_;

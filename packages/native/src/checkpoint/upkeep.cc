@@ -80,6 +80,32 @@ Result<void> SandboxState::delete_checkpoint(const std::string& target) {
   return {};
 }
 
+const std::shared_ptr<const LayerStack>& SandboxState::expected_stack(std::size_t volume) const {
+  const std::string& checkpoint = next_rollback_.expected();
+  if (!checkpoint.empty()) {
+    const Result<const Checkpoint*> found = tree_.find(checkpoint);
+    if (found.ok()) return found.value()->stacks[volume];
+  }
+  return volumes_[volume].live_stack();
+}
+
+bool SandboxState::next_rollback_is_due() const {
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    if (next_rollback_.is_due(index, *expected_stack(index))) return true;
+  }
+  return false;
+}
+
+void SandboxState::stage_next_rollback() {
+  if (!namespaces_.enter_m0().ok()) return;
+  for (std::size_t index = 0; index < volumes_.size(); ++index) {
+    (void)next_rollback_.stage(index, volumes_[index], layers_, expected_stack(index));
+  }
+  (void)namespaces_.enter_m1();
+  // What is overtaken was never in a record; settle() has written down what it was to write.
+  if (state_is_recorded()) remove_unused_layers();
+}
+
 void SandboxState::settle() {
   for (const std::string& id : tree_.expired(retention_)) forget(id);
   // Failures here cost time or memory later, never correctness: a parked overlay stays parked, a seal is staged on

@@ -23,6 +23,7 @@ namespace {
 
 constexpr std::size_t kMaxClients = 256;
 constexpr int kLateThreadPollMs = 1;
+constexpr int kQuietMs = 5;  // after which nobody is likely to wait for work of our own
 constexpr int kMakeSpaceMs = 2000;
 constexpr const char* kEndedMark = "ended";  // in the store
 constexpr int kTickMs = 500;                 // for time-outs and clients that do not read
@@ -118,7 +119,10 @@ Result<void> Server::run() {
     Freezer& freezer = state_->freezer();
     if (freezer.has_late_threads()) freezer.release_late_threads();
     disk_->start_if_due(now_ms());
-    TRY(serve_round(freezer.has_late_threads() ? kLateThreadPollMs : tick_ms()));
+    const bool may_stage = state_->next_rollback_is_due();
+    const int wait_ms = may_stage ? kQuietMs : tick_ms();
+    const int happened = TRY(serve_round(freezer.has_late_threads() ? kLateThreadPollMs : wait_ms));
+    if (happened == 0 && may_stage) state_->stage_next_rollback();
     if (const char* reason = timed_out()) {
       std::fprintf(stderr, "%s\n", reason);
       return discard(reason);
@@ -168,7 +172,7 @@ const char* Server::timed_out() const {
   return quiet_ms > identity_.idle_timeout_ms ? "ended by its idle time-out" : nullptr;
 }
 
-Result<void> Server::serve_round(int timeout_ms) {
+Result<int> Server::serve_round(int timeout_ms) {
   PollSet sources;
   Result<void> failure;
   commands_.add_sources(sources, failure);
@@ -202,7 +206,8 @@ Result<void> Server::serve_round(int timeout_ms) {
   files_.send_events();
   drop_broken_clients();
   commands_.forget_old();
-  return failure;
+  TRY(std::move(failure));
+  return ready;
 }
 
 void Server::accept_client() {

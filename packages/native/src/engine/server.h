@@ -49,7 +49,8 @@ class Server {
   Result<void> run();
 
  private:
-  Result<void> serve_round(int timeout_ms);
+  // How much happened.
+  Result<int> serve_round(int timeout_ms);
   void accept_client();
   void serve_client(Client& client);
   void refuse_client(UniqueFd socket, const Error& reason);

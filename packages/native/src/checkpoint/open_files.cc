@@ -69,6 +69,7 @@ FilesToKeep files_to_take_over(const TreeImage& live, const TreeImage& target,
           file.mapped_for_writing || (present != now[volume].end() && present->second.mapped_for_writing);
       file.shown_inode = 0;
       file.inode = kept.inode;
+      file.names = kept.names;
       files[volume].push_back(std::move(file));
     }
   }

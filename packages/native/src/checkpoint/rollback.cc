@@ -257,12 +257,14 @@ Result<RollbackOutcome> SandboxState::try_rollback(const std::string& target_nam
   outcome.parts.copy_us = safety.parts.copy_us;
 
   Stopwatch preparing;
+  if (options.redo) {
+    const FilesToKeep open_now = files_to_keep(*live, views);
+    for (std::size_t index = 0; index < volumes_.size(); ++index) {
+      safety.kept_files.push_back(TRY(identify_files(volumes_[index], open_now[index])));
+    }
+  }
   HandOvers hand_overs = TRY(prepare_hand_overs(files_to_take_over(*live, *target.image, target.kept_files, views),
                                                 entered, std::move(ahead)));
-  const FilesToKeep open_now = files_to_keep(*live, views);
-  for (std::size_t index = 0; index < volumes_.size(); ++index) {
-    safety.kept_files.push_back(TRY(identify_files(volumes_[index], open_now[index])));
-  }
   const double prepare_us = preparing.lap_us();
   Result<void> applied = apply_rollback(freeze, capture, *live, target, staged, hand_overs, outcome);
   outcome.parts.switch_us += prepare_us;

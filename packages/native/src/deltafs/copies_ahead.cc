@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "deltafs/stack_lookup.h"
 #include "sys/files.h"
 
 namespace deltabox {
@@ -63,6 +62,8 @@ CopiesAhead::~CopiesAhead() {
 
 Result<void> CopiesAhead::look(const Volume& volume, const std::vector<KeptFile>& files) {
   layer_dir_ = volume.writable_dir();
+  live_.emplace(volume.live_stack());
+  for (const KeptFile& kept : files) (void)TRY(live_->find(kept.path));
   if (!volume.ctimes_tell_changes() || volume.copies_share_blocks()) return {};
   for (const KeptFile& kept : files) {
     AheadCopy* const file = TRY(add(kept));
@@ -75,22 +76,22 @@ Result<void> CopiesAhead::look(const Volume& volume, const std::vector<KeptFile>
 
 Result<void> CopiesAhead::look_at_target(const Volume& volume, const std::shared_ptr<const LayerStack>& stack,
                                          const std::vector<KeptFile>& wanted) {
+  target_.emplace(stack);
+  for (const KeptFile& kept : wanted) (void)TRY(target_->find(kept.path));
   if (!volume.ctimes_tell_changes()) return {};
-  StackLookup lookup(stack);
   for (const KeptFile& kept : wanted) {
     AheadCopy* file = find(kept.inode);
     const bool is_new = file == nullptr;
     if (is_new) file = TRY(add(kept));
     if (file == nullptr) continue;
-    const std::optional<StackEntry> entry = TRY(lookup.find(kept.path));
-    const bool is_there = entry && S_ISREG(entry->info.st_mode);
-    const InodeId target = is_there ? TRY(look_at(entry->fd->get())).inode : InodeId{};
-    const bool is_equal = is_sealed(volume, *file) && volume.sealed_copies().at(file->inode).copy == target &&
+    const std::optional<StackFiles::Found> target = TRY(target_->find(kept.path));
+    const bool is_equal = target && is_sealed(volume, *file) &&
+                          volume.sealed_copies().at(file->inode).copy == target->inode &&
                           volume.sealed_copies().at(file->inode).path == kept.path;
-    if (is_there && !is_equal) {
-      file->target_dir = TRY(entry->layer->open());
+    if (target && !is_equal) {
+      file->target_dir = TRY(target->layer->open());
       file->target_path = kept.path;
-      file->target = target;
+      file->target = target->inode;
     } else if (is_new) {
       files_.pop_back();
     }
@@ -107,7 +108,7 @@ Result<std::vector<KeptFile>> CopiesAhead::missed(const Volume& volume, const st
     if (kept.mapped_for_writing) continue;
     const AheadCopy* const file = TRY(looks.add(kept.path, kWorthFreezingBytes));
     if (file == nullptr || is_sealed(volume, *file) || find(file->inode) != nullptr) continue;
-    found.push_back({file->path, file->inode});
+    found.push_back({file->path, file->inode, {file->path}});
   }
   return found;
 }
@@ -150,6 +151,16 @@ void CopiesAhead::work() {
     if (file.wants_copy) (void)copy(layer_dir_->get(), file);
     if (file.target_dir) (void)compare(file);
   }
+}
+
+StackFiles CopiesAhead::take_live(const Volume& volume) {
+  const bool is_known = live_ && live_->stack() == *volume.live_stack();
+  return is_known ? std::move(*live_) : StackFiles(volume.live_stack());
+}
+
+StackFiles CopiesAhead::take_target(const std::shared_ptr<const LayerStack>& stack) {
+  const bool is_known = target_ && target_->stack() == *stack;
+  return is_known ? std::move(*target_) : StackFiles(stack);
 }
 
 AheadCopy* CopiesAhead::find(const InodeId& inode) {

@@ -1,4 +1,4 @@
-// What a pause would do with the contents of open files, done while tasks still run.
+// What a pause would do with open files, done while tasks still run: finding them in sealed layers, and their contents.
 //
 // Where the file system does not share blocks, a changed file that keeps its inode (hand_over.h) is copied whole, and a
 // rollback compares it whole with what it is to hold. For files that were handed over before, or that a pause has just
@@ -57,7 +57,7 @@ class CopiesAhead {
   // Removes the copies that nobody took.
   ~CopiesAhead();
 
-  // Of files that are handed over, the large ones that have to be copied for it.
+  // Of files that are handed over, the large ones have to be copied for it.
   Result<void> look(const Volume& volume, const std::vector<KeptFile>& files);
   // For a rollback: those that it has to correct.
   Result<void> look_at_target(const Volume& volume, const std::shared_ptr<const LayerStack>& stack,
@@ -70,6 +70,9 @@ class CopiesAhead {
 
   // Null: nothing was done for it.
   AheadCopy* find(const InodeId& inode);
+  // What was looked up of these stacks, to go on with.
+  StackFiles take_live(const Volume& volume);
+  StackFiles take_target(const std::shared_ptr<const LayerStack>& stack);
   // In the pause: very large ones of these that it would have to copy, since nobody had looked at them.
   Result<std::vector<KeptFile>> missed(const Volume& volume, const std::vector<FileToKeep>& files);
 
@@ -79,6 +82,8 @@ class CopiesAhead {
 
   LayerDir layer_dir_;
   std::vector<AheadCopy> files_;
+  std::optional<StackFiles> live_;
+  std::optional<StackFiles> target_;
 };
 
 }  // namespace deltabox

@@ -29,8 +29,9 @@ HandOver::HandOver(Volume& volume, const StagedOverlay& next, CopiesAhead ahead)
       left_(volume.writable_layer()),
       left_dir_(volume.writable_dir()),
       entered_dir_(next.upper_dir),
-      live_lookup_(volume.live_stack()),
-      next_lookup_(next.stack),
+      live_(ahead_.take_live(volume)),
+      next_(ahead_.take_target(next.stack)),
+      is_seal_(next.stack->back() == left_),
       left_dirs_(volume.writable_dir()),
       entered_dirs_(next.upper_dir) {}
 
@@ -41,15 +42,16 @@ HandOver::HandOver(HandOver&& other) noexcept
       left_dir_(std::move(other.left_dir_)),
       entered_dir_(std::move(other.entered_dir_)),
       steps_(std::move(other.steps_)),
-      live_lookup_(std::move(other.live_lookup_)),
-      next_lookup_(std::move(other.next_lookup_)),
+      live_(std::move(other.live_)),
+      next_(std::move(other.next_)),
+      is_seal_(other.is_seal_),
       left_dirs_(std::move(other.left_dirs_)),
       entered_dirs_(std::move(other.entered_dirs_)),
       left_names_(std::move(other.left_names_)),
-      target_names_(std::move(other.target_names_)),
       present_dirs_(std::move(other.present_dirs_)),
       made_dirs_(std::move(other.made_dirs_)),
       made_links_(std::move(other.made_links_)),
+      left_times_(std::move(other.left_times_)),
       kept_(std::move(other.kept_)),
       copied_bytes_(other.copied_bytes_),
       copied_ahead_bytes_(other.copied_ahead_bytes_),
@@ -117,17 +119,10 @@ Result<void> HandOver::add(const FileToKeep& file) {
   step.path = file.path;
   steps_.push_back(std::move(step));
   const Step& added = steps_.back();
-  const std::vector<std::string> names = file.inode ? TRY(names_in_target(file.path)) : added.names;
+  const std::vector<std::string>& names = file.inode ? file.names : added.names;
   for (const std::string& name : names) TRY(link_into_next(added, name));
-  kept_.push_back({file.path, added.inode});
+  kept_.push_back({file.path, added.inode, names});
   return {};
-}
-
-// The hard links that a file has in the layer which shows it.
-Result<std::vector<std::string>> HandOver::names_in_target(const std::string& path) {
-  const std::optional<StackEntry> entry = TRY(next_lookup_.find(path));
-  if (!entry || entry->info.st_nlink <= 1) return std::vector<std::string>{path};
-  return target_names_[entry->layer.get()].of(TRY(entry->layer->open())->get(), entry->info.st_ino);
 }
 
 Result<bool> HandOver::has_equal_copy(const Step& step, const FileVersion& version) {
@@ -137,12 +132,10 @@ Result<bool> HandOver::has_equal_copy(const Step& step, const FileVersion& versi
   }
   if (version != known->second.version) return false;
   if (TRY(left_dirs_.hides_below(parent_of(step.names[0])))) return false;
-  const std::optional<StackEntry> entry = TRY(live_lookup_.find(step.names[0]));
-  if (!entry || !S_ISREG(entry->info.st_mode) || TRY(look_at(entry->fd->get())).inode != known->second.copy) {
-    return false;
-  }
+  const std::optional<StackFiles::Found> below = TRY(live_.find(step.names[0]));
+  if (!below || below->inode != known->second.copy) return false;
   if (!step.mapped_for_writing) return true;
-  UniqueFd copy = TRY(sys::open_beneath(TRY(entry->layer->open())->get(), step.names[0], O_RDONLY));
+  UniqueFd copy = TRY(sys::open_beneath(TRY(below->layer->open())->get(), step.names[0], O_RDONLY));
   return sys::same_file_data(copy.get(), step.file.get());
 }
 
@@ -173,6 +166,17 @@ Result<void> HandOver::make_copy(Step& step) {
   return outcome;
 }
 
+// The topmost of those that a directory of the next stack consists of: it looks as that one does.
+Result<LayerDir> HandOver::model_of(const std::string& dir) {
+  // What is handed over lies in the layer that is left, and so do the directories above it.
+  if (is_seal_) {
+    return std::make_shared<const UniqueFd>(TRY(sys::open_beneath(left_dir_->get(), dir, O_RDONLY | O_DIRECTORY)));
+  }
+  const std::optional<StackEntry> entry = TRY(next_.lookup().find(dir));
+  if (entry && S_ISDIR(entry->info.st_mode)) return entry->fd;
+  return make_error(Code::kInternal, "a directory is missing in the layers: " + dir);
+}
+
 // The directories above a name, looking as they do in the stack below.
 Result<void> HandOver::make_parents(const std::string& path) {
   std::string dir;
@@ -181,14 +185,12 @@ Result<void> HandOver::make_parents(const std::string& path) {
     if (!present_dirs_.insert(dir).second) continue;
     struct stat present {};
     if (::fstatat(entered_dir_->get(), dir.c_str(), &present, AT_SYMLINK_NOFOLLOW) == 0) continue;
-    const std::optional<StackEntry> model = TRY(next_lookup_.find(dir));
-    if (!model || !S_ISDIR(model->info.st_mode)) {
-      return make_error(Code::kInternal, "a directory is missing in the layers: " + dir);
-    }
+    const LayerDir model = TRY(model_of(dir));
+    const struct stat info = TRY(sys::stat_fd(model->get()));
     TRY(sys::make_dir_at(entered_dir_->get(), dir, 0700));
-    made_dirs_.push_back({dir, {model->info.st_atim, model->info.st_mtim}});
+    made_dirs_.push_back({dir, {info.st_atim, info.st_mtim}});
     UniqueFd made = TRY(sys::open_beneath(entered_dir_->get(), dir, O_RDONLY | O_DIRECTORY));
-    TRY(sys::copy_file_attributes(model->fd->get(), made.get()));
+    TRY(sys::copy_file_attributes(model->get(), made.get()));
     // The names below may have inode numbers that are not their own (a copied-up file shows its origin's); readdir
     // looks at each where a directory is marked so.
     if (::fsetxattr(made.get(), "user.overlay.impure", "y", 1, 0) != 0) return os_error("fsetxattr", dir);
@@ -220,9 +222,13 @@ Result<void> HandOver::finish_dirs() {
 // Puts the sealed copy in the inode's place in the layer that is left, or nothing where a layer below has an equal one.
 Result<void> HandOver::replace_in_left(const Step& step) {
   for (const std::string& name : step.names) {
-    const int parent = TRY(left_dirs_.open(parent_of(name)));
+    const std::string parent_path = parent_of(name);
+    const int parent = TRY(left_dirs_.open(parent_path));
     const std::string last_part = name_of(name);
-    const struct stat dir = TRY(sys::stat_fd(parent));
+    if (!left_times_.contains(parent_path)) {
+      const struct stat dir = TRY(sys::stat_fd(parent));
+      left_times_[parent_path] = {dir.st_atim, dir.st_mtim};
+    }
     const bool is_last = &name == &step.names.back();
     if (step.temporary.empty()) {
       if (::unlinkat(parent, last_part.c_str(), 0) != 0) return os_error("unlinkat", name);
@@ -240,8 +246,6 @@ Result<void> HandOver::replace_in_left(const Step& step) {
       if (::unlinkat(left_dir_->get(), source.c_str(), 0) != 0) return os_error("unlinkat", source);
     }
     fault_point(FaultPoint::kBetweenNames);
-    const timespec times[2] = {dir.st_atim, dir.st_mtim};
-    if (::futimens(parent, times) != 0) return os_error("futimens", name);
   }
   return {};
 }
@@ -259,6 +263,9 @@ Result<void> HandOver::commit() {
     copy.version = version_of(TRY(sys::stat_fd(step.file.get())));
     copies[step.inode] = std::move(copy);
   }
+  for (const auto& [path, times] : left_times_) {
+    if (::futimens(TRY(left_dirs_.open(path)), times.data()) != 0) return os_error("futimens", path);
+  }
   volume_->sealed_copies() = std::move(copies);
   return {};
 }
@@ -266,17 +273,15 @@ Result<void> HandOver::commit() {
 Result<void> HandOver::correct() {
   for (Step& step : steps_) {
     const std::string& path = step.path;
-    const std::optional<StackEntry> entry = TRY(next_lookup_.find(path));
-    if (!entry || !S_ISREG(entry->info.st_mode)) {
-      return make_error(Code::kInternal, "a file of the checkpoint is missing in its layers: " + path);
-    }
+    const std::optional<StackFiles::Found> found = TRY(next_.find(path));
+    if (!found) return make_error(Code::kInternal, "a file of the checkpoint is missing in its layers: " + path);
     SealedCopy& known = volume_->sealed_copies()[step.inode];
-    const InodeId wanted = TRY(look_at(entry->fd->get())).inode;
+    const InodeId wanted = found->inode;
     const FileVersion version = version_of(TRY(sys::stat_fd(step.file.get())));
     const bool is_equal =
         known.copy == wanted && known.path == path && known.version == version && !step.mapped_for_writing;
     if (!is_equal) {
-      UniqueFd source = TRY(sys::open_beneath(TRY(entry->layer->open())->get(), path, O_RDONLY));
+      UniqueFd source = TRY(sys::open_beneath(TRY(found->layer->open())->get(), path, O_RDONLY));
       UniqueFd inode = TRY(sys::open_beneath(entered_dir_->get(), path, O_RDWR));
       const AheadCopy* const ahead = ahead_.find(step.inode);
       const bool is_compared = step.unwritten_since_ahead && ahead->differences && ahead->target == wanted;

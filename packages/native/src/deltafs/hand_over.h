@@ -20,6 +20,7 @@
 // The whole runs in a pause: no task changes either layer meanwhile.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -76,9 +77,9 @@ class HandOver {
   };
   HandOver(Volume& volume, const StagedOverlay& next, CopiesAhead ahead);
   Result<void> add(const FileToKeep& file);
-  Result<std::vector<std::string>> names_in_target(const std::string& path);
   Result<bool> has_equal_copy(const Step& step, const FileVersion& version);
   Result<void> make_copy(Step& step);
+  Result<LayerDir> model_of(const std::string& dir);
   Result<void> make_parents(const std::string& path);
   Result<void> link_into_next(const Step& step, const std::string& name);
   Result<void> finish_dirs();
@@ -90,15 +91,16 @@ class HandOver {
   LayerDir left_dir_;
   LayerDir entered_dir_;
   std::vector<Step> steps_;
-  StackLookup live_lookup_;
-  StackLookup next_lookup_;
+  StackFiles live_;
+  StackFiles next_;
+  bool is_seal_;  // the layer that is left becomes the topmost of the next stack
   OpenDirs left_dirs_;
   OpenDirs entered_dirs_;
   LayerNames left_names_;
-  std::map<const Layer*, LayerNames> target_names_;
   std::set<std::string> present_dirs_;  // in the next layer
   std::vector<MadeDir> made_dirs_;      // in the next layer, parents before children
   std::vector<std::string> made_links_;
+  std::map<std::string, std::array<timespec, 2>> left_times_;  // of directories that a commit changes
   std::vector<KeptFile> kept_;
   std::uint64_t copied_bytes_ = 0;
   std::uint64_t copied_ahead_bytes_ = 0;

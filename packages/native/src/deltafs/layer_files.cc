@@ -6,7 +6,6 @@
 
 #include <cerrno>
 
-#include "deltafs/stack_lookup.h"
 #include "sys/files.h"
 
 namespace deltabox {
@@ -57,15 +56,6 @@ Result<UniqueFd> open_file_of(int layer_dir, const std::string& path) {
   return S_ISREG(info.st_mode) ? opened.release_value() : UniqueFd();
 }
 
-Result<std::vector<KeptFile>> identify_files(const Volume& volume, const std::vector<FileToKeep>& files) {
-  std::vector<KeptFile> found;
-  for (const FileToKeep& file : files) {
-    UniqueFd opened = TRY(open_file_of(volume.writable_dir()->get(), file.path));
-    if (opened.valid()) found.push_back({file.path, TRY(look_at(opened.get())).inode});
-  }
-  return found;
-}
-
 Result<std::vector<std::string>> LayerNames::of(int layer_dir, std::uint64_t inode) {
   if (!names_) {
     NamesByInode names;
@@ -75,6 +65,31 @@ Result<std::vector<std::string>> LayerNames::of(int layer_dir, std::uint64_t ino
   std::vector<std::string> found;
   const auto [begin, end] = names_->equal_range(inode);
   for (auto name = begin; name != end; ++name) found.push_back(name->second);
+  return found;
+}
+
+Result<std::vector<KeptFile>> identify_files(const Volume& volume, const std::vector<FileToKeep>& files) {
+  const int layer_dir = volume.writable_dir()->get();
+  std::vector<KeptFile> found;
+  LayerNames names;
+  for (const FileToKeep& file : files) {
+    const UniqueFd opened = TRY(open_file_of(layer_dir, file.path));
+    if (!opened.valid()) continue;
+    const SeenFile seen = TRY(look_at(opened.get()));
+    KeptFile kept{file.path, seen.inode, {file.path}};
+    if (seen.links > 1) kept.names = TRY(names.of(layer_dir, seen.inode.number));
+    found.push_back(std::move(kept));
+  }
+  return found;
+}
+
+Result<std::optional<StackFiles::Found>> StackFiles::find(const std::string& path) {
+  const auto known = known_.find(path);
+  if (known != known_.end()) return known->second;
+  const std::optional<StackEntry> entry = TRY(lookup_.find(path));
+  std::optional<Found> found;
+  if (entry && S_ISREG(entry->info.st_mode)) found = Found{entry->layer, TRY(look_at(entry->fd->get())).inode};
+  known_[path] = found;
   return found;
 }
 

@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "deltafs/layer.h"
+#include "deltafs/stack_lookup.h"
 #include "deltafs/volume.h"
 
 namespace deltabox {
@@ -31,10 +32,8 @@ struct FileToKeep {
   bool mapped_for_writing = false;  // stores through a mapping need not change its times
   std::uint64_t shown_inode = 0;    // as the live overlay shows it; 0: not known
   std::optional<InodeId> inode;     // given: only this inode goes over, else the file is left where it is
+  std::vector<std::string> names;   // that it gets then
 };
-
-// The inodes of files that the volume's writable layer holds.
-Result<std::vector<KeptFile>> identify_files(const Volume& volume, const std::vector<FileToKeep>& files);
 
 // The directories of one layer that files lie in, opened once for many of them. Nobody else changes the layer
 // meanwhile.
@@ -59,6 +58,28 @@ class LayerNames {
 
  private:
   std::optional<std::multimap<std::uint64_t, std::string>> names_;
+};
+
+// The inodes of files that the volume's writable layer holds, before any of them is handed over.
+Result<std::vector<KeptFile>> identify_files(const Volume& volume, const std::vector<FileToKeep>& files);
+
+// The regular files of a stack. Its layers are sealed: what was found while tasks ran holds in the pause, too.
+class StackFiles {
+ public:
+  struct Found {
+    std::shared_ptr<const Layer> layer;  // the topmost that has it
+    InodeId inode;
+  };
+  explicit StackFiles(std::shared_ptr<const LayerStack> stack) : stack_(std::move(stack)), lookup_(stack_) {}
+  const LayerStack& stack() const { return *stack_; }
+  // nullopt: there is none.
+  Result<std::optional<Found>> find(const std::string& path);
+  StackLookup& lookup() { return lookup_; }
+
+ private:
+  std::shared_ptr<const LayerStack> stack_;
+  StackLookup lookup_;
+  std::map<std::string, std::optional<Found>> known_;
 };
 
 }  // namespace deltabox

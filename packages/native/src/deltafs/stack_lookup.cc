@@ -82,6 +82,11 @@ Result<std::optional<StackEntry>> StackLookup::step(const Merged& merged, const 
 }
 
 Result<std::optional<StackEntry>> StackLookup::find(const std::string& path) {
+  const auto known = known_.find(path);
+  if (known != known_.end() && known->second) {
+    const auto& [layer, dir] = known->second->front();
+    return std::optional<StackEntry>({layer, dir, TRY(sys::stat_fd(dir->get()))});
+  }
   const std::shared_ptr<const Merged> above = TRY(directory(parent_of(path)));
   if (!above) return std::optional<StackEntry>();
   Merged below;

@@ -63,6 +63,7 @@ struct InodeId {
 struct KeptFile {
   std::string path;  // relative to the volume's root
   InodeId inode;
+  std::vector<std::string> names;  // all of its hard links, `path` among them
 };
 
 // The latest sealed copy of a file that kept its inode.

@@ -12,6 +12,9 @@
 
 namespace deltabox {
 
+// To list so many, or to look for what was written there, takes several times as long as to start a thread.
+inline constexpr std::uint64_t kMappingsWorthAThread = 1000;
+
 // `previous` may be null. Returns `previous` itself when nothing changed.
 Result<std::shared_ptr<const MappingList>> list_mappings(int proc_fd, HostTid pid,
                                                          const std::shared_ptr<const MappingList>& previous);

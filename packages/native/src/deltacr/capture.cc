@@ -40,8 +40,6 @@ constexpr std::size_t kMostParasiteGaps = 64;
 constexpr std::uint64_t kUserSpaceEnd = 0x7fff'ffff'f000;
 // So many are described side by side, and so many keep their files of /proc open between calls.
 constexpr std::size_t kProcessesAtOnce = 64;
-// To list so many, or to look for what was written there, takes several times as long as to start a thread.
-constexpr std::uint64_t kMappingsWorthAThread = 1000;
 
 Error unsupported(const LiveProcess& live, const std::string& kind, const std::string& reason, std::string next_step) {
   const int pid = live.inside.value;

@@ -39,12 +39,16 @@ struct Masks {
 // dropped.
 constexpr Masks kOwnPages{abi::kPageIsFile, abi::kPageIsFile, abi::kPageIsPresent | abi::kPageIsSwapped,
                           abi::kPageIsWritten | abi::kPageIsPresent | abi::kPageIsSwapped};
+// In a mapping without a file all are its own; not to ask for "file" spares the walk a look at every page's descriptor.
+constexpr Masks kMemoryPages{0, 0, abi::kPageIsPresent | abi::kPageIsSwapped,
+                             abi::kPageIsWritten | abi::kPageIsPresent | abi::kPageIsSwapped};
 constexpr Masks kOwnWrittenPages{abi::kPageIsFile, abi::kPageIsFile | abi::kPageIsWritten,
                                  abi::kPageIsPresent | abi::kPageIsSwapped, abi::kPageIsWritten};
 constexpr Masks kDenseMasks{0, abi::kPageIsWritten, 0, abi::kPageIsWritten};
-// Protected, and not in memory: swapped out, or the marker that a hole of a file mapping carries. Not asking for "file"
-// spares the walk a look at every page's descriptor.
+// Protected, and not in memory: swapped out, or the marker that a hole of a file mapping carries.
 constexpr Masks kMarkers{abi::kPageIsWritten, abi::kPageIsWritten | abi::kPageIsSwapped, 0, abi::kPageIsSwapped};
+
+const Masks& masks_for(const Mapping& mapping) { return mapping.has_file() ? kOwnPages : kMemoryPages; }
 
 // Calls visit(region) for all regions of the range. Fails with os_errno EPERM at a mapping that is not registered when
 // `check` is set.
@@ -105,9 +109,10 @@ void split_by_contents(AddressRange range, const std::vector<AddressRange>& cont
   if (cursor < range.end) runs.push_back({{cursor, range.end}, true});
 }
 
-Result<std::vector<AddressRange>> contents_of(int pagemap_fd, AddressRange range) {
+// `masks`: kOwnPages, or kMemoryPages where no file is mapped.
+Result<std::vector<AddressRange>> contents_of(int pagemap_fd, AddressRange range, const Masks& masks) {
   std::vector<AddressRange> contents;
-  TRY(scan(pagemap_fd, range, kOwnPages, false, [&](const abi::PageRegion& region) {
+  TRY(scan(pagemap_fd, range, masks, false, [&](const abi::PageRegion& region) {
     contents.push_back({region.start, region.end});
   }));
   return contents;
@@ -214,7 +219,7 @@ Result<void> MemoryTracker::refine(int pagemap_fd, const MappingList& mappings, 
     if (!mapping->has_file() && part.page_count() < kRefineFromPages) {
       runs.push_back({part, false});  // a dropped page reads as zeros, which is what it holds
     } else {
-      split_by_contents(part, TRY(contents_of(pagemap_fd, part)), runs);
+      split_by_contents(part, TRY(contents_of(pagemap_fd, part, masks_for(*mapping))), runs);
     }
     written.start = part.end;
   }
@@ -268,7 +273,7 @@ Result<void> MemoryTracker::scan_span(int pagemap_fd, const MappingList& mapping
   if (span.mode == Mode::kDense) return scan_dense(pagemap_fd, mappings, span, stored, runs);
   const std::size_t before = runs.size();
   std::vector<abi::PageRegion> own;
-  TRY(scan(pagemap_fd, span.range, kOwnPages, true, [&](const abi::PageRegion& region) {
+  TRY(scan(pagemap_fd, span.range, masks_for(mappings[span.first]), true, [&](const abi::PageRegion& region) {
     own.push_back(region);
     if ((region.categories & abi::kPageIsWritten) != 0) runs.push_back({{region.start, region.end}, false});
   }));
@@ -288,7 +293,7 @@ void MemoryTracker::note_density(const Mapping& mapping, std::uint64_t filled_by
 
 Result<void> MemoryTracker::scan_fresh(int pagemap_fd, const Mapping& mapping, std::vector<ChangedRun>& runs) {
   TRY(register_range(mapping.range));
-  const std::vector<AddressRange> contents = TRY(contents_of(pagemap_fd, mapping.range));
+  const std::vector<AddressRange> contents = TRY(contents_of(pagemap_fd, mapping.range, masks_for(mapping)));
   std::uint64_t filled = 0;
   for (const AddressRange& part : contents) filled += part.size_bytes();
   note_density(mapping, filled);
@@ -299,7 +304,7 @@ Result<void> MemoryTracker::scan_fresh(int pagemap_fd, const Mapping& mapping, s
 Result<void> MemoryTracker::list_all(int pagemap_fd, const Span& span, const PageMap& stored,
                                      std::vector<ChangedRun>& runs) const {
   const auto begin = static_cast<std::ptrdiff_t>(runs.size());
-  const std::vector<AddressRange> contents = TRY(contents_of(pagemap_fd, span.range));
+  const std::vector<AddressRange> contents = TRY(contents_of(pagemap_fd, span.range, kOwnPages));
   auto part = contents.begin();
   stored.for_each(span.range.start >> kPageShift, span.range.end >> kPageShift, [&](PageNumber page, PageId) {
     const std::uint64_t address = page << kPageShift;

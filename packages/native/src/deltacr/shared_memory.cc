@@ -15,6 +15,7 @@
 #include <cstring>
 #include <set>
 
+#include "base/side_by_side.h"
 #include "deltacr/capture.h"
 #include "deltacr/descriptors.h"
 #include "sys/files.h"
@@ -24,7 +25,8 @@ namespace deltabox {
 
 namespace {
 
-constexpr std::uint64_t kChunkBytes = 1u << 20;
+constexpr std::uint64_t kChunkBytes = 256u << 10;
+constexpr std::size_t kChunksWorthAThread = 4;
 constexpr std::size_t kMaxSmapsBytes = 64u << 20;
 alignas(kPageSize) const std::byte kZeros[kPageSize] = {};
 
@@ -114,6 +116,55 @@ struct SharedMemoryReader::Content {
     return make_error(Code::kInternal, "nobody maps this part of shared memory");
   }
 };
+
+// Pages that are no longer as the last look found them, in order.
+Result<std::vector<PageNumber>> SharedMemoryReader::changed_pages(const Content& content, const PageMap& before,
+                                                                  const PageStore& store) {
+  std::vector<AddressRange> chunks;
+  for (const AddressRange& part : content.parts) {
+    const std::uint64_t end = (part.end + kPageSize - 1) & ~(kPageSize - 1);
+    for (std::uint64_t chunk = part.start; chunk < end; chunk += kChunkBytes) {
+      chunks.push_back({chunk, std::min(chunk + kChunkBytes, end)});
+    }
+  }
+  std::vector<std::vector<PageNumber>> changed(chunks.size());
+  const auto compare = [&](std::size_t begin, std::size_t end) -> Result<void> {
+    static thread_local std::vector<std::byte> buffer(kChunkBytes);
+    for (std::size_t index = begin; index < end; ++index) {
+      const AddressRange& chunk = chunks[index];
+      TRY(content.read(chunk.start, buffer.data(), chunk.size_bytes()));
+      for (std::uint64_t at = 0; at < chunk.size_bytes(); at += kPageSize) {
+        const PageNumber page = (chunk.start + at) >> kPageShift;
+        const std::optional<PageId> stored = before.find(page);
+        const std::byte* bytes = stored ? store.bytes(*stored) : kZeros;
+        if (std::memcmp(bytes, buffer.data() + at, kPageSize) != 0) changed[index].push_back(page);
+      }
+    }
+    return {};
+  };
+  TRY(side_by_side(chunks.size(), 1, chunks.size() / kChunksWorthAThread, compare));
+  std::vector<PageNumber> all;
+  for (const std::vector<PageNumber>& pages : changed) all.insert(all.end(), pages.begin(), pages.end());
+  return all;
+}
+
+Result<void> SharedMemoryReader::store_run(const Content& content, PageNumber first, std::size_t count,
+                                           PageStore& store, std::vector<PageUpdate>& updates) {
+  std::vector<std::byte> bytes(count * kPageSize);
+  TRY(content.read(first << kPageShift, bytes.data(), bytes.size()));
+  for (std::size_t index = 0; index < count; ++index) {
+    const std::byte* page = bytes.data() + index * kPageSize;
+    if (std::memcmp(kZeros, page, kPageSize) == 0) {
+      updates.push_back({first + index, std::nullopt});
+      continue;
+    }
+    std::vector<PageId> allocated;
+    TRY(store.allocate(1, allocated));
+    std::memcpy(store.bytes(allocated[0]), page, kPageSize);
+    updates.push_back({first + index, allocated[0]});
+  }
+  return {};
+}
 
 Result<SharedMemoryReader> SharedMemoryReader::create(int proc_fd, int self_fd_dir) {
   SharedMemoryReader reader;
@@ -233,7 +284,6 @@ Result<void> SharedMemoryReader::ask_segment(int id, SharedMemory& found, const 
 
 Result<void> SharedMemoryReader::read(TreeImage& image, TreeCapture& capture, PageStore& store) {
   std::erase_if(objects_, [](const auto& entry) { return !entry.second.is_met; });
-  std::vector<std::byte> buffer(objects_.empty() ? 0 : kChunkBytes);
   for (auto& [key, object] : objects_) {
     SharedMemory found;
     found.id = object.id;
@@ -246,35 +296,28 @@ Result<void> SharedMemoryReader::read(TreeImage& image, TreeCapture& capture, Pa
     if (key.system_v) TRY(ask_segment(static_cast<int>(key.inode), found, pieces, capture));
     object.seals = found.seals;
     std::vector<PageUpdate> updates;
-    std::vector<std::size_t> fresh;  // indices into updates, of pages to store
-    std::uint64_t cursor = 0;        // pages before it have been looked at
+    std::uint64_t cursor = 0;  // what lies before it has been looked at
     const PageMap& before = object.pages;
     const auto erase_until = [&](std::uint64_t offset) {
       before.for_each(cursor >> kPageShift, offset >> kPageShift, [&](PageNumber page, PageId) {
         updates.push_back({page, std::nullopt});
       });
-      cursor = offset;
     };
+    const std::vector<PageNumber> changed = TRY(changed_pages(content, before, store));
+    auto next = changed.begin();
     for (const AddressRange& part : content.parts) {
       erase_until(part.start);
-      for (std::uint64_t chunk = part.start; chunk < part.end; chunk += kChunkBytes) {
-        const std::uint64_t size = std::min(kChunkBytes, (part.end - chunk + kPageSize - 1) & ~(kPageSize - 1));
-        TRY(content.read(chunk, buffer.data(), size));
-        for (std::uint64_t at = 0; at < size; at += kPageSize) {
-          const PageNumber page = (chunk + at) >> kPageShift;
-          const std::optional<PageId> stored = object.pages.find(page);
-          const std::byte* before = stored ? store.bytes(*stored) : kZeros;
-          if (std::memcmp(before, buffer.data() + at, kPageSize) == 0) continue;
-          if (std::memcmp(kZeros, buffer.data() + at, kPageSize) == 0) {
-            updates.push_back({page, std::nullopt});
-            continue;
-          }
-          std::vector<PageId> allocated;
-          TRY(store.allocate(1, allocated));
-          std::memcpy(store.bytes(allocated[0]), buffer.data() + at, kPageSize);
-          updates.push_back({page, allocated[0]});
+      cursor = (part.end + kPageSize - 1) & ~(kPageSize - 1);
+      while (next != changed.end() && *next << kPageShift < cursor) {
+        const PageNumber first = *next;
+        std::size_t count = 1;
+        while (count < kChunkBytes / kPageSize && next + 1 != changed.end() && next[1] == first + count &&
+               next[1] << kPageShift < cursor) {
+          ++next;
+          ++count;
         }
-        cursor = chunk + size;
+        ++next;
+        TRY(store_run(content, first, count, store, updates));
       }
     }
     erase_until(~std::uint64_t{0} << kPageShift);

@@ -73,6 +73,10 @@ class SharedMemoryReader {
                                TreeCapture& capture) const;
   static Result<void> ask_segment(int id, SharedMemory& found, const std::vector<SharedPiece>& pieces,
                                   TreeCapture& capture);
+  static Result<std::vector<PageNumber>> changed_pages(const Content& content, const PageMap& before,
+                                                       const PageStore& store);
+  static Result<void> store_run(const Content& content, PageNumber first, std::size_t count, PageStore& store,
+                                std::vector<PageUpdate>& updates);
   Result<std::vector<AddressRange>> resident_parts(const SharedPiece& piece, TreeCapture& capture) const;
 
   int proc_fd_ = -1;

@@ -8,10 +8,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <map>
 #include <string>
 #include <utility>
 
+#include "base/side_by_side.h"
 #include "deltacr/address_space.h"
 #include "deltacr/memory.h"
 #include "reconcile/descriptor_io.h"
@@ -34,11 +34,10 @@ using parasite::make_call;
 
 // --- Mappings ---
 
-// Returns the ranges that were mapped anew.
-Result<std::vector<MapRange>> apply_mappings(ApplyContext& context, HeldProcess& held, const ProcessImage& live,
+// What is too much goes. Returns the ranges that have to be mapped anew.
+Result<std::vector<MapRange>> clear_mappings(ApplyContext& context, HeldProcess& held, const ProcessImage& live,
                                              const ProcessImage& target, const std::set<int>& switched,
-                                             const std::set<SharedObjectId>& renewed, RevivedFiles& revived,
-                                             ApplyOutcome& outcome) {
+                                             const std::set<SharedObjectId>& renewed, ApplyOutcome& outcome) {
   std::shared_ptr<const MappingList> present = live.mappings;
   if (live.program_break != target.program_break) {
     Call call = make_call(SYS_brk, target.program_break.value);
@@ -67,8 +66,12 @@ Result<std::vector<MapRange>> apply_mappings(ApplyContext& context, HeldProcess&
   for (const Call& call : calls) {
     if (call.result < 0) return failed_call(held, "munmap or mprotect in a tracee", call);
   }
-  // Descriptors are those of the target by now.
-  for (const UnmappedPart& lost : TRY(map_anew(held, plan.map, context.m1_root, revived))) {
+  return plan.map;
+}
+
+Result<void> replace_unmapped(ApplyContext& context, HeldProcess& held, const std::vector<UnmappedPart>& failed,
+                              RevivedFiles& revived, ApplyOutcome& outcome) {
+  for (const UnmappedPart& lost : failed) {
     if (lost.part.mapping.shared_object != 0) {
       outcome.not_restored.push_back(
           {held.live->inside.value, "shared-memory",
@@ -85,7 +88,7 @@ Result<std::vector<MapRange>> apply_mappings(ApplyContext& context, HeldProcess&
     substitute.mapping.inode = 0;
     TRY(map_anew(held, {substitute}, context.m1_root, revived));
   }
-  return plan.map;
+  return {};
 }
 
 Result<void> drop_pages(HeldProcess& held, const std::vector<AddressRange>& drops) {
@@ -100,7 +103,8 @@ Result<void> drop_pages(HeldProcess& held, const std::vector<AddressRange>& drop
   return {};
 }
 
-// for them: memory without a file takes them. Everything is written again, since the runs for it come late.
+// Copies of pages that lie beyond the end of their file by now have no place in its mapping: memory without a file takes
+// them. Everything is written again, since the runs for it come late.
 Result<void> write_beyond_files(ApplyContext& context, HeldProcess& held, const ProcessImage& target,
                                 const PagePlan& plan, ApplyOutcome& outcome) {
   std::vector<Call> calls;
@@ -136,33 +140,85 @@ std::vector<ChangedRun> written_elsewhere(const std::vector<PageWrite>& writes, 
   return runs;
 }
 
-Result<void> apply_process_memory(ApplyContext& context, HeldProcess& held, const ProcessImage& target,
-                                  const PagePlan& plan, const std::vector<MapRange>& remapped, bool mappings_changed,
-                                  ApplyOutcome& outcome) {
-  LiveProcess& live = *held.live;
+// One process of the target, while it is put back.
+struct ProcessWork {
+  HeldProcess* held = nullptr;
+  const ProcessImage* present = nullptr;
+  const ProcessImage* wanted = nullptr;
+  std::vector<MapRange> remapped;
+  PagePlan pages;
+  bool mappings_changed = false;
+  bool lacks_pages = false;  // not all of `pages` could be written
+};
+
+// Runs on any thread, as do the two after it: nothing of it needs the one that traces.
+Result<void> write_memory(const ApplyContext& context, ProcessWork& work) {
+  LiveProcess& live = *work.held->live;
   std::vector<AddressRange> fillable;
-  for (const MapRange& part : remapped) {
+  for (const MapRange& part : work.remapped) {
     const bool is_memory = part.mapping.is_private_memory() && !part.mapping.has_file();
     if (is_memory && !live.tracker->compares() && live.tracker->register_range(part.range).ok())
       fillable.push_back(part.range);
   }
-  const std::vector<PageWrite> left = TRY(fill_pages(live, fillable, plan.writes, *context.store));
-  const Result<void> written = write_pages(context.proc_fd, live.pid, *target.mappings, left, *context.store);
-  if (!written.ok()) {
-    TRY(write_beyond_files(context, held, target, plan, outcome));
-    mappings_changed = true;
-  }
-  live.pages = target.pages;
-  live.mappings = mappings_changed ? TRY(list_mappings(context.proc_fd, live.pid, target.mappings)) : target.mappings;
+  const std::vector<PageWrite> left = TRY(fill_pages(live, fillable, work.pages.writes, *context.store));
+  work.lacks_pages = !write_pages(context.proc_fd, live.pid, *work.wanted->mappings, left, *context.store).ok();
+  return {};
+}
+
+// The memory is the target's; from here on writes are noted.
+Result<void> arm_tracker(const ApplyContext& context, ProcessWork& work) {
+  LiveProcess& live = *work.held->live;
+  const std::shared_ptr<const MappingList>& known = work.wanted->mappings;
+  live.mappings = work.mappings_changed ? TRY(list_mappings(context.proc_fd, live.pid, known)) : known;
   const int pagemap = TRY(live.files.get(ProcFile::kPageMap));
-  for (const MapRange& part : remapped) {
+  for (const MapRange& part : work.remapped) {
     if (!part.mapping.is_private_memory()) continue;
     // Where it is refused, the next look finds all of it changed.
     (void)live.tracker->begin_known(pagemap, part.mapping, part.range, live.pages);
   }
-  Result<void> armed =
-      live.tracker->protect(pagemap, *live.mappings, parasite_range(live), written_elsewhere(plan.writes, remapped));
+  Result<void> armed = live.tracker->protect(pagemap, *live.mappings, parasite_range(live),
+                                             written_elsewhere(work.pages.writes, work.remapped));
   if (!armed.ok() && armed.error().os_errno != EPERM) return armed;
+  return {};
+}
+
+Result<void> apply_memory(ApplyContext& context, std::vector<ProcessWork>& all, ApplyOutcome& outcome) {
+  std::uint64_t mappings = 0;
+  for (ProcessWork& work : all) {
+    work.held->live->pages = work.wanted->pages;
+    outcome.written_pages += work.pages.writes.size();
+    mappings += work.wanted->mappings->size();
+  }
+  const auto work_on = [&](std::size_t begin, std::size_t end) -> Result<void> {
+    for (std::size_t index = begin; index < end; ++index) {
+      TRY(write_memory(context, all[index]));
+      if (!all[index].lacks_pages) TRY(arm_tracker(context, all[index]));
+    }
+    return {};
+  };
+  TRY(side_by_side(all.size(), 1, mappings / kMappingsWorthAThread, work_on));
+  for (ProcessWork& work : all) {
+    if (!work.lacks_pages) continue;
+    TRY(write_beyond_files(context, *work.held, *work.wanted, work.pages, outcome));
+    work.mappings_changed = true;
+    TRY(arm_tracker(context, work));
+  }
+  return {};
+}
+
+// Those of all processes side by side, once their descriptors are the target's.
+Result<void> apply_mappings(ApplyContext& context, std::vector<ProcessWork>& all, const std::set<int>& switched,
+                            const std::set<SharedObjectId>& renewed, RevivedFiles& revived, ApplyOutcome& outcome) {
+  std::vector<Remapping> remappings;
+  for (ProcessWork& work : all) {
+    TRY(forget_rseq(*work.held, *work.present, *work.wanted));
+    work.remapped = TRY(clear_mappings(context, *work.held, *work.present, *work.wanted, switched, renewed, outcome));
+    if (!work.remapped.empty()) remappings.push_back({work.held, work.remapped, {}});
+  }
+  TRY(map_anew(remappings, context.m1_root, revived));
+  for (const Remapping& remapping : remappings) {
+    TRY(replace_unmapped(context, *remapping.held, remapping.failed, revived, outcome));
+  }
   return {};
 }
 
@@ -200,40 +256,39 @@ Result<void> apply_working_dirs(ApplyContext& context, const TreeImage& live, co
 Result<void> apply_target(ApplyContext& context, const TreeImage& live, const TreeImage& target,
                           const std::set<int>& switched, ApplyOutcome& outcome) {
   RevivedFiles revived(target, context.m1_root);
+  std::vector<ProcessWork> all;
   for (const ProcessImage& wanted : target.processes) {
-    if (context.capture->find(wanted.incarnation) == nullptr || live.find(wanted.incarnation) == nullptr)
+    ProcessWork work;
+    work.held = context.capture->find(wanted.incarnation);
+    work.present = live.find(wanted.incarnation);
+    work.wanted = &wanted;
+    if (work.held == nullptr || work.present == nullptr)
       return make_error(Code::kInternal, "a process of the target is not held");
+    work.mappings_changed = work.present->mappings != wanted.mappings;
+    all.push_back(std::move(work));
   }
   const SharedMemoryPlan memory = plan_shared_memory(live, target, switched);
   TRY(prepare_shared_memory(context, memory, live, target, revived, outcome));
   TRY(apply_descriptors(context, live, target, switched, memory.renew, revived, outcome));
   TRY(context.terminals->restore(outcome.not_restored));
   TRY(apply_working_dirs(context, live, target, switched));
-  std::map<Incarnation, std::vector<MapRange>> remapped;
-  for (const ProcessImage& wanted : target.processes) {
-    HeldProcess* held = context.capture->find(wanted.incarnation);
-    const ProcessImage* present = live.find(wanted.incarnation);
-    TRY(forget_rseq(*held, *present, wanted));
-    remapped[wanted.incarnation] =
-        TRY(apply_mappings(context, *held, *present, wanted, switched, memory.renew, revived, outcome));
-  }
+  TRY(apply_mappings(context, all, switched, memory.renew, revived, outcome));
   TRY(finish_shared_memory(context, memory, live, target, revived, outcome));
   TRY(apply_process_locks(context, live, target, outcome));
-  for (const ProcessImage& wanted : target.processes) {
-    HeldProcess& held = *context.capture->find(wanted.incarnation);
-    const ProcessImage& present = *live.find(wanted.incarnation);
-    const PagePlan pages = plan_pages(present.pages, wanted.pages, *wanted.mappings, remapped.at(wanted.incarnation));
-    TRY(drop_pages(held, pages.drops));
-    TRY(apply_signals_and_attributes(context, held, present, wanted, outcome));
+  for (ProcessWork& work : all) {
+    HeldProcess& held = *work.held;
+    work.pages = plan_pages(work.present->pages, work.wanted->pages, *work.wanted->mappings, work.remapped);
+    TRY(drop_pages(held, work.pages.drops));
+    TRY(apply_signals_and_attributes(context, held, *work.present, *work.wanted, outcome));
     // Once the signals of earlier expirations are gone.
-    TRY(change_posix_timers(held, plan_posix_timers(present, wanted), outcome.not_restored));
-    TRY(restore_kernel_pointers(held, present, wanted));
-    const std::vector<Notice> lost = never_restored(wanted);
+    TRY(change_posix_timers(held, plan_posix_timers(*work.present, *work.wanted), outcome.not_restored));
+    TRY(restore_kernel_pointers(held, *work.present, *work.wanted));
+    const std::vector<Notice> lost = never_restored(*work.wanted);
     outcome.not_restored.insert(outcome.not_restored.end(), lost.begin(), lost.end());
-    outcome.written_pages += pages.writes.size();
-    TRY(apply_process_memory(context, held, wanted, pages, remapped.at(wanted.incarnation),
-                             present.mappings != wanted.mappings, outcome));
-    TRY(apply_registers(held, present, wanted, context.freeze->timed_calls()));
+  }
+  TRY(apply_memory(context, all, outcome));
+  for (ProcessWork& work : all) {
+    TRY(apply_registers(*work.held, *work.present, *work.wanted, context.freeze->timed_calls()));
   }
   return {};
 }

@@ -103,8 +103,8 @@ Result<void> drop_pages(HeldProcess& held, const std::vector<AddressRange>& drop
   return {};
 }
 
-// Copies of pages that lie beyond the end of their file by now have no place in its mapping: memory without a file takes
-// them. Everything is written again, since the runs for it come late.
+// Copies of pages that lie beyond the end of their file by now have no place in its mapping: memory without a file
+// takes them. Everything is written again, since the runs for it come late.
 Result<void> write_beyond_files(ApplyContext& context, HeldProcess& held, const ProcessImage& target,
                                 const PagePlan& plan, ApplyOutcome& outcome) {
   std::vector<Call> calls;

@@ -71,6 +71,44 @@ def look(): print(os.pread(edited, 9, 0).decode(), len(os.pread(resting, 2 * ${M
   }
 })
 
+test('an open file has the names of the checkpoint again, one inode under all of them, also from merged layers', async () => {
+  await using sandbox = await create()
+  const python = await startPython(
+    sandbox,
+    `
+import os
+os.mkdir('dir')
+held = os.open('dir/held', os.O_RDWR | os.O_CREAT)
+def write(n): os.pwrite(held, b'%02d' % n, 0)
+def names():
+    found = [os.path.join(top, name) for top, _, names in os.walk('.') for name in names]
+    print(*sorted(f'{path}={open(path).read()}' for path in found if os.stat(path).st_ino == os.fstat(held).st_ino))
+def link(n): os.link('dir/held', f'{n}')
+def unlink(name): os.unlink(name)
+`,
+  )
+  const known: [string, string][] = []
+  const keep = async (id: string) => known.push([id, await python.run('names()')])
+  for (let round = 10; round < 50; round++) {
+    await python.run(`write(${round})`)
+    if (round % 10 === 0) await python.run(`link(${round})`)
+    if (round === 45) await python.run("unlink('10'); unlink('20'); os.rename('30', 'dir/moved')")
+    await keep((await sandbox.checkpoint({ strict: true })).id)
+  }
+  expect(known[39]![1]).toBe('./40=49 ./dir/held=49 ./dir/moved=49')
+  expect(known[34]![1]).toBe('./10=44 ./20=44 ./30=44 ./40=44 ./dir/held=44')
+  for (const index of [34, 39, 0, 12, 36, 3]) {
+    await python.run(`write(99); link(99)`)
+    const names = await python.run('names()')
+    const { safetyCheckpoint } = await sandbox.rollback(known[index]![0], { strict: true })
+    expect(await python.run('names()'), `to ${index}`).toBe(known[index]![1])
+    await sandbox.rollback(safetyCheckpoint!, { strict: true })
+    expect(await python.run('names()'), `back from ${index}`).toBe(names)
+    await sandbox.rollback(known[index]![0], { strict: true })
+    expect(await python.run('names()'), `to ${index} once more`).toBe(known[index]![1])
+  }
+})
+
 // The writer keeps beside the file, in memory, what it wrote: after each rollback both have to be the same.
 const WRITERS = {
   'by write(2), in small and large pieces': `

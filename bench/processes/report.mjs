@@ -15,6 +15,7 @@ const NO_FLOOR_MS = 0.01
 
 const SETTING_NAMES = {
   nothing: 'no process',
+  shell: 'idle bash',
   shellAndPython: 'idle bash and python3',
   nodeServer: 'idle node server and its client',
 }

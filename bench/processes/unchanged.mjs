@@ -7,9 +7,9 @@ import { startHttpServer } from './start-guest.mjs'
 
 const SETTINGS = {
   nothing: () => {},
+  shell: startShell,
   shellAndPython: async (sandbox) => {
-    const shell = await LineSession.start(sandbox, ['bash'])
-    await shell.ask('echo ready')
+    await startShell(sandbox)
     const python = await LineSession.start(sandbox, ['python3', '-i', '-q', '-u'])
     await python.ask('print("ready")')
   },
@@ -17,6 +17,11 @@ const SETTINGS = {
     const { connect } = await startHttpServer(sandbox)
     await (await connect()).ask('once')
   },
+}
+
+async function startShell(sandbox) {
+  const shell = await LineSession.start(sandbox, ['bash'])
+  await shell.ask('echo ready')
 }
 
 export async function measureUnchanged({ workspace, rounds }) {

@@ -424,9 +424,13 @@ Result<void> TreeCapture::capture_processes(std::size_t first, std::size_t last,
     if (threads <= 1) TRY(list(index - first, index - first + 1));
     images.push_back(TRY(begin_process(held_[index], result)));
   }
+  std::vector<DescriptorReader::Table> tables;
   for (std::size_t index = first; index < last; ++index) {
     const LiveProcess& live = *held_[index].live;
-    TRY(descriptors_.read_process(live.pid, live.pidfd.get(), images[index], result.warnings));
+    tables.push_back({live.pid, live.pidfd.get(), &images[index]});
+  }
+  TRY(descriptors_.read_tables(tables, result.warnings));
+  for (std::size_t index = first; index < last; ++index) {
     TRY(read_oom_score(*held_[index].live, images[index]));
     TRY(read_working_dir(images[index], result));
   }

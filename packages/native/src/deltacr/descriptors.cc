@@ -12,10 +12,10 @@
 #include <iterator>
 #include <string>
 
+#include "base/side_by_side.h"
 #include "deltacr/deleted_files.h"
 #include "deltacr/kinds/read_state.h"
 #include "deltacr/live_process.h"
-#include "deltacr/locks.h"
 #include "deltacr/shared_memory.h"
 #include "deltacr/sockets.h"
 #include "deltacr/terminals.h"
@@ -28,6 +28,8 @@ namespace deltabox {
 namespace {
 
 constexpr int kMaxPipeBytes = 1 << 20;  // pipe-max-size of an ordinary user
+constexpr std::size_t kSlotsAtOnce = 256;
+constexpr std::size_t kSlotsWorthAThread = 64;  // to look at so many takes several times as long as to start one
 constexpr unsigned kPtsMajor = 136;
 constexpr unsigned kTtyMajor = 5;
 
@@ -85,56 +87,74 @@ Result<std::shared_ptr<const PipeHandle>> DescriptorReader::handle_of(const Uniq
 
 // One whose file was removed has no path and needs none. Another that gets no volume here is on an overlay that was
 // left, or can't be named.
-Result<void> DescriptorReader::describe_fifo(const UniqueFd& duplicate, const struct statx& info,
-                                             Description& description) const {
+Result<void> DescriptorReader::describe_fifo(const Seen& seen, Description& description) const {
   if ((description.status_flags & O_ACCMODE) == O_RDONLY) {
-    pollfd end{duplicate.get(), 0, 0};
+    pollfd end{seen.duplicate.get(), 0, 0};
     description.hung_up = ::poll(&end, 1, 0) == 1 && (end.revents & POLLHUP) != 0;
   }
-  if (info.stx_nlink == 0) return {};
-  Result<std::string> link = sys::read_link_at(self_fd_dir_, std::to_string(duplicate.get()));
-  if (!link.ok() && link.error().os_errno != ENAMETOOLONG) return link.error();
-  description.path = link.ok() ? link.release_value() : std::string("a path longer than 4,096 bytes");
+  if (seen.info.stx_nlink == 0) return {};
+  description.path = seen.link.empty() ? std::string("a path longer than 4,096 bytes") : seen.link;
   struct stat reached {};
   if (::lstat(description.path.c_str(), &reached) != 0 || reached.st_ino != description.inode) return {};
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
-    if (volumes_[index].mount_id == info.stx_mnt_id) description.volume = static_cast<int>(index);
+    if (volumes_[index].mount_id == seen.info.stx_mnt_id) description.volume = static_cast<int>(index);
   }
   // On what is no volume no path ever stops to lead to it.
   if (description.volume < 0 && reached.st_dev == description.device) description.path.clear();
   return {};
 }
 
-Result<Description> DescriptorReader::describe(const UniqueFd& duplicate) {
+// Runs on any thread.
+Result<DescriptorReader::Seen> DescriptorReader::look_at(const Slot& slot) const {
+  const int fd = slot.table->process->descriptors[slot.index].fd;
+  Seen seen;
+  seen.duplicate = TRY(sys::pidfd_get_fd(slot.table->pidfd, fd));
+  const int duplicate = seen.duplicate.get();
+  seen.info = TRY(sys::statx_at(duplicate, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID));
+  seen.status_flags = ::fcntl(duplicate, F_GETFL);
+  if (seen.status_flags < 0) return os_error("fcntl", "F_GETFL");
+  const bool has_name =
+      seen.kind() != S_IFIFO || makedev(seen.info.stx_dev_major, seen.info.stx_dev_minor) != pipe_device_;
+  if (has_name || (seen.status_flags & O_PATH) != 0) {
+    Result<std::string> link = sys::read_link_at(self_fd_dir_, std::to_string(duplicate));
+    if (!link.ok() && link.error().os_errno != ENAMETOOLONG) return link.error();
+    if (link.ok()) seen.link = link.release_value();
+  }
+  if (seen.is_plain()) seen.offset = ::lseek(duplicate, 0, SEEK_CUR);
+  if (seen.is_plain() || (seen.kind() == S_IFIFO && has_name))
+    seen.locks = TRY(read_locks(proc_fd_, slot.table->pid, fd));
+  return seen;
+}
+
+Result<Description> DescriptorReader::describe(const Seen& seen) {
+  const UniqueFd& duplicate = seen.duplicate;
+  const struct statx& info = seen.info;
   Description description;
-  const struct statx info = TRY(sys::statx_at(duplicate.get(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID));
   description.device = makedev(info.stx_dev_major, info.stx_dev_minor);
   description.inode = info.stx_ino;
-  description.status_flags = ::fcntl(duplicate.get(), F_GETFL);
-  if (description.status_flags < 0) return os_error("fcntl", "F_GETFL");
-  const mode_t kind = info.stx_mode & S_IFMT;
+  description.status_flags = seen.status_flags;
+  const mode_t kind = seen.kind();
   if (kind == S_IFIFO && (description.status_flags & O_PATH) == 0) {
     const bool has_name = description.device != pipe_device_;
     const bool leads_out = !has_name && boundary_->contains(description.inode);
     description.kind = leads_out ? DescriptionKind::kBoundary : DescriptionKind::kPipe;
     description.type = has_name ? "fifo" : "pipe";
-    if (description.is_fifo()) TRY(describe_fifo(duplicate, info, description));
+    if (description.is_fifo()) TRY(describe_fifo(seen, description));
     if (!leads_out) description.pipe = TRY(handle_of(duplicate, description));
     return description;
   }
-  Result<std::string> read = sys::read_link_at(self_fd_dir_, std::to_string(duplicate.get()));
-  if (!read.ok() && read.error().os_errno == ENAMETOOLONG) {
+  const std::string& link = seen.link;
+  if (link.empty()) {
     description.type = "long-path";
     for (std::size_t index = 0; index < volumes_.size(); ++index) {
       if (volumes_[index].mount_id == info.stx_mnt_id) description.volume = static_cast<int>(index);
     }
     return description;
   }
-  const std::string link = TRY(std::move(read));
   if (kind == S_IFREG || kind == S_IFDIR || kind == S_IFIFO) {  // a FIFO: O_PATH
     // A file that was made without a name is opened anew like any other.
     if (kind == S_IFREG) description.status_flags &= ~O_TMPFILE;
-    description.offset = ::lseek(duplicate.get(), 0, SEEK_CUR);
+    description.offset = seen.offset;
     if (link.starts_with("/memfd:") || link.starts_with("/SYSV") || link.starts_with("/dev/zero")) {
       description.type = "memfd";
       description.path = link;
@@ -218,19 +238,18 @@ Result<void> DescriptorReader::warn_of_limits(int fd, const Description& descrip
 }
 
 // Locks of the description, and those of the process on its file.
-Result<void> DescriptorReader::read_locks_of(HostTid pid, int fd, Description& description, ProcessImage& process) {
+void DescriptorReader::add_locks(int fd, Seen& seen, Description& description, ProcessImage& process) {
   const bool has_locks = description.kind == DescriptionKind::kFile || description.kind == DescriptionKind::kMemory ||
                          description.is_fifo();
-  if (!has_locks) return {};
+  if (!has_locks) return;
   const bool is_first = files_with_locks_.emplace(process.incarnation, description.device, description.inode).second;
-  for (const FileLock& lock : TRY(read_locks(proc_fd_, pid, fd))) {
+  for (const FileLock& lock : seen.locks) {
     if (lock.kind != LockKind::kPosix) {
       description.locks.push_back(lock);
     } else if (is_first) {
       process.locks.push_back({fd, lock});
     }
   }
-  return {};
 }
 
 void DescriptorReader::find_watched_paths(const ProcessImage& process, int fd, InotifyState& inotify) {
@@ -283,55 +302,76 @@ void DescriptorReader::let_watchers_read(ProcessRegistry& registry) const {
   }
 }
 
-Result<void> DescriptorReader::read_process(HostTid pid, int pidfd, ProcessImage& process,
-                                            std::vector<Notice>& warnings) {
-  for (DescriptorSlot& slot : process.descriptors) {
-    UniqueFd duplicate = TRY(sys::pidfd_get_fd(pidfd, slot.fd));
-    Description description = TRY(describe(duplicate));
-    const auto key = std::pair(description.device, description.inode);
-    bool shared = false;
-    // Those of one file are kept in the kernel's order of descriptions: each of a server's many processes may have one.
-    auto [place, last] = met_.equal_range(key);
-    for (std::ptrdiff_t left = std::distance(place, last); left > 0 && !shared;) {
-      const auto middle = std::next(place, left / 2);
-      const int order =
-          TRY(sys::compare_objects(pid, middle->second.pid, abi::kKcmpFile, static_cast<std::uint64_t>(slot.fd),
-                                   static_cast<std::uint64_t>(middle->second.fd)));
-      shared = order == 0;
-      if (shared) slot.description = middle->second.description;
-      if (order > 0) place = std::next(middle);
-      left = order > 0 ? left - left / 2 - 1 : left / 2;
-    }
-    if (shared) {
-      // Its own POSIX locks are found through a description that it shares, too.
-      Description known = image_->descriptions[slot.description];
-      TRY(read_locks_of(pid, slot.fd, known, process));
-      continue;
-    }
-    TRY(read_locks_of(pid, slot.fd, description, process));
-    if (description.kind == DescriptionKind::kOther) {
-      description.state = TRY(read_object_state(description.type, {proc_fd_, pid, slot.fd, duplicate.get()}));
-      if (is_captured(description.state)) description.kind = DescriptionKind::kObject;
-      if (auto* inotify = std::get_if<InotifyState>(&description.state)) {
-        find_watched_paths(process, slot.fd, *inotify);
-        warn_of_inotify(slot.fd, *inotify, process, warnings);
-      }
-    }
-    slot.description = static_cast<std::uint32_t>(image_->descriptions.size());
-    met_.emplace_hint(place, key, Met{pid, slot.fd, slot.description});
-    TRY(warn_of_limits(slot.fd, description, process, warnings));
-    if (description.is_deleted_file()) TRY(deleted_files_->meet(description, duplicate.get()));
-    if (description.kind == DescriptionKind::kTerminal) {
-      terminals_->meet(description, std::move(duplicate));
-    } else if (description.type == "socket") {
-      sockets_->meet(slot.description, process.pid, slot.fd, std::move(duplicate));
-    } else if (description.kind == DescriptionKind::kPipe) {
-      const auto known = std::find_if(met_pipes_.begin(), met_pipes_.end(),
-                                      [&](const MetPipe& pipe) { return pipe.handle == description.pipe; });
-      if (known == met_pipes_.end()) met_pipes_.push_back({description.pipe, std::move(duplicate)});
-    }
-    image_->descriptions.push_back(std::move(description));
+Result<void> DescriptorReader::read_tables(const std::vector<Table>& tables, std::vector<Notice>& warnings) {
+  std::vector<Slot> slots;
+  for (const Table& table : tables) {
+    for (std::size_t index = 0; index < table.process->descriptors.size(); ++index) slots.push_back({&table, index});
   }
+  // The engine holds a duplicate of each slot that it looks at.
+  for (std::size_t first = 0; first < slots.size(); first += kSlotsAtOnce) {
+    const std::size_t count = std::min(kSlotsAtOnce, slots.size() - first);
+    std::vector<Seen> seen(count);
+    const auto look = [&](std::size_t begin, std::size_t end) -> Result<void> {
+      for (std::size_t index = begin; index < end; ++index) seen[index] = TRY(look_at(slots[first + index]));
+      return {};
+    };
+    TRY(side_by_side(count, 8, count / kSlotsWorthAThread, look));
+    for (std::size_t index = 0; index < count; ++index) {
+      TRY(read_slot(slots[first + index], std::move(seen[index]), warnings));
+    }
+  }
+  return {};
+}
+
+Result<void> DescriptorReader::read_slot(const Slot& at, Seen seen, std::vector<Notice>& warnings) {
+  ProcessImage& process = *at.table->process;
+  DescriptorSlot& slot = process.descriptors[at.index];
+  const HostTid pid = at.table->pid;
+  Description description = TRY(describe(seen));
+  UniqueFd& duplicate = seen.duplicate;
+  const auto key = std::pair(description.device, description.inode);
+  bool shared = false;
+  // Those of one file are kept in the kernel's order of descriptions: each of a server's many processes may have one.
+  auto [place, last] = met_.equal_range(key);
+  for (std::ptrdiff_t left = std::distance(place, last); left > 0 && !shared;) {
+    const auto middle = std::next(place, left / 2);
+    const int order =
+        TRY(sys::compare_objects(pid, middle->second.pid, abi::kKcmpFile, static_cast<std::uint64_t>(slot.fd),
+                                 static_cast<std::uint64_t>(middle->second.fd)));
+    shared = order == 0;
+    if (shared) slot.description = middle->second.description;
+    if (order > 0) place = std::next(middle);
+    left = order > 0 ? left - left / 2 - 1 : left / 2;
+  }
+  if (shared) {
+    // Its own POSIX locks are found through a description that it shares, too.
+    Description known = image_->descriptions[slot.description];
+    add_locks(slot.fd, seen, known, process);
+    return {};
+  }
+  add_locks(slot.fd, seen, description, process);
+  if (description.kind == DescriptionKind::kOther) {
+    description.state = TRY(read_object_state(description.type, {proc_fd_, pid, slot.fd, duplicate.get()}));
+    if (is_captured(description.state)) description.kind = DescriptionKind::kObject;
+    if (auto* inotify = std::get_if<InotifyState>(&description.state)) {
+      find_watched_paths(process, slot.fd, *inotify);
+      warn_of_inotify(slot.fd, *inotify, process, warnings);
+    }
+  }
+  slot.description = static_cast<std::uint32_t>(image_->descriptions.size());
+  met_.emplace_hint(place, key, Met{pid, slot.fd, slot.description});
+  TRY(warn_of_limits(slot.fd, description, process, warnings));
+  if (description.is_deleted_file()) TRY(deleted_files_->meet(description, duplicate.get()));
+  if (description.kind == DescriptionKind::kTerminal) {
+    terminals_->meet(description, std::move(duplicate));
+  } else if (description.type == "socket") {
+    sockets_->meet(slot.description, process.pid, slot.fd, std::move(duplicate));
+  } else if (description.kind == DescriptionKind::kPipe) {
+    const auto known = std::find_if(met_pipes_.begin(), met_pipes_.end(),
+                                    [&](const MetPipe& pipe) { return pipe.handle == description.pipe; });
+    if (known == met_pipes_.end()) met_pipes_.push_back({description.pipe, std::move(duplicate)});
+  }
+  image_->descriptions.push_back(std::move(description));
   return {};
 }
 

@@ -3,15 +3,19 @@
 // (pidfd_getfd), read out and closed again.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <map>
 #include <memory>
 #include <set>
+#include <string>
 #include <tuple>
 #include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "deltacr/image.h"
+#include "deltacr/locks.h"
 #include "deltacr/watched_paths.h"
 
 namespace deltabox {
@@ -50,8 +54,14 @@ class DescriptorReader {
   // Starts a capture: volumes as they are mounted now; whom to tell of terminals.
   void begin(std::vector<VolumeView> volumes, const BoundaryPipes* boundary, TerminalReader* terminals,
              TreeImage* image);
-  // Fills in the descriptions of the image's slots (image.descriptors has the numbers and flags already).
-  Result<void> read_process(HostTid pid, int pidfd, ProcessImage& process, std::vector<Notice>& warnings);
+  // Of a process, whose image has the numbers and flags of its slots already.
+  struct Table {
+    HostTid pid;
+    int pidfd = -1;
+    ProcessImage* process = nullptr;
+  };
+  // Fills in the descriptions of all slots.
+  Result<void> read_tables(const std::vector<Table>& tables, std::vector<Notice>& warnings);
   // Gives the programs that had an inotify at the last capture a moment to read their events, which a switch of volumes
   // would lose. Tasks run.
   void let_watchers_read(ProcessRegistry& registry) const;
@@ -80,10 +90,27 @@ class DescriptorReader {
                        std::vector<Notice>& warnings) const;
   Result<void> warn_of_limits(int fd, const Description& description, const ProcessImage& process,
                               std::vector<Notice>& warnings) const;
-  Result<void> read_locks_of(HostTid pid, int fd, Description& description, ProcessImage& process);
+  struct Slot {
+    const Table* table = nullptr;
+    std::size_t index = 0;
+  };
+  // What one look at a slot tells, before anything is made of it.
+  struct Seen {
+    UniqueFd duplicate;
+    struct statx info {};
+    int status_flags = 0;
+    std::string link;  // empty: longer than a path may be
+    std::int64_t offset = 0;
+    std::vector<FileLock> locks;
+    mode_t kind() const { return info.stx_mode & S_IFMT; }
+    bool is_plain() const { return kind() == S_IFREG || kind() == S_IFDIR; }
+  };
+  Result<Seen> look_at(const Slot& slot) const;
+  Result<void> read_slot(const Slot& slot, Seen seen, std::vector<Notice>& warnings);
+  void add_locks(int fd, Seen& seen, Description& description, ProcessImage& process);
   Result<void> read_scratch(std::size_t size_bytes, PipeContents& contents);
-  Result<Description> describe(const UniqueFd& duplicate);
-  Result<void> describe_fifo(const UniqueFd& duplicate, const struct statx& info, Description& description) const;
+  Result<Description> describe(const Seen& seen);
+  Result<void> describe_fifo(const Seen& seen, Description& description) const;
   Result<std::shared_ptr<const PipeHandle>> handle_of(const UniqueFd& duplicate, const Description& description);
 
   int proc_fd_ = -1;

@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 
+#include <cstdint>
+#include <map>
 #include <set>
 #include <vector>
 
@@ -21,6 +23,12 @@ inline constexpr int kSettableFlags = O_APPEND | O_NONBLOCK | O_ASYNC | O_DIRECT
 // resolve below m1_root and never leave it. Adds to `lost` what of an object's state could not be had again.
 Result<UniqueFd> open_description(const Description& description, int m1_root, int self_fd_dir, RevivedFiles& revived,
                                   std::vector<std::string>& lost);
+
+// Of the wanted descriptions, those of files and directories at a path, side by side where they are many. One that
+// fails is left out: to open it alone tells why. What is opened for writing comes first: it copies the file up, and
+// what is opened for reading must find the copy.
+void open_files(const TreeImage& image, const std::vector<std::uint32_t>& wanted, int m1_root,
+                std::map<std::uint32_t, UniqueFd>& opened);
 
 // Sets offset, settable flags and state of a description through a duplicate.
 Result<void> adjust_description(const Description& wanted, int pidfd, int fd);

@@ -91,8 +91,9 @@ Result<void> apply_descriptors(ApplyContext& context, const TreeImage& live, con
   for (const UnmadeFifo& fifo : unmade) {
     for (const std::uint32_t index : fifo.descriptions) report_unmade(index, fifo.reason);
   }
+  open_files(target, plan.make, context.m1_root, made);
   for (const std::uint32_t index : plan.make) {
-    if (target.descriptions[index].is_fifo()) continue;
+    if (made.contains(index) || target.descriptions[index].is_fifo()) continue;
     if (target.descriptions[index].socket) continue;  // once names and ports are free
     std::vector<std::string> lost;
     HeldProcess& holder = *context.capture->find(first_install_of(plan, index).process);

@@ -14,6 +14,8 @@ const SHARING = new Set([0x58465342, 0x9123683e]) // XFS, Btrfs
 
 const create = () => Sandbox.create({ workspace: state.workspace })
 const sharesBlocks = () => SHARING.has(statfsSync(state.stateDir).type)
+// On tmpfs they do not tell what was written through mappings: nothing is copied ahead, and what may have been is compared.
+const timesTell = () => statfsSync(state.stateDir).type !== 0x01021994
 
 test('nothing is copied in the pause of a file that rests, and only what was written of one that does not', async () => {
   await using sandbox = await create()
@@ -28,16 +30,17 @@ def look(): print(os.pread(held, 2, 5 * ${MIB}).decode())
 `,
   )
   const copied = sharesBlocks() ? 0 : 8 * MIB
+  const ahead = timesTell() ? copied : 0
   // Nobody knew of it: the pause in which it is found is broken off.
   const first = await sandbox.checkpoint({ strict: true })
-  expect(first).toMatchObject({ copiedOpenFileBytes: copied, copiedAheadBytes: copied })
+  expect(first).toMatchObject({ copiedOpenFileBytes: copied, copiedAheadBytes: ahead })
   await python.run('edit(11)')
   const second = await sandbox.checkpoint({ strict: true })
-  expect(second).toMatchObject({ copiedOpenFileBytes: copied, copiedAheadBytes: copied })
+  expect(second).toMatchObject({ copiedOpenFileBytes: copied, copiedAheadBytes: ahead })
   expect(await sandbox.checkpoint({ strict: true })).toMatchObject({ copiedOpenFileBytes: 0, copiedAheadBytes: 0 })
   await python.run('edit(22)')
   const back = await sandbox.rollback(second, { strict: true })
-  expect(back).toMatchObject({ copiedOpenFileBytes: copied + 4096, copiedAheadBytes: copied })
+  expect(back).toMatchObject({ copiedOpenFileBytes: copied + 4096, copiedAheadBytes: ahead })
   await python.run('look()').then((text) => expect(text).toBe('11'))
   await sandbox.rollback(first, { strict: true })
   await python.run('edit(33); look()').then((text) => expect(text).toBe('33'))

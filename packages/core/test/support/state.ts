@@ -20,13 +20,16 @@ export interface TestState {
  * Gives each test its own state directory and workspace, and removes both with every sandbox in them. At the end of each
  * test all layers that it sealed are what they were, unless the test alters them itself.
  */
-export function useTestState({ altersLayers = false } = {}): TestState {
+export function useTestState({
+  altersLayers = false,
+  parent = STATE_PARENT,
+}: { altersLayers?: boolean; parent?: string | undefined } = {}): TestState {
   const state: TestState = { stateDir: '', workspace: '' }
   let root = ''
   let layers: LayerWatch | undefined
   beforeEach(() => {
     layers = altersLayers ? undefined : watchLayers()
-    root = mkdtempSync(join(STATE_PARENT, 'dbx-test-'))
+    root = mkdtempSync(join(parent, 'dbx-test-'))
     state.stateDir = join(root, 'state')
     state.workspace = join(root, 'workspace')
     mkdirSync(join(state.workspace, 'src'), { recursive: true })

@@ -42,7 +42,8 @@ std::vector<VolumeView> SandboxState::volume_views(const std::vector<bool>& chan
   for (std::size_t index = 0; index < volumes_.size(); ++index) {
     views.push_back({volumes_[index].mount_id(), volumes_[index].device(), volumes_[index].serial(),
                      volumes_[index].spec().path, changed[index], sealing && changed[index],
-                     volumes_[index].writable_dir()->get(), volumes_[index].mount_fd()});
+                     volumes_[index].writable_dir()->get(), volumes_[index].mount_fd(),
+                     volumes_[index].ctimes_tell_stores()});
   }
   return views;
 }

@@ -42,7 +42,8 @@ Result<std::shared_ptr<const FileContents>> DeletedFileReader::read_file(const K
   if (std::shared_ptr<const FileContents> contents = known.contents.lock()) {
     const bool unchanged =
         known.size_bytes == info.st_size && known.mtime_ns == ns(info.st_mtim) && known.ctime_ns == ns(info.st_ctim);
-    if (unchanged && !met.mapped) return contents;
+    const bool is_told = !met.mapped && volumes_[static_cast<std::size_t>(met.volume)].stores_tell;
+    if (unchanged && is_told) return contents;
     if (unchanged && TRY(sys::same_file_data(TRY(contents->file->open(O_RDONLY)).get(), met.file.get()))) {
       return contents;
     }

@@ -30,6 +30,7 @@ struct VolumeView {
   bool sealing = false;     // this capture's checkpoint seals it
   int writable_layer = -1;  // its directory in the store
   int root = -1;            // its root directory
+  bool stores_tell = true;  // Volume::ctimes_tell_stores
 };
 
 // Identifies the pipes that lead out of the sandbox. The engine adds those it hands to commands.

@@ -42,6 +42,8 @@ Result<void> compare(AheadCopy& file) {
   return {};
 }
 
+bool can_tell(const Volume& volume) { return volume.ctimes_tell_changes() && volume.ctimes_tell_stores(); }
+
 // The layers below hold what the inode has.
 bool is_sealed(const Volume& volume, const AheadCopy& file) {
   const auto sealed = volume.sealed_copies().find(file.inode);
@@ -64,7 +66,7 @@ Result<void> CopiesAhead::look(const Volume& volume, const std::vector<KeptFile>
   layer_dir_ = volume.writable_dir();
   live_.emplace(volume.live_stack());
   for (const KeptFile& kept : files) (void)TRY(live_->find(kept.path));
-  if (!volume.ctimes_tell_changes() || volume.copies_share_blocks()) return {};
+  if (!can_tell(volume) || volume.copies_share_blocks()) return {};
   for (const KeptFile& kept : files) {
     AheadCopy* const file = TRY(add(kept));
     if (file == nullptr) continue;
@@ -78,7 +80,7 @@ Result<void> CopiesAhead::look_at_target(const Volume& volume, const std::shared
                                          const std::vector<KeptFile>& wanted) {
   target_.emplace(stack);
   for (const KeptFile& kept : wanted) (void)TRY(target_->find(kept.path));
-  if (!volume.ctimes_tell_changes()) return {};
+  if (!can_tell(volume)) return {};
   for (const KeptFile& kept : wanted) {
     AheadCopy* file = find(kept.inode);
     const bool is_new = file == nullptr;
@@ -101,7 +103,7 @@ Result<void> CopiesAhead::look_at_target(const Volume& volume, const std::shared
 
 Result<std::vector<KeptFile>> CopiesAhead::missed(const Volume& volume, const std::vector<FileToKeep>& files) {
   std::vector<KeptFile> found;
-  if (!volume.ctimes_tell_changes() || volume.copies_share_blocks()) return found;
+  if (!can_tell(volume) || volume.copies_share_blocks()) return found;
   CopiesAhead looks;
   looks.layer_dir_ = volume.writable_dir();
   for (const FileToKeep& kept : files) {

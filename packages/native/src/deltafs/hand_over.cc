@@ -107,9 +107,9 @@ Result<void> HandOver::add(const FileToKeep& file) {
     }
   }
   step.file = std::move(opened);
-  step.mapped_for_writing = file.mapped_for_writing;
+  step.is_told = volume_->ctimes_tell_stores() && !file.mapped_for_writing;
   const AheadCopy* const ahead = ahead_.find(step.inode);
-  step.unwritten_since_ahead = ahead != nullptr && ahead->version == seen.version && !file.mapped_for_writing;
+  step.unwritten_since_ahead = ahead != nullptr && ahead->version == seen.version && step.is_told;
   if (seen.links > step.names.size()) {
     const std::vector<std::string> names = TRY(left_names_.of(left_dir_->get(), step.inode.number));
     std::copy_if(names.begin(), names.end(), std::back_inserter(step.names),
@@ -134,7 +134,7 @@ Result<bool> HandOver::has_equal_copy(const Step& step, const FileVersion& versi
   if (TRY(left_dirs_.hides_below(parent_of(step.names[0])))) return false;
   const std::optional<StackFiles::Found> below = TRY(live_.find(step.names[0]));
   if (!below || below->inode != known->second.copy) return false;
-  if (!step.mapped_for_writing) return true;
+  if (step.is_told) return true;
   UniqueFd copy = TRY(sys::open_beneath(TRY(below->layer->open())->get(), step.names[0], O_RDONLY));
   return sys::same_file_data(copy.get(), step.file.get());
 }
@@ -278,8 +278,7 @@ Result<void> HandOver::correct() {
     SealedCopy& known = volume_->sealed_copies()[step.inode];
     const InodeId wanted = found->inode;
     const FileVersion version = version_of(TRY(sys::stat_fd(step.file.get())));
-    const bool is_equal =
-        known.copy == wanted && known.path == path && known.version == version && !step.mapped_for_writing;
+    const bool is_equal = known.copy == wanted && known.path == path && known.version == version && step.is_told;
     if (!is_equal) {
       UniqueFd source = TRY(sys::open_beneath(TRY(found->layer->open())->get(), path, O_RDONLY));
       UniqueFd inode = TRY(sys::open_beneath(entered_dir_->get(), path, O_RDWR));
@@ -296,7 +295,7 @@ Result<void> HandOver::correct() {
 
 Result<WrittenMark> HandOver::mark() const {
   WrittenMark mark;
-  for (const Step& step : steps_) mark.unknown = mark.unknown || step.mapped_for_writing;
+  for (const Step& step : steps_) mark.unknown = mark.unknown || !step.is_told;
   const auto add = [&](const std::string& path) -> Result<void> {
     struct stat info {};
     if (::fstatat(entered_dir_->get(), path.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return os_error("fstatat", path);

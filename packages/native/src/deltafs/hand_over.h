@@ -65,10 +65,10 @@ class HandOver {
     std::string path;                // in the layer that is entered
     std::vector<std::string> names;  // in the layer that is left: all hard links, the file's own path first
     InodeId inode;
-    UniqueFd file;          // the inode
-    std::string temporary;  // the sealed copy, beside the layer; empty: none is made
-    InodeId copy;           // the sealed copy
-    bool mapped_for_writing = false;
+    UniqueFd file;                       // the inode
+    std::string temporary;               // the sealed copy, beside the layer; empty: none is made
+    InodeId copy;                        // the sealed copy
+    bool is_told = true;                 // its version tells whether it was written
     bool unwritten_since_ahead = false;  // what `ahead_` has of it still holds
   };
   struct MadeDir {

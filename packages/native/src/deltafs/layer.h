@@ -111,6 +111,9 @@ class LayerStore {
   // Whether every change of a directory after a look at it gives it another ctime (multigrain timestamps: ext4, XFS,
   // btrfs and tmpfs, 6.13). Elsewhere two changes within a tick of the kernel's clock can have the same.
   bool ctimes_tell_changes() const { return ctimes_tell_changes_; }
+  // Whether a store through a shared mapping gives the file another ctime, also where the mapping is gone before
+  // anybody looks. Elsewhere (tmpfs) what may have been mapped is compared.
+  bool ctimes_tell_stores() const { return ctimes_tell_stores_; }
   // Whether a copy of a file takes no copying (reflinks: XFS, btrfs).
   bool copies_share_blocks() const { return copies_share_blocks_; }
   // Takes ids behind all that exist, and lists those that exist, without what the end of an engine left beside them.
@@ -122,6 +125,7 @@ class LayerStore {
  private:
   std::shared_ptr<LayerDirs> dirs_;
   bool ctimes_tell_changes_ = false;
+  bool ctimes_tell_stores_ = false;
   bool copies_share_blocks_ = false;
   std::uint64_t next_id_ = 1;
   std::shared_ptr<LayerTrash> trash_ = std::make_shared<LayerTrash>();

@@ -104,6 +104,7 @@ Result<StagedOverlay> Volume::stage(LayerStore& layers, std::shared_ptr<const La
   staged.serial = staged.upper->id;
   staged.device = TRY(sys::stat_fd(staged.mount.get())).st_dev;
   staged.ctime_tells = layers.ctimes_tell_changes();
+  staged.stores_tell = layers.ctimes_tell_stores();
   staged.shares_blocks = layers.copies_share_blocks();
   TRY(prepare_root(staged));
   return staged;

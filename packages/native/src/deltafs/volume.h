@@ -83,6 +83,7 @@ struct StagedOverlay {
   dev_t device = 0;
   std::int64_t upper_ctime_ns = 0;
   bool ctime_tells = false;    // LayerStore::ctimes_tell_changes
+  bool stores_tell = false;    // LayerStore::ctimes_tell_stores
   bool shares_blocks = false;  // LayerStore::copies_share_blocks
   WrittenMark mark;
   std::vector<KeptFile> kept;  // files whose inodes came from the layer before
@@ -111,8 +112,10 @@ class Volume {
   std::map<InodeId, SealedCopy>& sealed_copies() { return sealed_copies_; }
   const std::map<InodeId, SealedCopy>& sealed_copies() const { return sealed_copies_; }
 
-  // Whether FileVersion tells every write on this file system.
+  // Whether FileVersion tells every change of a directory and every write(2) on this file system, and every store
+  // through a mapping.
   bool ctimes_tell_changes() const { return live_.ctime_tells; }
+  bool ctimes_tell_stores() const { return live_.stores_tell; }
   bool copies_share_blocks() const { return live_.shares_blocks; }
 
   // True when anything in the volume changed since the last switch.

@@ -24,8 +24,8 @@ export function explainPause(result: Checkpoint | CheckpointResult | RollbackRes
     `${name.padEnd(10)}${`${ms.toFixed(2)} ms`.padStart(10)}  ${more}`
   return [
     line('pause', pauseMs, 'the tasks stood still'),
-    ...[...parts, { name: 'rest', us: rest, cause: 'between these, and a pause that was broken off' }].map(({ name, us, cause }) =>
-      line(`  ${name}`, us / 1_000, `${share(us)}  ${cause}`),
+    ...[...parts, { name: 'rest', us: rest, cause: 'between these, and a pause that was broken off' }].map(
+      ({ name, us, cause }) => line(`  ${name}`, us / 1_000, `${share(us)}  ${cause}`),
     ),
     line('engine', engineMs, 'with what came before and after the pause'),
     ...('callMs' in result ? [line('call', result.callMs, 'as the caller saw it')] : []),

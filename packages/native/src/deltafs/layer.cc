@@ -15,6 +15,7 @@
 
 #include "base/fault.h"
 #include "sys/files.h"
+#include "sys/processes.h"
 
 namespace deltabox {
 
@@ -59,18 +60,20 @@ Result<bool> probe_ctimes(int store_fd) {
 }
 
 // tmpfs notices a store through a mapping only where it is the first access to the page. The file has no name: an
-// engine that ends here leaves nothing.
+// engine that ends here leaves nothing. Where there is no room for it, nothing is known; to access the page directly
+// would be fatal then (SIGBUS).
 bool probe_stores(int store_fd) {
   constexpr std::size_t kBytes = 4096;
   const Result<UniqueFd> file = sys::open_at(store_fd, ".", O_RDWR | O_TMPFILE, 0600);
-  if (!file.ok() || ::ftruncate(file.value().get(), kBytes) != 0) return false;
+  if (!file.ok() || ::pwrite(file.value().get(), "", 1, kBytes - 1) != 1) return false;
   void* const mapped = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.value().get(), 0);
   if (mapped == MAP_FAILED) return false;
-  auto* const byte = static_cast<volatile char*>(mapped);
-  const char found = *byte;
+  const HostTid self{::getpid()};
+  const RemoteAddress address{reinterpret_cast<std::uint64_t>(mapped)};
+  char byte = 0;
+  bool tells = sys::read_remote(self, address, &byte, 1).ok();
   const std::int64_t before = ctime_ns(file.value().get());
-  *byte = static_cast<char>(found + 1);
-  const bool tells = ctime_ns(file.value().get()) != before;
+  tells = tells && sys::write_remote(self, address, &byte, 1).ok() && ctime_ns(file.value().get()) != before;
   ::munmap(mapped, kBytes);
   return tells;
 }

@@ -8,6 +8,9 @@ import { getHotBudget, Sandbox, setHotBudget, type CommandHandle } from '../../s
 import { FILLED_BYTES, startFiller, tell } from '../support/filler.js'
 import { until, useTestState } from '../support/state.js'
 
+/** Images of all of them go to a disk that others use, too. */
+const WRITTEN_MS = 40_000
+
 const state = useTestState()
 const cli = fileURLToPath(new URL('../../bin/deltabox.js', import.meta.url))
 
@@ -103,7 +106,7 @@ test('many sandboxes under a bound that is too small for them all have every sta
         }
       }),
     )
-    await until('all of them fit', async () => (await metrics(all[0]!)).hotTotalBytes <= 5 * FILLED_BYTES)
+    await until('all of them fit', async () => (await metrics(all[0]!)).hotTotalBytes <= 5 * FILLED_BYTES, WRITTEN_MS)
     expect((await Promise.all(all.map((filled) => filled.cold()))).flat().length).toBeGreaterThan(10)
     await Promise.all(all.map(async (filled) => filled.expectBack(0)))
   } finally {

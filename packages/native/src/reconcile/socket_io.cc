@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -185,6 +186,17 @@ void settle_datagrams(TreeCapture& capture, const TreeImage& image, const NewDat
   }
 }
 
+namespace {
+
+// A connection whose ends were just closed takes a moment until it waits (TIME_WAIT), on a machine with much to do.
+constexpr int kFreedLooks = 50;
+constexpr int kBetweenLooks_us = 2000;
+
+// A port is, or both ends of a connection are: connect(2) says the second.
+bool is_occupied(const Error& error) { return error.os_errno == EADDRINUSE || error.os_errno == EADDRNOTAVAIL; }
+
+}  // namespace
+
 Result<void> make_sockets(ApplyContext& context, const DescriptorPlan& plan, const TreeImage& target,
                           std::map<std::uint32_t, UniqueFd>& made, ApplyOutcome& outcome) {
   std::map<std::uint64_t, std::uint32_t> by_cookie;
@@ -202,7 +214,8 @@ Result<void> make_sockets(ApplyContext& context, const DescriptorPlan& plan, con
   for (const std::uint32_t index : order) {
     if (made.contains(index)) continue;
     Result<void> done = make_one(context, plan, target, index, by_cookie, made);
-    if (!done.ok() && done.error().os_errno == EADDRINUSE) {
+    for (int look = 0; !done.ok() && is_occupied(done.error()) && look < kFreedLooks; ++look) {
+      if (look > 0) ::usleep(kBetweenLooks_us);
       const SlotInstall* install = first_install(plan, index);
       TRY(end_time_waits(*context.capture->find(install->process), *target.descriptions[index].socket));
       done = make_one(context, plan, target, index, by_cookie, made);

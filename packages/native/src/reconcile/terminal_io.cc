@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <termios.h>
+#include <unistd.h>
 
 #include <string>
 #include <utility>
@@ -27,6 +28,9 @@ const dev_t kMasterDevice = makedev(5, 2);
 const dev_t kOwnTerminal = makedev(5, 0);  // /dev/tty
 constexpr unsigned kSlaveMajor = 136;
 constexpr int kMostTerminals = 256;  // that are opened on the way to a number
+// A number is free some time after its last end was closed: the kernel has that done by a work queue.
+constexpr int kFreedLooks = 50;
+constexpr int kBetweenLooks_us = 2000;
 
 std::string slave_path(int number) { return "/dev/pts/" + std::to_string(number); }
 
@@ -105,7 +109,8 @@ Result<UniqueFd> TerminalRoom::open_master(int number) {
 Result<TerminalRoom::Made> TerminalRoom::make_one(const TerminalImage& wanted) {
   Made made;
   made.master = TRY(open_master(wanted.number));
-  if (number_of(made.master.get()) != wanted.number) {
+  for (int look = 0; number_of(made.master.get()) != wanted.number && look < kFreedLooks; ++look) {
+    if (look > 0) ::usleep(kBetweenLooks_us);
     made.master.reset();
     holders_.give_up(wanted.number);
     capture_.terminals().forget(wanted.number);
